@@ -1,0 +1,1 @@
+"""What every room stands on: configs, identity, errors, units, randomness. Imports nothing of ours."""

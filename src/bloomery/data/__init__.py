@@ -1,0 +1,1 @@
+"""From token shards to batches: packing, mixtures, and the resumable source in global order."""

@@ -1,0 +1,5 @@
+"""Losses, one file each: values handed to the loop."""
+
+from bloomery.objectives.objective import Models, Objective, Sum
+
+__all__ = ["Models", "Objective", "Sum"]

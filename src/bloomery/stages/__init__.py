@@ -1,0 +1,1 @@
+"""The steps of recipes, each from finished artifacts to a new one."""

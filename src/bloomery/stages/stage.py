@@ -1,0 +1,135 @@
+"""`Stage`: a step of a recipe, whose fields are its identity; and the `RunContext` it runs in, which is not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pydantic import Field
+
+from bloomery.core.config import Config, to_plain
+from bloomery.core.identity import content_key
+from bloomery.core.units import human_seconds
+from bloomery.store import Artifact, Store, Workspace
+from bloomery.store.files import os_errors
+
+
+class Stage(Config):
+    """One step from inputs to an artifact.
+
+    Everything that decides the result is a field: literals, configs, and the stages whose artifacts it reads. Subclasses write `work`.
+    What a stage leaves in its workspace must not depend on how often it was interrupted.
+    """
+
+    name: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9_]*$")
+    """What distinguishes it from others of its kind in a recipe; part of the folder's name."""
+
+    def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
+        """Does the work in `workspace.path`, going on from what an interrupted run left there.
+
+        Args:
+            context: device, progress, tracker: things that do not change the result.
+            inputs: the finished artifacts of the stages among the fields.
+            workspace: the folder to fill.
+
+        Returns:
+            Figures of the result, for the manifest's summary.
+        """
+        raise NotImplementedError
+
+    @cached_property
+    def key(self) -> str:
+        """The content key over kind, contract, non-default fields and the keys of the inputs."""
+        return content_key(self._own_fields())
+
+    @cached_property
+    def reference(self) -> str:
+        """`<stage>/<name>-<key>`."""
+        return f"{self.kind()}/{self.name}-{self.key}"
+
+    def identity(self, path: str = "") -> dict[str, Any]:
+        return {"stage": self.kind(), "name": self.name, "key": self.key}
+
+    def _own_fields(self) -> dict[str, Any]:
+        return super().identity()
+
+    def inputs(self) -> dict[str, Stage]:
+        """The stages among the fields, by field path ("corpus", "sources[1]", "init.model")."""
+        return dict(_stages_in(self))
+
+    def run(self, context: RunContext) -> Artifact:
+        """The artifact: found if it is finished; else made, inputs first, under a lease.
+
+        Another process that makes the same artifact is waited for, not raced.
+        """
+        store = context.store
+        if (artifact := store.find(self.reference)) is not None:
+            return artifact
+        inputs = Inputs({stage.reference: stage.run(context) for stage in self.inputs().values()})
+        with store.lease(self.reference, on_wait=lambda: context.say(f"{self.reference}: another process is making it; waiting")):
+            if (artifact := store.find(self.reference)) is not None:
+                return artifact
+            context.say(f"{self.reference}: {'going on with' if store.has_partial(self.reference) else 'starting'}")
+            started = time.perf_counter()
+            workspace = store.workspace(self.reference)
+            with os_errors(workspace.path):
+                summary = self.work(context, inputs, workspace)
+            artifact = workspace.finish(
+                stage=self.kind(), name=self.name, key=self.key, fields=to_plain(self._own_fields()),
+                inputs={path: stage.reference for path, stage in self.inputs().items()}, summary=summary,
+            )
+            context.say(f"{self.reference}: done in {human_seconds(time.perf_counter() - started)}")
+            return artifact
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The finished artifacts of a stage's inputs, looked up by the stage value itself: `inputs[self.corpus]`."""
+
+    _artifacts: dict[str, Artifact]
+
+    def __getitem__(self, stage: Stage) -> Artifact:
+        return self._artifacts[stage.reference]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """Where and how a run happens: nothing in it may change the result, and none of it is hashed.
+
+    Attributes:
+        store: where artifacts are found and put.
+        device: "cpu" or "cuda"; what to compute on.
+        micro_batch: rows per forward pass; None lets each stage choose.
+        compile: "auto" compiles when the planned steps repay it; or "always", "never".
+        quiet: print nothing but errors.
+    """
+
+    store: Store
+    device: str = "cpu"
+    micro_batch: int | None = None
+    compile: str = "auto"
+    quiet: bool = False
+    _said: list[str] = field(default_factory=list, repr=False)
+
+    def say(self, line: str) -> None:
+        """One line about what goes on."""
+        self._said.append(line)
+        if not self.quiet:
+            print(line, flush=True)
+
+
+def _stages_in(value: Any, path: str = "") -> Iterator[tuple[str, Stage]]:
+    if isinstance(value, Stage) and path:
+        yield path, value
+    elif isinstance(value, Config):
+        for name in type(value).model_fields:
+            yield from _stages_in(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, list | tuple):
+        for i, child in enumerate(value):
+            yield from _stages_in(child, f"{path}[{i}]")
+    elif isinstance(value, dict):
+        for name, child in value.items():
+            yield from _stages_in(child, f"{path}[{name}]")

@@ -1,0 +1,7 @@
+"""Artifacts on disk: atomic and checksummed writes, leases, manifests written last."""
+
+from bloomery.store.artifact import Artifact, FileRecord, Manifest
+from bloomery.store.files import read_json, sha256_of, write_bytes, write_json, write_text
+from bloomery.store.store import Store, Workspace
+
+__all__ = ["Artifact", "FileRecord", "Manifest", "Store", "Workspace", "read_json", "sha256_of", "write_bytes", "write_json", "write_text"]
