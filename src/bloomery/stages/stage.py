@@ -40,6 +40,10 @@ class Stage(Config):
         """
         raise NotImplementedError
 
+    def estimate(self) -> str:
+        """One line on what making it will cost (tokens, FLOPs, memory), known from the fields alone; empty where nothing can be said."""
+        return ""
+
     @cached_property
     def key(self) -> str:
         """The content key over kind, contract, non-default fields and the keys of the inputs."""

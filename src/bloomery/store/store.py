@@ -84,6 +84,23 @@ class Store:
         return Workspace(path, self.path(reference))
 
 
+def find_artifact(store: Store, text: str) -> Artifact:
+    """The artifact that `text` names: a reference, or the unambiguous beginning of one ("Train/chat", "chat-3f").
+
+    Raises:
+        ArtifactError: none fits, or several do.
+    """
+    known = {artifact.reference: artifact for artifact in store.artifacts()}
+    if text in known:
+        return known[text]
+    fitting = [reference for reference in known if reference.startswith(text) or reference.split("/")[1].startswith(text)]
+    if len(fitting) == 1:
+        return known[fitting[0]]
+    if fitting:
+        raise ArtifactError(f"{text!r} fits {len(fitting)} artifacts: {', '.join(fitting)}; write more of one")
+    raise ArtifactError(f"{store.root} holds no artifact {text!r}; `bloomery show` lists what it holds")
+
+
 class Workspace:
     """The `.partial` folder in which a stage works. `finish` turns it into the artifact."""
 

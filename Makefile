@@ -1,0 +1,49 @@
+# make quickstart   a trained, chatting model on this machine, in minutes     make test   what CI runs
+# make check        lint, types, layering                                     make help   everything else
+
+PYTHON ?= python3
+BIN := .venv/bin
+STORE ?= store
+export PYTHON
+
+.PHONY: help quickstart chat test test-all check coverage bench-cpu lock clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+.venv/.ready: pyproject.toml requirements/cpu.lock requirements/cuda.lock scripts/install.sh
+	@scripts/install.sh
+	@touch $@
+
+.venv/.ready-dev: pyproject.toml requirements/cpu.lock requirements/cuda.lock scripts/install.sh
+	@scripts/install.sh dev
+	@touch .venv/.ready $@
+
+quickstart: .venv/.ready  ## raw text to a chatting model, on a bare CPU in minutes
+	@$(BIN)/bloomery run recipes/quickstart.py --store $(STORE)
+
+chat: .venv/.ready  ## talk to the quickstart's model
+	@$(BIN)/bloomery chat Train/chat --store $(STORE)
+
+check: .venv/.ready-dev  ## lint, formatting of imports, types, layering of the house
+	@$(BIN)/ruff check src tests recipes bench
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/pyrefly check
+
+test: check  ## everything that CI runs: checks and tests, without a GPU and without the network
+	@$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not real"
+
+test-all: check  ## the slow tests and those on real data too (BLOOMERY_DATA names its folder)
+	@$(BIN)/pytest -n 2 --dist worksteal
+
+coverage: .venv/.ready-dev  ## line coverage of the rooms that everything stands on
+	@$(BIN)/pytest tests/core tests/store tests/recipe tests/cli --cov=bloomery.core --cov=bloomery.store --cov=bloomery.recipe --cov-report=term-missing
+
+bench-cpu: .venv/.ready-dev  ## training speed beside peers, alternating in one run
+	@$(BIN)/python bench/train_cpu.py
+
+lock: .venv/.ready-dev  ## resolve the locked versions anew
+	@scripts/lock.sh
+
+clean:  ## remove the environment and caches; the store stays
+	rm -rf .venv .pytest_cache .ruff_cache src/*.egg-info

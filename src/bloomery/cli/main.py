@@ -1,0 +1,220 @@
+"""`bloomery VERB …`: the verbs. Heavy imports stand inside the verbs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bloomery import __version__
+from bloomery.core.errors import BloomeryError, ConfigError
+
+if TYPE_CHECKING:  # annotations only; nothing of ours is imported the other way round
+    from bloomery.recipe import Dials
+    from bloomery.stages.stage import RunContext
+    from bloomery.store import Store
+
+RECIPE_SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def main() -> None:
+    """Entry point. What the user can mend is told in one sentence, with an exit code of its own."""
+    try:
+        cli(standalone_mode=False)
+    except BloomeryError as error:
+        click.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; the same command goes on from here", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # `bloomery show | head`
+        sys.stderr.close()
+        sys.exit(0)
+
+
+store_option = click.option(
+    "--store", "store_path", type=click.Path(path_type=Path), default=Path("store"), show_default=True, envvar="BLOOMERY_STORE",
+    help="Folder of the artifacts.",
+)  # fmt: skip
+
+
+def run_options(command: Any) -> Any:
+    """The options that say where and how to run; none of them changes a result."""
+    for option in (
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What to compute on."),
+        click.option("--micro-batch", type=click.IntRange(min=1), help="Rows per forward pass; chosen by memory if not given."),
+        click.option("--compile", "compiling", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+                     help="torch.compile: auto where the planned steps repay it."),
+        click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+        store_option,
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bloomery")
+def cli() -> None:
+    """From raw text to a trained, adapted, evaluated and served Transformer.
+
+    \b
+    Try:  bloomery run recipes/quickstart.py        a chatting model on this CPU, in minutes
+          bloomery plan recipes/quickstart.py       what that would do, without doing it
+          bloomery chat store/Train/chat-…          talk to a trained model
+    """
+
+
+@cli.command(context_settings=RECIPE_SETTINGS, epilog="Example: bloomery plan recipes/stdlib.py --steps 500")
+@click.argument("recipe")
+@store_option
+@click.pass_context
+def plan(ctx: click.Context, recipe: str, store_path: Path) -> None:
+    """Show what a run of RECIPE would make, reuse and resume, and which field is why. Touches nothing.
+
+    RECIPE is a Python file, or file.py:function. Its dials are set as --NAME VALUE.
+    """
+    from bloomery.cli.show import print_plan
+    from bloomery.recipe import plan as plan_recipe
+
+    dials, texts = _recipe(recipe, ctx.args)
+    print_plan(dials, texts, plan_recipe(dials.set(texts), _store(store_path)))
+
+
+@cli.command(context_settings=RECIPE_SETTINGS, epilog="Example: bloomery run recipes/stdlib.py --source 'notes/*.md' --steps 300")
+@click.argument("recipe")
+@run_options
+@click.pass_context
+def run(ctx: click.Context, recipe: str, **options: Any) -> None:
+    """Make what RECIPE wants; what is already there is reused, and what was interrupted goes on.
+
+    RECIPE is a Python file, or file.py:function. Its dials are set as --NAME VALUE.
+    """
+    from bloomery.cli.show import print_results
+    from bloomery.recipe import run as run_recipe
+
+    dials, texts = _recipe(recipe, ctx.args)
+    context = _context(**options)
+    artifacts = run_recipe(dials.set(texts), context)
+    if not context.quiet:
+        print_results(artifacts, recipe)
+
+
+@cli.command(epilog="Example: bloomery show store/Train/chat-0123456789ab")
+@click.argument("artifact", required=False)
+@click.option("--verify", is_flag=True, help="Compare every file with its checksum.")
+@store_option
+def show(artifact: str | None, verify: bool, store_path: Path) -> None:
+    """Draw where ARTIFACT came from, back to its sources; without one, list the store."""
+    from bloomery.cli.show import print_lineage, print_store
+    from bloomery.recipe import lineage
+
+    store = _store(store_path)
+    if artifact is None:
+        print_store(store)
+        return
+    found = _artifact(artifact, store_path)
+    tree = lineage(found.reference, _store(found.path.parent.parent))
+    if verify:
+        tree.verify()
+    print_lineage(tree)
+
+
+@cli.command(context_settings=RECIPE_SETTINGS, epilog="Example: bloomery diff store/quickstart.lock.json recipes/quickstart.py --steps 900")
+@click.argument("before")
+@click.argument("after")
+@click.pass_context
+def diff(ctx: click.Context, before: str, after: str) -> None:
+    """Show which fields differ between two recipes (files, or lock files of past runs). Dials are set on AFTER."""
+    from bloomery.cli.show import print_diff
+    from bloomery.recipe import diff as diff_recipes
+
+    texts = _dial_texts(ctx.args)
+    print_diff(diff_recipes(_flat(before, {}), _flat(after, texts)))
+
+
+@cli.command(epilog="Example: bloomery trace store/Train/base-0123456789ab --step 120")
+@click.argument("model")
+@click.option("--step", type=click.IntRange(min=1), required=True, help="The optimiser step, counted from 1.")
+@store_option
+def trace(model: str, step: int, store_path: Path) -> None:
+    """Name the documents that were in the batch of one step of MODEL's training."""
+    from bloomery.cli.show import print_trace
+    from bloomery.stages.trace import documents_of_step
+
+    artifact = _artifact(model, store_path)
+    print_trace(artifact, step, documents_of_step(artifact, step))
+
+
+@cli.command(epilog="Example: bloomery chat store/Train/chat-0123456789ab --temperature 0")
+@click.argument("model")
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True, help="0 takes the likeliest token each time.")
+@click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=0.95, show_default=True, help="Keep the likeliest tokens up to this mass.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=200, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--say", multiple=True, help="Say this and leave; may be given several times, one turn each.")
+@click.option("--raw", is_flag=True, help="Go on with the text as it stands, without the chat template.")
+@store_option
+def chat(model: str, store_path: Path, **options: Any) -> None:
+    """Talk to MODEL in the terminal; the answer streams. An empty line or Ctrl-D ends it, /new starts afresh."""
+    from bloomery.cli.chat import converse
+
+    converse(_artifact(model, store_path), **options)
+
+
+def _recipe(spec: str, arguments: list[str]) -> tuple[Dials, dict[str, str]]:
+    from bloomery.recipe import load_recipe
+
+    return load_recipe(spec), _dial_texts(arguments)
+
+
+def _dial_texts(arguments: list[str]) -> dict[str, str]:
+    """`--name value` and `--name=value` pairs as {name: value}."""
+    texts: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        option = rest.pop(0)
+        if not option.startswith("--"):
+            raise ConfigError(f"{option!r} is not understood here; dials are set as --NAME VALUE")
+        name, equals, value = option.removeprefix("--").partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"{option} lacks a value; write {option} VALUE")
+            value = rest.pop(0)
+        texts[name.replace("-", "_")] = value
+    return texts
+
+
+def _flat(spec: str, texts: dict[str, str]) -> Any:
+    from bloomery.recipe import load_recipe, read_lock
+
+    return read_lock(Path(spec)) if spec.endswith(".json") else load_recipe(spec).set(texts).flat()
+
+
+def _store(path: Path) -> Store:
+    from bloomery.store import Store
+
+    return Store(path)
+
+
+def _artifact(text: str, store_path: Path) -> Any:
+    """An artifact by its path, its reference within the store, or an unambiguous beginning of either."""
+    from bloomery.store import Artifact, find_artifact
+
+    path = Path(text)
+    return Artifact.open(path) if path.is_dir() else find_artifact(_store(store_path), text)
+
+
+def _context(*, store_path: Path, device: str, micro_batch: int | None, compiling: str, quiet: bool) -> RunContext:
+    import torch
+
+    from bloomery.stages.stage import RunContext
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu or install a CUDA build of torch")
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    return RunContext(store=_store(store_path), device=chosen, micro_batch=micro_batch, compile=compiling, quiet=quiet)

@@ -1,0 +1,99 @@
+"""How plans, lineages and differences look in the terminal. All text from documents and configs is printed as plain text, never as markup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from bloomery.core.units import human_bytes, human_seconds
+from bloomery.recipe import Change, Dials, PlannedStage
+from bloomery.recipe.lineage import Lineage
+from bloomery.store import Artifact, Store
+
+console = Console(highlight=False, soft_wrap=True)
+STYLES = {"ready": "green", "resume": "yellow", "build": "cyan"}
+
+
+def print_plan(dials: Dials, texts: Mapping[str, str], planned: Sequence[PlannedStage]) -> None:
+    """The dials, then a line per stage: what happens to it and why."""
+    if dials.described:
+        console.print(Text(dials.described.splitlines()[0]))
+    for name, default in dials.defaults().items():
+        console.print(Text(f"  --{name.replace('_', '-')} {texts.get(name, default)}" + ("   (set)" if name in texts else "")), style="dim")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("status", "stage", "why"):
+        table.add_column(heading, overflow="fold")
+    for row in planned:
+        note = row.stage.estimate() if row.status != "ready" else ""
+        why = "; ".join(part for part in (row.why, note) if part)
+        table.add_row(Text(row.status, STYLES[row.status]), Text(row.stage.reference), Text(why))
+    console.print(table)
+    todo = sum(row.status != "ready" for row in planned)
+    console.print(Text(f"{todo} of {len(planned)} stages would be made" if todo else "everything is there; a run would make nothing"))
+
+
+def print_results(artifacts: Iterable[Artifact], recipe: str) -> None:
+    """Where the wanted artifacts are, and what to do next."""
+    for artifact in artifacts:
+        console.print(Text(f"{artifact.path}", "bold"))
+        for name, value in artifact.manifest.summary.items():
+            if not isinstance(value, dict | list):
+                console.print(Text(f"    {name}: {_short(value)}"))
+
+
+def print_lineage(tree: Lineage) -> None:
+    """The tree from an artifact back to its sources."""
+    console.print(_branch("", tree))
+
+
+def print_store(store: Store) -> None:
+    """Every finished artifact, oldest first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("artifact", "size", "made in"):
+        table.add_column(heading)
+    for artifact in store.artifacts():
+        size = sum(record.bytes for record in artifact.manifest.files.values())
+        table.add_row(Text(artifact.reference), human_bytes(size), human_seconds(artifact.manifest.made["seconds"]))
+    console.print(table if table.row_count else Text(f"{store.root} holds no artifacts yet; try: bloomery run recipes/quickstart.py"))
+
+
+def print_diff(differences: Mapping[str, Sequence[Change]]) -> None:
+    """Changed fields by stage."""
+    for label, changes in differences.items():
+        console.print(Text(label, "bold"))
+        for change in changes:
+            console.print(Text(f"    {change}"))
+    if not differences:
+        console.print("no field differs")
+
+
+def print_trace(artifact: Artifact, step: int, documents: Sequence[Any]) -> None:
+    """The documents in a step's batch, a line each."""
+    console.print(Text(f"{artifact.reference}, step {step}: {len({d.document for d in documents})} documents", "bold"))
+    for found in documents:
+        console.print(Text(f"  row {found.row}  tokens {found.start}–{found.stop}  {found.document}"))
+
+
+def _branch(field: str, tree: Lineage) -> Tree:
+    label = Text.assemble((f"{field}: " if field else "", "dim"), (tree.reference, "bold"))
+    if tree.artifact is None:
+        label.append("  (no longer in the store)", "red")
+    else:
+        figures = {k: v for k, v in tree.artifact.manifest.summary.items() if isinstance(v, int | float | str)}
+        label.append("  " + ", ".join(f"{k} {_short(v)}" for k, v in list(figures.items())[:5]), "dim")
+    branch = Tree(label)
+    for name, child in tree.inputs.items():
+        branch.children.append(_branch(name, child))
+    return branch
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(Path(value)) if isinstance(value, Path) else str(value)

@@ -1,0 +1,30 @@
+"""Where an artifact came from, read from manifests alone: no recipe is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bloomery.store import Artifact, Store
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """An artifact and, by field, the lineages of its inputs. `artifact` is None where the store no longer holds it."""
+
+    reference: str
+    artifact: Artifact | None
+    inputs: dict[str, Lineage]
+
+    def verify(self) -> None:
+        """Compares every file of the artifact and of all it came from with its checksum; raises `ArtifactError` at the first damage."""
+        if self.artifact is not None:
+            self.artifact.verify()
+        for child in self.inputs.values():
+            child.verify()
+
+
+def lineage(reference: str, store: Store) -> Lineage:
+    """The tree from an artifact back to its sources."""
+    artifact = store.find(reference)
+    children = artifact.manifest.inputs if artifact is not None else {}
+    return Lineage(reference, artifact, {field: lineage(child, store) for field, child in children.items()})

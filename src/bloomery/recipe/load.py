@@ -1,0 +1,87 @@
+"""Loading a recipe from the Python file that the user names, and setting its dials.
+
+A recipe file is the user's own program, run because they asked for it by path; nothing that comes from a checkpoint or a data set is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from bloomery.core.errors import ConfigError
+from bloomery.recipe.graph import Recipe
+
+
+@dataclass(frozen=True)
+class Dials:
+    """What can be set on a recipe: name → (type, default), from the function's signature, and what it says of itself."""
+
+    function: Callable[..., Recipe]
+
+    @property
+    def described(self) -> str:
+        """The recipe's docstring."""
+        return inspect.getdoc(self.function) or ""
+
+    def defaults(self) -> dict[str, Any]:
+        """Dial → default; dials without one are left out."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+    def set(self, texts: Mapping[str, str]) -> Recipe:
+        """The recipe with some dials set from text.
+
+        Raises:
+            ConfigError: no such dial, a missing one, or a value of another type.
+        """
+        where = f"recipe {self.function.__name__!r}"
+        hints = get_type_hints(self.function)
+        parameters = inspect.signature(self.function).parameters
+        values: dict[str, Any] = {}
+        for name, text in texts.items():
+            if name not in parameters:
+                near = difflib.get_close_matches(name, parameters, n=1)
+                raise ConfigError(f"{where} has no dial {name!r}; {f'did you mean {near[0]!r}?' if near else f'it has {_listed(parameters)}'}")
+            try:
+                values[name] = TypeAdapter(hints[name]).validate_python(text)
+            except ValidationError as error:
+                message = error.errors()[0]["msg"]
+                raise ConfigError(f"{where}: {name}={text!r}: {message[0].lower()}{message[1:]}") from None
+        for name, parameter in parameters.items():
+            if name not in values and parameter.default is inspect.Parameter.empty:
+                raise ConfigError(f"{where} needs {name}; add --{name.replace('_', '-')} VALUE")
+        return self.function(**values)
+
+
+def load_recipe(spec: str) -> Dials:
+    """The recipe function that `path.py` or `path.py:function` names; without a function, the one called like the file.
+
+    Raises:
+        ConfigError: the file is not there, fails, or has no such function.
+    """
+    path_text, _, function_name = spec.partition(":")
+    path = Path(path_text)
+    if not path.exists():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.exists() else [], n=1)
+        raise ConfigError(f"there is no recipe file {path_text}; {f'did you mean {path.parent / near[0]}?' if near else 'give the path of a .py file'}")
+    name = function_name or path.stem
+    module_spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(f"{path_text} is not a Python file; a recipe is a .py file with a function called {path.stem}")
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    functions = {k: v for k, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__ and not k.startswith("_")}
+    if name not in functions:
+        raise ConfigError(f"{path_text} has no function {name!r}; it has {_listed(functions)}")
+    return Dials(functions[name])
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(names) or "none"
