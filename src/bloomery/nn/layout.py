@@ -54,6 +54,18 @@ class SequenceLayout:
         same = self.segments[:, None, :, None] == self.segments[:, None, None, :]  # (batch, 1, time, time)
         return same.tril() if self.causal else same
 
+    @cached_property
+    def past(self) -> int:
+        """How many slots of a position-addressed cache these tokens reach: the highest position + 1."""
+        return int(self.positions.max()) + 1
+
+    @cached_property
+    def past_mask(self) -> Bool[Tensor, "batch 1 time past"] | None:
+        """True where a token (dim 2) sees a slot (dim 3) of a position-addressed cache; None where every token sees them all."""
+        if int(self.positions.min()) + 1 == self.past:
+            return None
+        return (torch.arange(self.past, device=self.positions.device) <= self.positions[:, :, None])[:, None]  # (batch, 1, time, past)
+
     def __getitem__(self, rows: slice) -> SequenceLayout:
         """The layout of some of the rows."""
         return SequenceLayout(self.positions[rows], None if self.segments is None else self.segments[rows], self.causal)

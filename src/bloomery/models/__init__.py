@@ -1,0 +1,11 @@
+"""Model families: one file each, with its config, its code and its names on the Hugging Face hub."""
+
+from bloomery.models.checkpoint import load_model, read_model, save_model, write_model
+from bloomery.models.families import FAMILIES, config_from_plain
+from bloomery.models.llama import Llama, LlamaConfig
+from bloomery.models.model import CausalModel, ModelConfig
+
+__all__ = [
+    "FAMILIES", "CausalModel", "Llama", "LlamaConfig", "ModelConfig", "config_from_plain", "load_model", "read_model", "save_model",
+    "write_model",
+]

@@ -1,0 +1,78 @@
+"""Caches: what a model remembers of the tokens that it has read, so that the next one costs one step.
+
+A key-value cache is addressed by position: the key of the token at position p of its row lies in slot p, and a token at position p sees
+the slots up to p. The layout alone thus says where to write and what to see, and three things need no further code: rows of different
+lengths (padding on the right writes into slots that no token sees before they are overwritten), prompts read in pieces, and going back
+to an earlier position.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bloomery.nn.layout import SequenceLayout
+
+
+class Cache(ABC):
+    """What a layer, or a whole model, remembers of the rows of a batch."""
+
+    @abstractmethod
+    def select(self, rows: Int[Tensor, " kept"]) -> Cache:
+        """The cache of some of the rows, copied: to drop rows that are done, to repeat one, or to reorder them."""
+
+
+class KeyValueCache(Cache):
+    """The keys and values of one attention layer, in memory that is allocated once.
+
+    Args:
+        keys: (batch, capacity, n_kv_heads, head_dim), its content arbitrary.
+        values: the same shape.
+    """
+
+    def __init__(self, keys: Float[Tensor, "batch capacity heads head_dim"], values: Float[Tensor, "batch capacity heads head_dim"]) -> None:
+        self.keys = keys
+        self.values = values
+
+    @classmethod
+    def empty(cls, batch: int, capacity: int, n_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:
+        """Room for `capacity` tokens per row; zeros, since a slot that was never written must still be a number to be masked."""
+        shape = (batch, capacity, n_kv_heads, head_dim)
+        return cls(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
+
+    def write(
+        self, layout: SequenceLayout, keys: Float[Tensor, "batch time heads head_dim"], values: Float[Tensor, "batch time heads head_dim"]
+    ) -> tuple[Tensor, Tensor, Bool[Tensor, "batch 1 time past"] | None]:
+        """Stores the new tokens at their positions; returns all keys, all values and who sees what.
+
+        Args:
+            layout: of the new tokens: causal, and one document per row.
+            keys: (batch, time, n_kv_heads, head_dim).
+            values: the same shape.
+
+        Returns:
+            keys and values (batch, past, n_kv_heads, head_dim) with past = the highest position + 1, and the mask, None where all is seen.
+        """
+        assert layout.segments is None, "a cache is addressed by position, which packed rows repeat"
+        assert layout.causal, "a cache holds the past, which says nothing to a layout that sees the future"
+        rows = torch.arange(keys.shape[0], device=keys.device)[:, None]  # (batch, 1), against positions (batch, time)
+        self.keys[rows, layout.positions] = keys
+        self.values[rows, layout.positions] = values
+        return self.keys[:, : layout.past], self.values[:, : layout.past], layout.past_mask
+
+    def select(self, rows: Int[Tensor, " kept"]) -> KeyValueCache:
+        return KeyValueCache(self.keys[rows], self.values[rows])
+
+
+class LayeredCache(Cache):
+    """One cache per layer of a model."""
+
+    def __init__(self, layers: Sequence[Cache]) -> None:
+        self.layers = tuple(layers)
+
+    def select(self, rows: Int[Tensor, " kept"]) -> LayeredCache:
+        return LayeredCache([layer.select(rows) for layer in self.layers])
