@@ -110,7 +110,7 @@ def flatten(plain: Any, path: str = "") -> dict[str, Any]:
 
 def explain(cls: type[BaseModel], fields: dict[str, Any], error: ValidationError) -> str:
     """One sentence for the first thing that is wrong with `fields`, with the nearest remedy."""
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt field also shows up as a missing one
     where = ".".join(str(part) for part in first["loc"])
     known = list(cls.model_fields)
     if first["type"] == "extra_forbidden":

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,15 +21,14 @@ TEMPORARY = ".writing"  # suffix of files that no reader may trust
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears under `path` only when the block ends without an exception, complete and on the disk."""
-    temporary = path.with_name(path.name + TEMPORARY)
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path to write a file to; when the block ends without an exception, the file is flushed and becomes `path`."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")  # two processes never share one
     with os_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                yield file
-                file.flush()
+            yield temporary
+            with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
             sync_folder(path.parent)
@@ -37,6 +36,13 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears under `path` only when the block ends without an exception, complete and on the disk."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        yield file
 
 
 def write_bytes(path: Path, data: bytes) -> str:
@@ -54,18 +60,6 @@ def write_text(path: Path, text: str) -> str:
 def write_json(path: Path, plain: Any) -> str:
     """Writes indented JSON atomically; returns its SHA-256 in hex."""
     return write_text(path, json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_through(path: Path, save: Callable[[Path], None]) -> None:
-    """Atomic write for libraries that insist on a path: `save` writes to a temporary one beside it."""
-    temporary = path.with_name(path.name + TEMPORARY)
-    with os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
 
 
 def read_json(path: Path) -> Any:
@@ -106,6 +100,7 @@ def os_errors(path: Path) -> Iterator[None]:
         errno.EROFS: "the file system is read-only; choose another --store",
         errno.EACCES: "writing there is not permitted; choose another --store or change the folder's permissions",
         errno.EPERM: "writing there is not permitted; choose another --store or change the folder's permissions",
+        errno.EEXIST: "a parent of it is a file, not a folder; choose another --store",
         errno.ENOTDIR: "a parent of it is a file, not a folder; choose another --store",
         errno.EFBIG: "the file would pass the size limit of this process; raise it (ulimit -f) or choose another --store",
     }

@@ -1,0 +1,19 @@
+"""Shared by all tests: shape checks on, and where real data is."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes on public tensor boundaries are checked in tests only.
+install_import_hook([f"bloomery.{room}" for room in ("nn", "models", "data", "objectives", "generate", "optim")], "beartype.beartype")
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets; the test skips where there is none."""
+    folder = os.environ.get("BLOOMERY_DATA")
+    if not folder:
+        pytest.skip("needs real data: set BLOOMERY_DATA to their folder")
+    return Path(folder)
