@@ -14,7 +14,7 @@ from bloomery.core.config import Config, to_plain
 from bloomery.core.errors import ArtifactError
 from bloomery.models.families import config_from_plain
 from bloomery.models.model import CausalModel, ModelConfig
-from bloomery.store.files import read_json, write_json, write_through
+from bloomery.store.files import atomic_path, read_json, write_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -50,7 +50,8 @@ def read_model(folder: Path) -> tuple[ModelConfig, CausalModel]:
 def save_model(model: CausalModel, path: Path) -> None:
     """Writes the weights alone, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.named_parameters()}
-    write_through(path, lambda temporary: save_file(state, temporary, metadata={"format": "pt"}))
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
 
 
 def load_model(model: CausalModel, path: Path) -> None:
