@@ -1,0 +1,33 @@
+"""Next-token prediction: pre-training and instruction tuning are this loss under other weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Lt
+from torch import Tensor
+
+from bloomery.data.batch import Batch
+from bloomery.objectives.cross_entropy import chunked_cross_entropy
+from bloomery.objectives.objective import Models, Objective
+
+
+class CausalLM(Objective):
+    """Cross-entropy of each target under the policy: Σ w·ℓ(y | what comes before), with `cross_entropy`'s ℓ.
+
+    The metric `nll` is the plain negative log-likelihood in nats, without smoothing and z-loss.
+
+    Source: Bengio et al. (2003), JMLR 3; smoothing and z-loss as in `cross_entropy`.
+    """
+
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the target's probability that is spread evenly over the vocabulary."""
+    z_loss: Annotated[float, Ge(0)] = 0.0
+    """Weight of the squared log-partition; 1e-4 is usual."""
+
+    def total(self, models: Models, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        features = models.policy.features(batch.tokens, batch.layout).flatten(0, 1)  # (batch · time, d_model)
+        total, nll = chunked_cross_entropy(
+            features, models.policy.head_weight, batch.targets.flatten(), batch.loss_weight.flatten(), self.label_smoothing, self.z_loss,
+        )
+        return total, {"nll": nll}

@@ -1,0 +1,63 @@
+"""What each parameter is, read off the model's structure and not off its names; and the logical blocks inside fused matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import nn
+
+from bloomery.nn.attention import Attention
+from bloomery.nn.feedforward import SwiGLU
+
+
+class Role(Enum):
+    """What a parameter is to an optimiser."""
+
+    MATRIX = "matrix"
+    """A linear map between hidden vectors."""
+    EMBEDDING = "embedding"
+    """A table of vectors, one per token or place; a head tied to it is the same parameter."""
+    HEAD = "head"
+    """The map from features to logits, where it is not tied."""
+    VECTOR = "vector"
+    """Anything of less than two dimensions: weights of norms, biases, gates."""
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A trainable parameter, its canonical name, its role, and the heights of the matrices stacked in its rows."""
+
+    name: str
+    parameter: nn.Parameter
+    role: Role
+    blocks: tuple[int, ...]
+
+
+def members(model: nn.Module) -> list[Member]:
+    """Every trainable parameter once, in the model's order.
+
+    A parameter of fewer than two dimensions is a vector; one of an `nn.Embedding` is an embedding; the matrix of the outermost `nn.Linear`
+    children of the model is its head; every other is a matrix.
+    """
+    embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters(recurse=False)}
+    heads = {id(p) for module in model.children() if isinstance(module, nn.Linear) for p in module.parameters(recurse=False)}
+    blocks = {id(p): heights for module in model.modules() for p, heights in _stacked(module)}
+
+    def role(parameter: nn.Parameter) -> Role:
+        if parameter.ndim < 2:
+            return Role.VECTOR
+        if id(parameter) in embeddings:
+            return Role.EMBEDDING
+        return Role.HEAD if id(parameter) in heads else Role.MATRIX
+
+    return [Member(n, p, role(p), blocks.get(id(p), (p.shape[0],) if p.ndim else ())) for n, p in model.named_parameters() if p.requires_grad]
+
+
+def _stacked(module: nn.Module) -> list[tuple[nn.Parameter, tuple[int, ...]]]:
+    """The parameters in which a module keeps several matrices, one above the other."""
+    if isinstance(module, Attention):
+        return [(module.qkv.weight, tuple(n * module.head_dim for n in (module.n_heads, module.n_kv_heads, module.n_kv_heads)))]
+    if isinstance(module, SwiGLU):
+        return [(module.gate_up.weight, (module.gate_up.out_features // 2,) * 2)]
+    return []

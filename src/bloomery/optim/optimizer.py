@@ -1,0 +1,74 @@
+"""`OptimizerConfig`, the value, and `Optimizer`, what it builds: groups with rates of their own, and a state keyed by canonical names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bloomery.core.config import Config
+from bloomery.core.errors import ArtifactError
+from bloomery.optim.groups import Member
+
+
+class OptimizerConfig(Config):
+    """How gradients become updates. Subclasses write `build`."""
+
+    def build(self, model: nn.Module) -> Optimizer:
+        """The optimiser for all trainable parameters of a model."""
+        raise NotImplementedError
+
+
+class Optimizer:
+    """One or several torch optimisers that step together.
+
+    Args:
+        members: the parameters, for their names.
+        parts: torch optimisers, whose groups' `lr` at this moment are the full rates, which each step multiplies by the schedule's factor.
+    """
+
+    def __init__(self, members: Sequence[Member], parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = tuple(parts)
+        self.parameters = [member.parameter for member in members]
+        self._names = {member.parameter: member.name for member in members}
+        self._groups = [(group, float(group["lr"])) for part in parts for group in part.param_groups]
+
+    def step(self, factor: float = 1.0) -> None:
+        """Updates every parameter with its group's rate times `factor`."""
+        for group, rate in self._groups:
+            group["lr"] = rate * factor
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Lets go of all gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """The gradients that exist."""
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+
+    def state(self) -> dict[str, Tensor]:
+        """All state as tensors under `<canonical name>|<slot>`; not copies."""
+        return {f"{self._names[p]}|{slot}": v for part in self.parts for p, slots in part.state.items() for slot, v in slots.items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Takes over a state that `state` gave.
+
+        Raises:
+            ArtifactError: it belongs to another model.
+        """
+        slots: dict[str, dict[str, Tensor]] = {}
+        for path, value in state.items():
+            name, slot = path.rsplit("|", 1)
+            slots.setdefault(name, {})[slot] = value.clone()
+        if unknown := slots.keys() - set(self._names.values()):
+            raise ArtifactError(f"the optimiser's state has {min(unknown)!r}, which the model has not; it belongs to another model")
+        for part in self.parts:
+            for group in part.param_groups:
+                for parameter in group["params"]:
+                    if self._names[parameter] in slots:
+                        part.state[parameter] = slots[self._names[parameter]]

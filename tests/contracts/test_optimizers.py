@@ -1,0 +1,65 @@
+"""What every optimiser, schedule and objective keeps, newcomers included."""
+
+import pytest
+import torch
+
+from bloomery.core.identity import content_key
+from bloomery.models import LlamaConfig
+from bloomery.optim import OptimizerConfig, Schedule
+
+TINY = LlamaConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16)
+
+
+def run(config, model, optimizer, first, last):
+    for step in range(first, last):
+        for i, parameter in enumerate(model.parameters()):
+            parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(100 * step + i))
+        optimizer.step()
+
+
+@pytest.mark.parametrize("kind", OptimizerConfig.__subclasses__(), ids=lambda kind: kind.__name__)
+class TestEveryOptimizer:
+    def test_moves_every_parameter(self, kind):
+        model = TINY.build(seed=0)
+        before = [p.detach().clone() for p in model.parameters()]
+        run(kind(), model, kind().build(model), 0, 1)
+        assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+    def test_continues_bitwise_from_its_state(self, kind):
+        whole, half = TINY.build(seed=0), TINY.build(seed=0)
+        optimizer = kind().build(whole)
+        run(kind(), whole, optimizer, 0, 6)
+        first = kind().build(half)
+        run(kind(), half, first, 0, 3)
+        second = kind().build(half)
+        second.load({name: value.clone() for name, value in first.state().items()})
+        run(kind(), half, second, 3, 6)
+        assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), half.parameters(), strict=True))
+
+    def test_state_is_keyed_by_the_models_names(self, kind):
+        model = TINY.build(seed=0)
+        optimizer = kind().build(model)
+        run(kind(), model, optimizer, 0, 1)
+        assert {path.rsplit("|", 1)[0] for path in optimizer.state()} == {name for name, _ in model.named_parameters()}
+
+    def test_a_factor_of_zero_moves_nothing(self, kind):
+        model = TINY.build(seed=0)
+        before = [p.detach().clone() for p in model.parameters()]
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        kind().build(model).step(0.0)
+        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("kind", Schedule.__subclasses__(), ids=lambda kind: kind.__name__)
+class TestEverySchedule:
+    @pytest.mark.parametrize("steps", [1, 2, 7, 1000])
+    def test_stays_between_zero_and_one_and_warms_up_to_one(self, kind, steps):
+        factors = [kind(warmup=0.1).factor(step, steps) for step in range(steps)]
+        assert all(0 <= factor <= 1 for factor in factors)
+        if steps == 1000:
+            assert factors[:100] == sorted(factors[:100])
+            assert factors[99] == 1.0
+
+    def test_has_an_identity(self, kind):
+        assert content_key(kind()) != content_key(kind(warmup=7))

@@ -1,0 +1,71 @@
+"""The chunked cross-entropy against the book and against torch."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from bloomery.objectives import cross_entropy
+from bloomery.objectives.cross_entropy import chunked_cross_entropy, naive_cross_entropy
+
+
+def inputs(n=150, d=16, vocab=37):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(n, d, generator=generator, requires_grad=True)
+    head = torch.randn(vocab, d, generator=generator, requires_grad=True)
+    weights = torch.rand(n, generator=generator)
+    weights[::5] = 0
+    return features, head, torch.randint(vocab, (n,), generator=generator), weights
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("z_loss", [0.0, 1e-2])
+def test_chunked_equals_naive_in_value_and_gradient(smoothing, z_loss, monkeypatch):
+    monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", 37 * 64)  # three chunks, the last one shorter
+    features, head, targets, weights = inputs()
+    results = []
+    for loss in (naive_cross_entropy, chunked_cross_entropy):
+        features.grad = head.grad = None
+        total, nll = loss(features, head, targets, weights, smoothing, z_loss)
+        (total / 7).backward()
+        results.append((total.detach(), nll, features.grad, head.grad))
+    for slow, fast in zip(*results, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_equals_torch_cross_entropy(smoothing):
+    features, head, targets, weights = inputs()
+    total, _ = chunked_cross_entropy(features, head, targets, weights, smoothing)
+    theirs = F.cross_entropy(features @ head.T, targets, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(total, (theirs * weights).sum())
+
+
+def test_z_loss_is_the_squared_log_partition():
+    features, head, targets, weights = inputs()
+    with_it, nll = chunked_cross_entropy(features, head, targets, weights, 0.0, 0.5)
+    torch.testing.assert_close(with_it - nll, 0.5 * (weights * (features @ head.T).logsumexp(-1).square()).sum())
+
+
+def test_no_tensor_of_all_logits_is_held(monkeypatch):
+    monkeypatch.setattr(cross_entropy, "CHUNK_LOGITS", 512 * 64)
+    features, head = torch.randn(640, 8, requires_grad=True), torch.randn(512, 8, requires_grad=True)
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            result = function(*args, **(kwargs or {}))
+            largest = max(largest, result.numel() if isinstance(result, torch.Tensor) else 0)
+            return result
+
+    with Watch():
+        chunked_cross_entropy(features, head, torch.zeros(640, dtype=torch.long), torch.ones(640))[0].backward()
+    assert largest <= 512 * 64
+
+
+def test_a_frozen_head_still_gives_the_features_their_gradient():
+    features, head, targets, weights = inputs()
+    chunked_cross_entropy(features, head.detach(), targets, weights)[0].backward()
+    expected = torch.autograd.grad(naive_cross_entropy(features, head, targets, weights)[0], features)[0]
+    torch.testing.assert_close(features.grad, expected, rtol=1e-5, atol=1e-5)
+    assert head.grad is None
