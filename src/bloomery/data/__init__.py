@@ -1,1 +1,12 @@
 """From token shards to batches: packing, mixtures, and the resumable source in global order."""
+
+from bloomery.data.batch import Batch
+from bloomery.data.mixture import Mixture
+from bloomery.data.packing import Cut, Fit, Packing
+from bloomery.data.shards import Encoded, TokenShards, write_index, write_shard
+from bloomery.data.source import Cursor, Packed, Source, Span, Supply
+
+__all__ = [
+    "Batch", "Cursor", "Cut", "Encoded", "Fit", "Mixture", "Packed", "Packing", "Source", "Span", "Supply", "TokenShards", "write_index",
+    "write_shard",
+]  # fmt: skip

@@ -1,0 +1,117 @@
+"""`Mixture`: several sources interleaved row by row in fixed proportions of tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Int64
+
+from bloomery.core.errors import ConfigError
+from bloomery.data.source import Rows, Source, Span, Supply
+
+FINEST = 1_000_000  # proportions are taken as fractions with denominators up to it
+LONGEST_PERIOD = 100_000
+
+
+class Mixture(Source):
+    """Sources in proportions of tokens (rows · time), deterministically: after n rows a source of proportion p has given ⌊pn⌋ or ⌈pn⌉.
+
+    Each source keeps its own global order and repeats as needed; `supply` tells how often. The interleaving is periodic, so that row n is
+    found without walking through those before it.
+
+    Args:
+        sources: by name; all with the same `time` and `vocab_size`.
+        proportions: by the same names; positive, of any sum.
+
+    Raises:
+        ConfigError: the sources do not fit together, or the proportions cannot be.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], proportions: Mapping[str, float]) -> None:
+        if not sources or set(sources) != set(proportions):
+            raise ConfigError(f"Mixture.proportions={dict(proportions)} must name the sources {sorted(sources)}, each once")
+        self.sources = dict(sources)
+        shapes = {name: (source.time, source.vocab_size) for name, source in sources.items()}
+        if len(set(shapes.values())) > 1:
+            raise ConfigError(f"Mixture.sources differ in (time, vocab_size): {shapes}; encode them with one tokenizer and one row length")
+        self.time, self.vocab_size = next(iter(shapes.values()))
+        self.parts = whole_parts([proportions[name] for name in self.sources])
+        self._order = interleave(self.parts)
+        chosen = self._order == np.arange(len(self.parts))[:, None]  # (sources, period)
+        self._before = np.cumsum(np.pad(chosen, ((0, 0), (1, 0))), axis=1)  # rows of each source among the first j of a period
+
+    def count(self, row: int) -> list[int]:
+        """How many of the first `row` rows come from each source."""
+        periods, rest = divmod(row, len(self._order))
+        return [periods * part + int(before) for part, before in zip(self.parts, self._before[:, rest], strict=True)]
+
+    def rows(self, first_row: int, rows: int) -> Rows:
+        out = None
+        for _, source, first, places in self._shares(first_row, rows):
+            arrays = source.rows(first, len(places))
+            out = Rows(*(np.empty((rows, self.time), array.dtype) for array in arrays)) if out is None else out
+            for target, array in zip(out, arrays, strict=True):
+                target[places] = array
+        return out
+
+    def documents(self, first_row: int, rows: int) -> list[Span]:
+        spans = []
+        for name, source, first, places in self._shares(first_row, rows):
+            found = source.documents(first, len(places))
+            spans += [span._replace(row=first_row + int(places[span.row - first]), source=name) for span in found]
+        return sorted(spans, key=lambda span: (span.row, span.place))
+
+    def supply(self, rows: int) -> list[Supply]:
+        return [part for source, count in zip(self.sources.values(), self.count(rows), strict=True) for part in source.supply(count)]
+
+    def _shares(self, first_row: int, rows: int) -> list[tuple[str, Source, int, Int64[np.ndarray, " places"]]]:
+        """For each source that has some of these rows: its name, itself, its own first row, and the places they take; its rows are a run."""
+        chosen = self._order[(first_row + np.arange(rows)) % len(self._order)]
+        before = self.count(first_row)
+        shares = [(name, source, before[k], np.flatnonzero(chosen == k)) for k, (name, source) in enumerate(self.sources.items())]
+        return [share for share in shares if len(share[3])]
+
+
+def whole_parts(proportions: Sequence[float]) -> list[int]:
+    """Proportions as the smallest whole numbers: (0.7, 0.3) → [7, 3].
+
+    Raises:
+        ConfigError: one is not a positive number, or they need a period of more than 100,000 rows.
+    """
+    if not all(math.isfinite(p) and p > 0 for p in proportions):
+        raise ConfigError(f"Mixture.proportions={list(proportions)} must all be positive numbers; leave a source out to give it nothing")
+    fractions = [Fraction(p).limit_denominator(FINEST) for p in proportions]
+    common = math.lcm(*(f.denominator for f in fractions))
+    parts = [int(f * common) for f in fractions]
+    parts = [part // math.gcd(*parts) for part in parts]
+    if not all(parts) or sum(parts) > LONGEST_PERIOD:
+        rule = f"repeat only after more than {LONGEST_PERIOD} rows; round them, as in (0.7, 0.3)"
+        raise ConfigError(f"Mixture.proportions={list(proportions)} {rule}")
+    return parts
+
+
+def interleave(parts: Sequence[int]) -> Int64[np.ndarray, " period"]:
+    """One period of the interleaving: which source each row comes from.
+
+    The j-th row of a source of proportion p may not come before row ⌊j/p⌋ and is due by row ⌈(j+1)/p⌉; of those that may come, the one due
+    first does. Taking the largest deficit alone would let small sources fall more than a row behind when there are many.
+
+    Args:
+        parts: whole-number proportions.
+
+    Returns:
+        (period,) numbers of sources; the period is the sum of the parts.
+
+    Source: Tijdeman (1980), "The chairman assignment problem", Discrete Mathematics 32, theorem 1; Baruah et al. (1996), Algorithmica 15,
+    for the deadlines.
+    """
+    period, given = sum(parts), [0] * len(parts)
+    order = np.empty(period, np.int64)
+    for row in range(period):
+        due = [(-(-(given[k] + 1) * period // part), k) for k, part in enumerate(parts) if given[k] * period < part * (row + 1)]
+        order[row] = chosen = min(due)[1]
+        given[chosen] += 1
+    return order
