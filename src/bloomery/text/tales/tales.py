@@ -1,0 +1,103 @@
+"""`Tales`: a seeded, endless book of short stories about a small world, each with its truth."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+
+from bloomery.core.config import Config
+from bloomery.core.rng import python_rng
+from bloomery.text.tales.cast import cast
+from bloomery.text.tales.continuations import Continuation, continuation
+from bloomery.text.tales.draws import Draws
+from bloomery.text.tales.lexicon import LEXICONS, Split
+from bloomery.text.tales.questions import Question, choose_questions
+from bloomery.text.tales.tell import tell
+from bloomery.text.tales.world import Fact, World, live
+
+
+@dataclass(frozen=True, slots=True)
+class Tale:
+    """A story and all that is true in it."""
+
+    id: str
+    """Stable: "tales/{seed}/{split}/{domain}/{index}", with the domain as it was asked for."""
+    text: str
+    """The story, one paragraph."""
+    domain: str
+    """"farm" or "harbour"."""
+    facts: tuple[Fact, ...]
+    """What each event made true, in order; see `Fact`."""
+    questions: tuple[Question, ...]
+    """Up to `MAX_QUESTIONS`, in random order; none repeats what the story's own closing dialogue has answered."""
+    continuation: Continuation
+    """How the story could go on, rightly and wrongly."""
+
+    @property
+    def better(self) -> str:
+        """A next sentence that agrees with the facts."""
+        return self.continuation.better
+
+    @property
+    def worse(self) -> str:
+        """The same sentence, contradicting one fact."""
+        return self.continuation.worse
+
+    @property
+    def reason(self) -> str:
+        """Which fact `worse` contradicts."""
+        return self.continuation.reason
+
+
+class Tales(Config):
+    """An endless book of tales; page `index` is the same for everyone who opens a book with these fields.
+
+    Example:
+        >>> tale = Tales(seed=0, domain="farm", split="held_out").tale(0)
+        >>> tale.id
+        'tales/0/held_out/farm/0'
+    """
+
+    seed: int = 0
+    """Another seed is another book."""
+    domain: Literal["farm", "harbour", "both"] = "both"
+    """Which vocabulary: each tale of "both" is set in one of the two."""
+    split: Split = "train"
+    """Held-out tales have names, and things in places, that no training tale has."""
+
+    def tale(self, index: int) -> Tale:
+        """Tale number `index`, from 0, made on the spot."""
+        draws = self._draws(index)
+        world = self._world(draws)
+        text, told = tell(world, draws)
+        questions = choose_questions(world, told, draws)
+        return Tale(f"{self.name()}/{index}", text, world.lexicon.domain, tuple(world.facts), questions, continuation(world, draws))
+
+    def tales(self, count: int, start: int = 0) -> Iterator[Tale]:
+        """Tales `start` to `start + count`."""
+        return (self.tale(index) for index in range(start, start + count))
+
+    def __iter__(self) -> Iterator[Tale]:
+        """All tales; there is no last one."""
+        return (self.tale(index) for index in count())
+
+    def name(self) -> str:
+        """What the ids of this book's tales start with."""
+        return f"tales/{self.seed}/{self.split}/{self.domain}"
+
+    def bits(self, index: int) -> tuple[float, float]:
+        """The bits of chance in tale `index`: those spent on its world, and those spent on its telling."""
+        draws = self._draws(index)
+        world = self._world(draws)
+        spent_on_world = draws.bits
+        tell(world, draws)
+        return spent_on_world, draws.bits - spent_on_world
+
+    def _draws(self, index: int) -> Draws:
+        return Draws(python_rng("tales", self.seed, self.split, self.domain, index))
+
+    def _world(self, draws: Draws) -> World:
+        domain = draws.pick(("farm", "harbour")) if self.domain == "both" else self.domain
+        world = cast(LEXICONS[domain], self.split, draws)
+        live(world, draws)
+        return world

@@ -1,0 +1,118 @@
+"""The telling: events become sentences, in several wordings, with pronouns where they cannot mislead."""
+
+from bloomery.text.tales.draws import Draws
+from bloomery.text.tales.questions import Query, choose, queries, word
+from bloomery.text.tales.world import Enters, Event, Feels, Gives, Goes, Leaves, Lies, Person, Takes, World
+
+OPENINGS = (
+    "One {weather} morning", "One {weather} day", "One {weather} evening", "On a {weather} morning", "On a {weather} day",
+    "On a {weather} evening", "It was a {weather} day, and", "It was a {weather} morning, and",
+)  # fmt: skip
+
+ENTERS = ("{who} the {role} was {at}", "{who} the {role} stood {at}", "{who}, a {role}, was {at}", "{who} the {role} waited {at}")
+WITH = (" with {a}", " and had {a}", " and held {a}")
+LIES = ("There was {a} {at}.", "{A} lay {at}.", "{A} was {at}.")
+GOES = ("{who} went to {the}.", "{who} walked to {the}.", "{who} ran to {the}.", "{who} hurried to {the}.")
+GOES_MEETING = ("{who} went to {the} to see {met}.", "{who} walked to {the}, where {met} was.", "{who} came to {the} and met {met}.")
+CARRIES = ("{who} carried {things} to {the}.", "{who} took {things} to {the}.", "{who} went to {the} with {things}.")
+GIVES = ("{who} gave {thing} to {to}.", "{who} gave {to} {thing}.", "{who} handed {thing} to {to}.", "{to} got {thing} from {who}.")
+LEAVES = ("{who} left {thing} {at}.", "{who} put {thing} down {at}.", "{who} set {thing} down {at}.")
+TAKES = ("{who} took {thing}.", "{who} picked up {thing}.", "{who} found {thing} {at} and kept it.")
+FEELS = ("{who} was {mood} {cause}.", "{who} felt {mood} {cause}.", "{who} grew {mood} {cause}.")
+LINKS = ("Then ", "Soon ", "Later ", "After that ", "Next ", "A little later ")
+
+LISTENERS = ("the child", "the boy", "the girl", "the guest", "the traveller")
+TELLERS = ("the old man", "the old woman", "the teller", "the aunt", "the uncle")
+
+STATEMENTS = {
+    "where_person": ("{about} was {answer}", "{about} stayed {answer}"),
+    "where_thing": ("{about} was {answer}", "{about} stayed {answer}"),
+    "where_carried": ("{about} was {answer}",),
+    "who_has": ("{answer} had {about}", "{about} was with {answer}"),
+    "holding": ("{about} had {answer}", "{about} kept {answer}"),
+    "feeling": ("{about} was {answer}", "{about} felt {answer}"),
+    "colour": ("{about} was {answer}",),
+    "giver": ("{answer} was the one who gave {about} away",),
+    "receiver": ("{answer} was the one who got {about}",),
+    "work": ("{about} was the {answer}",),
+}
+"""How a known fact is stated in a closing line or a continuation."""
+
+CLOSINGS = ("So in the end", "When night came,", "At the end of the day", "And so")
+
+
+def tell(world: World, draws: Draws) -> tuple[str, list[Query]]:
+    """The story of a world, and what its own closing lines have already answered."""
+    sentences = _events(world, draws)
+    known = [query for query in queries(world) if query.kind in STATEMENTS]
+    sentences.append(f"{draws.pick(CLOSINGS)} {state(draws.take(known), draws)} and {state(draws.take(known), draws)}.")
+    asked = choose(world, 3, (), draws)
+    for query in asked:
+        answer = _capital(query.answer)
+        if query is asked[0]:
+            sentences.append(f'"{word(query, draws)}" asked {draws.pick(LISTENERS)}. "{answer}," said {draws.pick(TELLERS)}.')
+        else:
+            sentences.append(f'"{word(query, draws)}" "{answer}."')
+    return " ".join(sentences), asked
+
+
+def state(query: Query, draws: Draws) -> str:
+    """A known fact as a clause."""
+    return draws.pick(STATEMENTS[query.kind]).format(about=query.about, answer=query.answer)
+
+
+def _events(world: World, draws: Draws) -> list[str]:
+    sentences = []
+    before: Event | None = None
+    for event in world.events:
+        if before is None:
+            opening = draws.pick(OPENINGS).format(weather=draws.pick(world.lexicon.weather))
+            sentences.append(f"{opening} {_sentence(event, event.who.name, draws)}")
+        elif isinstance(event, Enters | Lies):
+            sentences.append(_capital(_sentence(event, event.who.name if isinstance(event, Enters) else "", draws)))
+        else:
+            who = _pronoun(event.who) if _same_subject(before, event) and draws.chance(0.5) else event.who.name
+            link = draws.pick(LINKS) if draws.chance(0.4) else ""
+            sentences.append(_capital(link + _sentence(event, who, draws)))
+        before = event
+    return sentences
+
+
+def _sentence(event: Event, who: str, draws: Draws) -> str:
+    match event:
+        case Enters(person, place, thing):
+            text = draws.pick(ENTERS).format(who=who, role=person.role, at=place.at)
+            return text + (draws.pick(WITH).format(a=thing.a) if thing else "") + "."
+        case Lies(thing, place):
+            return draws.pick(LIES).format(a=thing.a, A=_capital(thing.a), at=place.at)
+        case Goes(_, place, carried, met):
+            if carried:
+                return draws.pick(CARRIES).format(who=who, the=place.the, things=" and ".join(thing.the for thing in carried))
+            if met and draws.chance(0.5):
+                return draws.pick(GOES_MEETING).format(who=who, the=place.the, met=draws.pick(met).name)
+            return draws.pick(GOES).format(who=who, the=place.the)
+        case Gives(_, thing, to):
+            # "Tilda got the rake from he" is no English: with a pronoun, the giver comes first.
+            wordings = GIVES if who[0].isupper() else GIVES[:3]
+            return draws.pick(wordings).format(who=who, thing=thing.the, to=to.name)
+        case Leaves(_, thing, place):
+            return draws.pick(LEAVES).format(who=who, thing=thing.the, at=place.at)
+        case Takes(_, thing, place):
+            return draws.pick(TAKES).format(who=who, thing=thing.the, at=place.at)
+        case Feels(_, mood, cause):
+            return draws.pick(FEELS).format(who=who, mood=mood.word, cause=cause)
+
+
+def _same_subject(before: Event, event: Event) -> bool:
+    """Whether a pronoun for the subject of `event` can only mean the subject of the event before it."""
+    if isinstance(before, Enters | Lies) or before.who != event.who:
+        return False
+    return not isinstance(before, Gives) and not (isinstance(before, Goes) and before.met)
+
+
+def _pronoun(who: Person) -> str:
+    return "she" if who.she else "he"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
