@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -43,7 +42,7 @@ class Rope(nn.Module):
         angle = torch.arange(self.max_seq_len, dtype=torch.float32, device=device)[:, None, None] * omega
         return angle.cos(), angle.sin()
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Rope:
         """Follows the model to its device (also from "meta"), but is computed afresh there rather than moved or cast."""
         device = fn(self.cos).device
         self.cos, self.sin = self._tables(device)

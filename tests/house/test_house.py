@@ -1,0 +1,150 @@
+"""The rules of the house that a linter does not know."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import pytest
+
+import bloomery
+from bloomery.core.config import Config
+from tests.house.sources import PACKAGE, ROOT, modules, room
+
+MODULES = modules()
+
+
+def import_all() -> None:
+    for module in pkgutil.walk_packages(bloomery.__path__, "bloomery."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+def all_configs() -> list[type[Config]]:
+    import_all()
+
+    def below(cls: type[Config]) -> list[type[Config]]:
+        return [found for sub in cls.__subclasses__() for found in (sub, *below(sub))]
+
+    return sorted({c for c in below(Config) if c.__module__.startswith("bloomery.")}, key=lambda c: c.__qualname__)
+
+
+def calls(tree: ast.Module) -> list[tuple[str, ast.Call]]:
+    return [(ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_every_module_says_what_it_is(path: str):
+    assert path == "__main__.py" or ast.get_docstring(MODULES[path]), f"{path} has no docstring"
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_every_public_class_and_function_has_a_docstring(path: str):
+    missing = []
+
+    def visit(node: ast.AST, inherits: bool, where: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.ClassDef | ast.FunctionDef) or child.name.startswith("_"):
+                continue
+            is_class = isinstance(child, ast.ClassDef)
+            told_above = inherits and not is_class  # a method of a subclass may keep the words of its contract
+            if not ast.get_docstring(child) and not told_above:
+                missing.append(where + child.name)
+            if is_class:
+                visit(child, bool(child.bases) or bool(child.decorator_list), f"{where}{child.name}.")
+
+    visit(MODULES[path], False, "")
+    assert not missing, f"{path}: no docstring on {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_no_file_holds_more_than_two_ideas(path: str):
+    assert len((PACKAGE / path).read_text().splitlines()) <= 500, f"{path} is past 500 lines: which two ideas live there?"
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_nothing_executes_code_from_data(path: str):
+    for name, call in calls(MODULES[path]):
+        assert name.split(".")[0] not in ("pickle", "dill", "cloudpickle", "marshal", "shelve"), f"{path}: {name}"
+        assert name not in ("eval", "exec", "import_module", "importlib.import_module", "__import__"), f"{path}: {name}"
+        keywords = {k.arg: ast.unparse(k.value) for k in call.keywords}
+        if name in ("torch.load",):
+            assert keywords.get("weights_only") == "True", f"{path}: torch.load without weights_only=True"
+        if name in ("np.load", "numpy.load"):
+            assert keywords.get("allow_pickle") == "False", f"{path}: {name} must say allow_pickle=False"
+        assert "trust_remote_code" not in keywords, path
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room(p) not in ("cli", "mesh")])
+def test_the_environment_is_read_at_the_edge_only(path: str):
+    text = (PACKAGE / path).read_text()
+    assert "os.environ" not in text, path
+    assert "os.getenv" not in text, path
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_no_mutable_state_at_module_level(path: str):
+    for node in MODULES[path].body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        for target in targets:
+            name = ast.unparse(target)
+            mutable = isinstance(node.value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp)
+            assert not mutable or name.isupper() or name.lstrip("_").isupper() or name == "__all__", f"{path}: {name} is mutable at module level"
+    assert not any(isinstance(node, ast.Global) for node in ast.walk(MODULES[path])), f"{path} uses global"
+
+
+FOREIGN_WORDS = re.compile(r"\b(hidden_size|n_embd|intermediate_size|num_hidden_layers|num_attention_heads|num_layers|num_heads|seqlen|block_size)\b")
+NAME_MAPS = {"models/llama.py", "models/hub.py", "models/families.py"}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p not in NAME_MAPS])
+def test_other_projects_words_stay_in_the_name_maps(path: str):
+    found = FOREIGN_WORDS.findall((PACKAGE / path).read_text())
+    assert not found, f"{path} says {found}; see the table of words in docs/design.md"
+
+
+@pytest.mark.parametrize("config", all_configs(), ids=lambda c: c.__qualname__)
+def test_every_field_is_described(config: type[Config]):
+    blank = [name for name, field in config.model_fields.items() if not field.description]
+    assert not blank, f"{config.__name__}: no docstring under {', '.join(blank)}"
+
+
+def test_every_field_is_read_somewhere():
+    attributes = {node.attr for tree in MODULES.values() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    unread = [f"{config.__name__}.{name}" for config in all_configs() for name in config.model_fields if name not in attributes]
+    assert not unread, f"flags that nothing reads: {unread}"
+
+
+def test_kinds_are_unique():
+    kinds = [config.kind() for config in all_configs()]
+    assert len(kinds) == len(set(kinds)), "two configs of one kind would share keys"
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; import bloomery.cli.main as m; m.cli(['--help'], standalone_mode=False); print('\\n'.join(sys.modules), file=sys.stderr)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr.split()
+    heavy = {"torch", "numpy", "pyarrow", "pydantic", "tokenizers", "transformers", "rich", "tensorboard", "matplotlib"} & set(loaded)
+    assert not heavy, f"--help imports {sorted(heavy)}"
+    assert len(loaded) < 400, f"--help imports {len(loaded)} modules"
+
+
+def test_every_room_stands_on_a_floor_and_is_described():
+    layers = re.findall(r"layers = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)[0]
+    rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir() and not p.name.startswith("__")}
+    assert rooms == set(re.findall(r"[a-z_]+", layers))
+    design = (ROOT / "docs" / "design.md").read_text()
+    assert all(re.search(rf"^\s*(\d )?\s*{name}/", design, re.MULTILINE) for name in rooms), "docs/design.md does not show every room"
+
+
+def test_the_product_makes_sense_alone():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    for name in files:
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".toml", ".sh", ".lock", "") and path.is_file() and name != "tests/house/test_house.py":
+            text = path.read_text(errors="ignore")
+            for phrase in ("../shared", "/work/", "find-links = ", "index-url", "pypi.org", "/opt/wheels"):
+                assert phrase not in text, f"{name} mentions {phrase}"
