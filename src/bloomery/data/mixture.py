@@ -30,7 +30,7 @@ class Mixture(Source):
         ConfigError: the sources do not fit together, or the proportions cannot be.
     """
 
-    def __init__(self, sources: Mapping[str, Source], proportions: Mapping[str, float]) -> None:
+    def __init__(self, sources: Mapping[str, Source], proportions: Mapping[str, float | int]) -> None:
         if not sources or set(sources) != set(proportions):
             raise ConfigError(f"Mixture.proportions={dict(proportions)} must name the sources {sorted(sources)}, each once")
         self.sources = dict(sources)
@@ -75,7 +75,7 @@ class Mixture(Source):
         return [share for share in shares if len(share[3])]
 
 
-def whole_parts(proportions: Sequence[float]) -> list[int]:
+def whole_parts(proportions: Sequence[float | int]) -> list[int]:
     """Proportions as the smallest whole numbers: (0.7, 0.3) → [7, 3].
 
     Raises:

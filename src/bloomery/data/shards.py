@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from jaxtyping import Integer, UInt8
 
 from bloomery.core.errors import ArtifactError, DataError
 from bloomery.store import Artifact, read_json, write_json
-from bloomery.store.files import atomic_file, atomic_path
+from bloomery.store.files import atomic_file
 
 INDEX = "shards.json"
 SCHEMA = pa.schema([("id", pa.string()), ("tokens", pa.int64()), ("bytes", pa.int64()), ("learnt", pa.int64())])
@@ -101,22 +102,20 @@ def write_shard(folder: Path, number: int, documents: Iterable[Encoded], *, voca
     dtype = token_dtype(vocab_size)
     ids, tokens, sizes, learnt = [], [], [], []
     tokens_path, mask_path, table_path = _paths(folder, number)
-    with atomic_file(tokens_path) as token_file, atomic_file(mask_path) as mask_file:
+    with atomic_file(tokens_path) as token_file, atomic_file(mask_path) if masked else nullcontext() as mask_file:
         for document in documents:
             array, mask = np.asarray(document.tokens), None if document.mask is None else np.asarray(document.mask)
             _check(document.id, array, mask, vocab_size, masked)
             token_file.write(array.astype(dtype).tobytes())
-            if mask is not None:
+            if mask_file is not None:
                 mask_file.write(mask.astype(np.uint8).tobytes())
             ids.append(document.id)
             tokens.append(len(array))
             sizes.append(document.bytes)
             learnt.append(len(array) if mask is None else int(mask.sum()))
-    if not masked:
-        mask_path.unlink()
     table = pa.table([ids, tokens, sizes, learnt], schema=SCHEMA)
-    with atomic_path(table_path) as temporary:
-        _write_arrow(temporary, table)
+    with atomic_file(table_path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
     return _counts(table)
 
 
@@ -275,11 +274,6 @@ def _map(path: Path, dtype: np.dtype, tokens: int) -> np.ndarray:
             f"{path} has {found} bytes where {tokens} tokens take {tokens * dtype.itemsize}; delete the folder {path.parent} and run again"
         )
     return np.asarray(np.memmap(path, dtype, mode="r")) if tokens else np.empty(0, dtype)
-
-
-def _write_arrow(path: Path, table: pa.Table) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
 
 
 def _read_arrow(path: Path) -> pa.Table:
