@@ -6,20 +6,20 @@ from bloomery.core.errors import DataError
 from bloomery.evals import ExactMatch, Question, Score, questions_of
 
 MESSAGES = [
-    {"role": "user", "content": "story. Where?"}, {"role": "assistant", "content": "in the barn", "kind": "where"},
-    {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada", "kind": "who"},
+    {"role": "user", "content": "story. Where?"}, {"role": "assistant", "content": "in the barn"},
+    {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada"},
 ]
 
 
 def test_each_assistant_turn_is_asked_with_the_true_turns_before_it():
-    first, second = questions_of([("doc", MESSAGES)])
+    first, second = questions_of([("doc", MESSAGES, ["where", "who"])])
     assert (first.id, first.expected, first.kind, [m["content"] for m in first.messages]) == ("doc#1", "in the barn", "where", ["story. Where?"])
     assert [m["content"] for m in second.messages] == ["story. Where?", "in the barn", "Who?"]
-    assert all(m.keys() == {"role", "content"} for m in second.messages)
+    assert [q.kind for q in questions_of([("doc", MESSAGES, [])])] == ["", ""]
 
 
 def test_exact_means_exact_but_for_white_space_around():
-    task = ExactMatch(questions_of([("doc", MESSAGES)]))
+    task = ExactMatch(questions_of([("doc", MESSAGES, ["where", "who"])]))
     assert task.score([" in the barn\n", "Ada"]) == Score(2, 2)
     assert task.score(["In the barn", "Adam"]) == Score(0, 2)
     assert task.by_kind(["in the barn", "Bob"]) == {"where": Score(1, 1), "who": Score(0, 1)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -209,7 +209,9 @@ def _artifact(text: str, store_path: Path) -> Any:
     return Artifact.open(path) if path.is_dir() else find_artifact(_store(store_path), text)
 
 
-def _context(*, store_path: Path, device: str, micro_batch: int | None, compiling: str, quiet: bool) -> RunContext:
+def _context(
+    *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], quiet: bool
+) -> RunContext:
     import torch
 
     from bloomery.stages.stage import RunContext

@@ -68,18 +68,18 @@ class ExactMatch:
         return {kind: Score(sum(right), len(right)) for kind, right in sorted(kinds.items())}
 
 
-def questions_of(conversations: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[Question]:
+def questions_of(conversations: Iterable[tuple[str, Sequence[Mapping[str, Any]], Sequence[str]]]) -> list[Question]:
     """The assistant's turns of conversations as questions.
 
     Each turn is asked with the true conversation before it, so that an early mistake is not counted again.
 
     Args:
-        conversations: id and messages of each; a message may carry a "kind" beside "role" and "content".
+        conversations: id, messages, and the kinds of the assistant's turns in order (or nothing where they are not known).
     """
     questions = []
-    for id_, messages in conversations:
-        for i, message in enumerate(messages):
-            if message["role"] == "assistant":
-                before = tuple({"role": m["role"], "content": m["content"]} for m in messages[:i])
-                questions.append(Question(f"{id_}#{i}", before, message["content"], message.get("kind", "")))
+    for id_, messages, kinds in conversations:
+        turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        for i, kind in zip(turns, kinds or [""] * len(turns), strict=True):
+            before = tuple({"role": m["role"], "content": m["content"]} for m in messages[:i])
+            questions.append(Question(f"{id_}#{i}", before, messages[i]["content"], kind))
     return questions

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -109,20 +109,29 @@ class RunContext:
         micro_batch: rows per forward pass; None lets each stage choose.
         compile: "auto" compiles when the planned steps repay it; or "always", "never".
         quiet: print nothing but errors.
+        checkpoint_every_s: seconds between the checkpoints of long stages.
+        progress_every_s: seconds between lines of progress.
     """
 
     store: Store
     device: str = "cpu"
     micro_batch: int | None = None
-    compile: str = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
     quiet: bool = False
-    _said: list[str] = field(default_factory=list, repr=False)
+    checkpoint_every_s: float = 20.0
+    progress_every_s: float = 5.0
+    _last_progress: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False)
 
     def say(self, line: str) -> None:
         """One line about what goes on."""
-        self._said.append(line)
         if not self.quiet:
             print(line, flush=True)
+
+    def progress(self, line: str) -> None:
+        """As `say`, but at most one line in `progress_every_s` seconds: to be called as often as you like."""
+        if time.monotonic() - self._last_progress[0] >= self.progress_every_s:
+            self._last_progress[0] = time.monotonic()
+            self.say(line)
 
 
 def _stages_in(value: Any, path: str = "") -> Iterator[tuple[str, Stage]]:

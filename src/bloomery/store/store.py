@@ -110,6 +110,11 @@ class Workspace:
         self._counts: dict[str, dict[str, int]] = {}
         self._started = time.time()
 
+    @property
+    def seconds(self) -> float:
+        """How long this process has been working here."""
+        return time.time() - self._started
+
     def count(self, relative: str, **counts: int) -> None:
         """Records how much is in a file (`rows=…`, `tokens=…`), for the manifest."""
         self._counts[relative] = counts
@@ -123,7 +128,7 @@ class Workspace:
             for path in sorted(p for p in self.path.rglob("*") if p.is_file() and p.name != MANIFEST):
                 relative = path.relative_to(self.path).as_posix()
                 files[relative] = FileRecord(bytes=path.stat().st_size, sha256=sha256_of(path), counts=self._counts.get(relative, {}))
-            made = {"bloomery": __version__, "started": self._started, "seconds": round(time.time() - self._started, 3)}
+            made = {"bloomery": __version__, "started": self._started, "seconds": round(self.seconds, 3)}
             manifest = Manifest(stage=stage, name=name, key=key, fields=fields, inputs=inputs, files=files, summary=summary, made=made)
             write_json(self.path / MANIFEST, manifest.to_plain())
             if self._target.exists():

@@ -1,0 +1,77 @@
+"""`Evaluate`: put held-out questions to a model and keep every answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from bloomery.core.units import Tokens, human_seconds
+from bloomery.evals import ExactMatch, questions_of
+from bloomery.generate import complete
+from bloomery.models import read_model
+from bloomery.stages.prepare import Prepare
+from bloomery.stages.stage import Inputs, RunContext, Stage
+from bloomery.stages.train import Train
+from bloomery.store import Artifact, Workspace, write_json, write_text
+from bloomery.text.chat import ChatTemplate
+from bloomery.text.documents import read_parquet
+from bloomery.text.tokenizer import Tokenizer
+
+ASKED_AT_ONCE = 64
+
+
+class Evaluate(Stage):
+    """Asks each assistant turn of a corpus of conversations, greedily, and compares the answer with the conversation's own.
+
+    The artifact holds `results.json` (the share of exact answers, in all and by kind) and `answers.jsonl` (each question with what was
+    expected and what came, so that every wrong answer can be read).
+    """
+
+    model: Train
+    """The model that is asked."""
+    questions: Prepare
+    """Conversations that the model has not read; those of its documents that carry no messages are passed over."""
+    limit: int = Field(default=500, gt=0)
+    """Questions asked at most, the first ones of the corpus."""
+    max_new_tokens: Tokens = 24
+    """Longest answer."""
+
+    def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
+        trained = inputs[self.model]
+        _, model = read_model(trained.path / "model")
+        model.to(context.device).eval()
+        tokenizer = Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
+        task = ExactMatch(questions_of(conversations(inputs[self.questions]))[: self.limit])
+        template = ChatTemplate()
+        prompts = [template.render(q.messages, tokenizer, add_generation_prompt=True).ids for q in task.samples()]
+        started = workspace.seconds
+        answers: list[str] = []
+        for i in range(0, len(prompts), ASKED_AT_ONCE):
+            part = complete(model, prompts[i : i + ASKED_AT_ONCE], {tokenizer.end}, self.max_new_tokens)
+            answers += [tokenizer.decode(ids) for ids in part]
+            context.progress(f"{self.reference}: {len(answers)} of {len(prompts)} questions answered")
+        score = task.score(answers)
+        kinds = {kind: {"exact": s.share, "asked": s.asked} for kind, s in task.by_kind(answers).items()}
+        lines = [
+            {"id": j.question.id, "kind": j.question.kind, "right": j.right, "expected": j.question.expected, "answer": j.answer,
+             "question": j.question.messages[-1]["content"]}
+            for j in task.judge(answers)
+        ]  # fmt: skip
+        write_text(workspace.path / "answers.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        workspace.count("answers.jsonl", rows=len(lines))
+        results = {"exact_match": score.share, "standard_error": score.standard_error, "right": score.right, "asked": score.asked}
+        write_json(workspace.path / "results.json", results | {"kinds": kinds})
+        context.say(f"{self.reference}: {score} answered exactly, in {human_seconds(workspace.seconds - started)}")
+        return results
+
+
+def conversations(corpus: Artifact) -> Iterator[tuple[str, list[dict[str, str]], list[str]]]:
+    """Id, messages and kinds of questions of each conversation in a prepared corpus."""
+    shards = [corpus.checked(name) for name in sorted(corpus.manifest.files) if name.startswith("documents-")]
+    for batch in read_parquet(shards, columns=["id", "messages", "meta"]):
+        for row in batch.to_pylist():
+            if row["messages"]:
+                yield row["id"], row["messages"], (json.loads(row["meta"]) if row["meta"] else {}).get("kinds", [])
