@@ -7,7 +7,7 @@ Source: Touvron et al. (2023), arXiv 2302.13971 and 2307.09288; grouped queries 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -76,7 +76,7 @@ class LlamaConfig(ModelConfig):
         fields = type(self).model_fields
         return {name: getattr(self, name) for name, field in fields.items() if field.is_required() or getattr(self, name) != by_default(field)}
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> LlamaConfig:
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self)(**{**given, **changes})
 
@@ -143,6 +143,9 @@ class LlamaConfig(ModelConfig):
             parts["head.weight"] = (HubTensor("lm_head.weight", (self.vocab_size, d)),)
         return parts
 
+    def hub_copies(self) -> set[str]:
+        return {"lm_head.weight"} if self.tie_embeddings else set()
+
     def to_hub(self) -> dict[str, Any]:
         return {
             "architectures": [self.hub_architecture], "model_type": "llama", "dtype": "float32",
@@ -152,10 +155,10 @@ class LlamaConfig(ModelConfig):
             "rope_theta": self.rope_theta, "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},  # version 4 and 5
             "tie_word_embeddings": self.tie_embeddings, "hidden_act": "silu", "attention_bias": False, "mlp_bias": False,
             "initializer_range": self.init.embedding_std(self.d_model), "use_cache": True,
-        }  # fmt: skip
+        }
 
     @classmethod
-    def from_hub(cls, plain: dict[str, Any]) -> Self:
+    def from_hub(cls, plain: dict[str, Any]) -> LlamaConfig:
         for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
             if name not in plain:
                 raise DataError(f"config.json has no {name!r}, without which the model has no shape; take it from the original checkpoint")
@@ -168,7 +171,7 @@ class LlamaConfig(ModelConfig):
             vocab_size=plain["vocab_size"], d_model=plain["hidden_size"], d_ff=plain["intermediate_size"], n_layers=plain["num_hidden_layers"],
             n_heads=plain["num_attention_heads"], max_seq_len=plain.get("max_position_embeddings", 2048), rope_theta=_rope_theta(plain),
             norm_eps=plain.get("rms_norm_eps", 1e-6), tie_embeddings=plain.get("tie_word_embeddings", False), **optional,
-        )  # fmt: skip
+        )
 
 
 class LlamaBlock(nn.Module):

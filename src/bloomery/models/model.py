@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -55,13 +55,17 @@ class ModelConfig(Config, ABC):
     def hub_parts(self) -> dict[str, tuple[HubTensor, ...]]:
         """Our parameter → the hub tensors that it is made of, stacked along their first dimension."""
 
+    def hub_copies(self) -> set[str]:
+        """Names of hub tensors that only repeat others, and are not read."""
+        return set()
+
     @abstractmethod
     def to_hub(self) -> dict[str, Any]:
         """The `config.json` of a hub folder."""
 
     @classmethod
     @abstractmethod
-    def from_hub(cls, plain: dict[str, Any]) -> Self:
+    def from_hub(cls, plain: dict[str, Any]) -> ModelConfig:
         """Reads the `config.json` of a hub folder; raises `DataError` naming whatever we don't support."""
 
 

@@ -1,0 +1,148 @@
+"""Decoding with a cache: one prompt as a stream, or many prompts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bloomery.core.errors import DataError
+from bloomery.core.rng import derive_seed
+from bloomery.generate.samplers import Greedy, Sampler
+from bloomery.models.model import CausalModel
+from bloomery.nn.cache import Cache
+from bloomery.nn.layout import SequenceLayout
+
+PREFILL = 512  # tokens of a prompt that are read at a time, which bounds the memory of its attention mask
+PADDING_ID = 0  # any valid id: what it leaves in the cache is overwritten before it is seen
+
+
+def stream(
+    model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: Collection[int], max_new_tokens: int, seed: int = 0
+) -> Iterator[int]:
+    """Yields the tokens that follow a prompt, one by one.
+
+    Args:
+        model: its weights must not change meanwhile.
+        prompt: at least one token id; at most max_seq_len − 1 of them.
+        sampler: how to pick.
+        stop_ids: ids that end the text; they are not yielded.
+        max_new_tokens: the most that are yielded; the end of the model's context ends the text too.
+        seed: of what the sampler draws.
+
+    Raises:
+        DataError: the prompt is empty, too long, or has an id that the model doesn't know. Raised by the call, not by the first `next`.
+    """
+    room = _room(model, prompt)
+    return _stream(model, prompt, sampler, frozenset(stop_ids), min(max_new_tokens, room), seed)
+
+
+def _stream(model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: frozenset[int], limit: int, seed: int) -> Iterator[int]:
+    generator = torch.Generator().manual_seed(derive_seed(seed, "sample"))
+    cache = model.new_cache(batch=1, capacity=len(prompt) + limit)
+    new, position = list(prompt), 0
+    for _ in range(limit):
+        for i in range(0, len(new), PREFILL):
+            chunk = new[i : i + PREFILL]
+            logits = _next_logits(model, [chunk], [position], cache)
+            position += len(chunk)
+        token = int(sampler.pick(logits, generator))
+        if token in stop_ids:
+            return
+        yield token
+        new = [token]
+
+
+@torch.inference_mode()
+def complete(
+    model: CausalModel, prompts: Sequence[Sequence[int]], stop_ids: Collection[int], max_new_tokens: int, batch_rows: int = 64
+) -> list[list[int]]:
+    """The most likely continuation of each of many prompts, token by token: what `stream` with `Greedy` yields, but in batches.
+
+    Prompts of similar length go together; rows that are done leave the batch.
+
+    Args:
+        model: its weights must not change meanwhile.
+        prompts: of any lengths from 1 to max_seq_len − 1.
+        stop_ids: ids that end a text; they are not part of it.
+        max_new_tokens: per prompt; the end of the model's context ends a text too.
+        batch_rows: prompts per batch; changes nothing but speed and memory.
+
+    Returns:
+        the new tokens of each prompt, in the order of the prompts.
+
+    Raises:
+        DataError: a prompt is empty, too long, or has an id that the model doesn't know.
+    """
+    limits = [min(max_new_tokens, _room(model, prompt, f"prompt {i}")) for i, prompt in enumerate(prompts)]
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    answers: list[list[int]] = [[] for _ in prompts]
+    for start in range(0, len(prompts), batch_rows):
+        _complete_batch(model, prompts, by_length[start : start + batch_rows], frozenset(stop_ids), limits, answers)
+    return answers
+
+
+def _complete_batch(
+    model: CausalModel, prompts: Sequence[Sequence[int]], rows: list[int], stop_ids: frozenset[int], limits: list[int], answers: list[list[int]]
+) -> None:
+    """Fills in `answers` for the prompts numbered `rows`."""
+    rows = [i for i in rows if limits[i] > 0]
+    if not rows:
+        return
+    generator = torch.Generator()
+    cache: Cache = model.new_cache(batch=len(rows), capacity=max(len(prompts[i]) + limits[i] for i in rows))
+    logits = _prefill(model, [prompts[i] for i in rows], cache)
+    while True:
+        alive = []
+        for k, token in enumerate(Greedy().pick(logits, generator).tolist()):
+            answer = answers[rows[k]]
+            if token not in stop_ids:
+                answer.append(token)
+                if len(answer) < limits[rows[k]]:
+                    alive.append(k)
+        if not alive:
+            return
+        if len(alive) < len(rows):
+            rows = [rows[k] for k in alive]
+            cache = cache.select(torch.tensor(alive, device=model.device))
+        positions = [len(prompts[i]) + len(answers[i]) - 1 for i in rows]
+        logits = _next_logits(model, [answers[i][-1:] for i in rows], positions, cache)
+
+
+def _prefill(model: CausalModel, prompts: list[Sequence[int]], cache: Cache) -> Float[Tensor, "batch vocab"]:
+    """Reads prompts of different lengths, padded on the right; returns the logits after the last token of each."""
+    longest = max(len(prompt) for prompt in prompts)
+    padded = torch.tensor([[*prompt, *[PADDING_ID] * (longest - len(prompt))] for prompt in prompts], device=model.device)  # (batch, time)
+    last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
+    ends = torch.empty(len(prompts), model.config.d_model, device=model.device, dtype=model.head_weight.dtype)
+    for start in range(0, longest, PREFILL):
+        chunk = padded[:, start : start + PREFILL]
+        positions = torch.arange(start, start + chunk.shape[1], device=model.device).expand_as(chunk)
+        features = model.features(chunk, SequenceLayout(positions), cache)  # (batch, time, d_model)
+        here = (last >= start) & (last < start + chunk.shape[1])
+        ends[here] = features[here, last[here] - start]
+    return model.unembed(ends)
+
+
+@torch.inference_mode()
+def _next_logits(model: CausalModel, tokens: Sequence[Sequence[int]], starts: Sequence[int], cache: Cache) -> Float[Tensor, "batch vocab"]:
+    """Reads as many new tokens in each row, which stand from `starts` on; returns the logits after the last of them."""
+    new = torch.tensor(tokens, device=model.device)  # (batch, time)
+    positions = torch.tensor(starts, device=model.device)[:, None] + torch.arange(new.shape[1], device=model.device)
+    return model.unembed(model.features(new, SequenceLayout(positions), cache)[:, -1])
+
+
+def _room(model: CausalModel, prompt: Sequence[int], what: str = "the prompt") -> int:
+    """How many tokens fit behind a prompt."""
+    longest, vocab_size = model.config.max_seq_len, model.config.vocab_size
+    if not prompt:
+        raise DataError(f"{what} is empty; begin it with the token that begins a document")
+    if len(prompt) >= longest:
+        over = len(prompt) + 1 - longest
+        raise DataError(f"{what} has {len(prompt)} tokens, and with one new token that is {over} more than max_seq_len={longest}; shorten it")
+    if not 0 <= min(prompt) <= max(prompt) < vocab_size:
+        alien = next(token for token in prompt if not 0 <= token < vocab_size)
+        raise DataError(f"{what} has the token id {alien}, and the model knows 0 to {vocab_size - 1}; encode it with the model's own tokenizer")
+    return longest - len(prompt)

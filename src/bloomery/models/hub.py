@@ -1,0 +1,128 @@
+"""Folders as the Hugging Face hub lays them out: `config.json` beside safetensors in one file or in shards. Pickles are not read."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bloomery.core.errors import DataError
+from bloomery.models.families import FAMILIES
+from bloomery.models.model import CausalModel, HubTensor, ModelConfig
+from bloomery.store.files import atomic_path, write_json
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+DERIVED = ("rotary_emb.inv_freq",)  # buffers of old checkpoints that follow from the config
+
+
+def save_hub(model: CausalModel, config: ModelConfig, folder: Path) -> None:
+    """Writes `model.safetensors` and `config.json` so that `transformers` (4.57 or 5) reads the same model.
+
+    Args:
+        model: on any device; its weights are written in float32.
+        config: what the model was built from.
+        folder: made if it isn't there.
+    """
+    ours = dict(model.named_parameters())
+    state: dict[str, Tensor] = {}
+    for name, parts in config.hub_parts().items():
+        rows = ours[name].detach().float().cpu().split([part.shape[0] for part in parts])
+        state |= {part.name: tensor.contiguous() for part, tensor in zip(parts, rows, strict=True)}
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
+    write_json(folder / CONFIG, config.to_hub())
+
+
+def load_hub(folder: Path) -> tuple[ModelConfig, CausalModel]:
+    """Reads a model of a family that we know.
+
+    Args:
+        folder: holds `config.json` and `model.safetensors`, or shards with `model.safetensors.index.json`.
+
+    Returns:
+        our config, and the model on the CPU in float32.
+
+    Raises:
+        DataError: a file is missing or is not what its name says, the config asks for what we don't have, or a tensor doesn't fit.
+    """
+    plain = _read_json(folder / CONFIG)
+    model_type = plain.get("model_type")
+    if model_type not in FAMILIES:
+        raise DataError(f"{folder / CONFIG} has model_type={model_type!r}, which cannot be read; those that can are {', '.join(FAMILIES)}")
+    family = FAMILIES[model_type]
+    config = family.from_hub(plain)
+    model = config.build(seed=0)
+    parameters = dict(model.named_parameters())
+    with ExitStack() as opened:
+        shards = {name: _open(opened, folder / file) for name, file in _files_by_tensor(folder).items()}
+        _refuse_unknown(set(shards), config, folder)
+        with torch.no_grad():
+            for name, parts in config.hub_parts().items():
+                stacked = torch.cat([_tensor(shards, part, folder) for part in parts])
+                parameters[name].copy_(stacked)
+    return config, model
+
+
+def _files_by_tensor(folder: Path) -> dict[str, str]:
+    """Tensor name → name of the file in the folder that holds it."""
+    if (folder / INDEX).exists():
+        files = _read_json(folder / INDEX).get("weight_map", {})
+        for file in set(files.values()):
+            if Path(file).name != file or not (folder / file).exists():
+                raise DataError(f"{folder / INDEX} names the shard {file!r}, which is not in the folder; download it too")
+        return files
+    if not (folder / WEIGHTS).exists():
+        pickled = next(folder.glob("*.bin"), None)
+        remedy = f"{pickled.name} is a pickle, which could run code: convert it to safetensors" if pickled else "download it too"
+        raise DataError(f"{folder} holds neither {WEIGHTS} nor {INDEX}; {remedy}")
+    with ExitStack() as opened:
+        return dict.fromkeys(_open(opened, folder / WEIGHTS).keys(), WEIGHTS)
+
+
+def _open(opened: ExitStack, path: Path) -> Any:
+    try:
+        return opened.enter_context(safe_open(path, framework="pt"))
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is not a readable safetensors file ({error}); download it again") from None
+
+
+def _tensor(shards: dict[str, Any], part: HubTensor, folder: Path) -> Tensor:
+    if part.name not in shards:
+        raise DataError(f"{folder} has no tensor {part.name!r}, which its config.json calls for; its files belong to different models")
+    try:
+        tensor = shards[part.name].get_tensor(part.name)
+    except SafetensorError as error:
+        raise DataError(f"{folder} has no readable tensor {part.name!r} ({error}); download its file again") from None
+    if tuple(tensor.shape) != part.shape:
+        shapes = f"has shape {tuple(tensor.shape)}, and its config.json calls for {part.shape}"
+        raise DataError(f"{folder}: the tensor {part.name!r} {shapes}; its files belong to different models")
+    return tensor.float()
+
+
+def _refuse_unknown(names: set[str], config: ModelConfig, folder: Path) -> None:
+    """Names the first tensor that would be left unread. A head beside a tied embedding is a copy of it, and may stay."""
+    known = {part.name for parts in config.hub_parts().values() for part in parts} | config.hub_copies()
+    for name in sorted(names - known):
+        if not name.endswith(DERIVED):
+            place = f"for which a {config.kind()} has no place"
+            raise DataError(f"{folder} holds the tensor {name!r}, {place}; its files belong to different models")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; a hub folder has one beside its weights") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}); download it again") from None
+    if not isinstance(plain, dict):
+        raise DataError(f"{path} holds a {type(plain).__name__} rather than named values; download it again")
+    return plain
