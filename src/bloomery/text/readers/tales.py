@@ -1,0 +1,82 @@
+"""`TaleStories` and `TaleConversations`: made-up stories as documents, and questions about them as conversations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated
+
+import pyarrow as pa
+from annotated_types import Ge
+from pydantic import Field
+
+from bloomery.text.documents import Document, conversation, in_batches
+from bloomery.text.readers.reader import Reader
+from bloomery.text.tales import Dirt, Tale, Tales
+
+Count = Annotated[int, Ge(1)]
+
+
+class _Book(Reader):
+    """Pages of a book of tales, in order of their numbers."""
+
+    tales: Tales = Tales()
+    """The book."""
+    count: Count
+    """How many tales to read."""
+    first: Annotated[int, Ge(0)] = 0
+    """The number of the first one."""
+
+    def batches(self, after: str | None = None) -> Iterator[pa.RecordBatch]:
+        start = self.first if after is None else int(after.rpartition("/")[2]) + 1
+        yield from in_batches(self._document(index) for index in range(start, self.first + self.count))
+
+    def _document(self, index: int) -> Document:
+        raise NotImplementedError
+
+
+class TaleStories(_Book):
+    """Stories, one document each; `meta` has the domain and the questions with their answers, or what is wrong with a spoilt one.
+
+    Example:
+        >>> TaleStories(tales=Tales(domain="farm"), count=20_000)
+    """
+
+    dirt: Dirt | None = None
+    """Spoils some of the stories in known ways, for trying filters on; None leaves all clean."""
+
+    def _document(self, index: int) -> Document:
+        if self.dirt is not None:
+            spoilt = self.dirt.document(self.tales, index)
+            return Document(spoilt.id, spoilt.text, "tales", None, _json({"label": spoilt.label, **asdict(spoilt.detail)}))
+        tale = self.tales.tale(index)
+        return Document(tale.id, tale.text, "tales", None, _meta(tale, len(tale.questions)))
+
+
+class TaleConversations(_Book):
+    """Conversations about stories: the user tells one and asks, the assistant answers; further questions follow as further turns.
+
+    Example:
+        >>> TaleConversations(tales=Tales(), count=5_000, questions=3)
+    """
+
+    questions: int = Field(default=1, ge=1)
+    """Questions per story, or as many as it has."""
+
+    def _document(self, index: int) -> Document:
+        tale = self.tales.tale(index)
+        messages = []
+        for number, question in enumerate(tale.questions[: self.questions]):
+            asked = question.text if number else f"{tale.text}\n\n{question.text}"
+            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": question.answer}]
+        return conversation(tale.id, "tales", messages, _meta(tale, self.questions))
+
+
+def _meta(tale: Tale, questions: int) -> str:
+    asked = [{"question": q.text, "answer": q.answer, "kind": q.kind} for q in tale.questions[:questions]]
+    return _json({"domain": tale.domain, "questions": asked})
+
+
+def _json(plain: dict) -> str:
+    return json.dumps(plain, ensure_ascii=False)
