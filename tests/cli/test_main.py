@@ -1,0 +1,100 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = """
+from bloomery.recipe import Recipe
+from tests.toys import Grain, Mine, Smelt
+
+def alloy(*, ore: str = "tin", heat: float = 1.0):
+    '''Smelts two ores.'''
+    mines = (Mine(name="near", ore=ore), Mine(name="far", ore="lead"))
+    return Recipe(name="alloy", wanted=(Smelt(mines=mines, heat=heat),))
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "alloy.py").write_text(RECIPE)
+    return tmp_path
+
+
+def bloomery(here: Path, *arguments: str, code: int = 0) -> str:
+    """What the command prints; its exit code must be `code`, and a traceback is never shown."""
+    command = [sys.executable, "-c", "from bloomery.cli.main import main; main()", *arguments]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin", "COLUMNS": "200"})
+    assert done.returncode == code, done.stderr or done.stdout
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_help_shows_every_verb_with_a_line(here: Path):
+    text = bloomery(here, "--help")
+    assert all(f"  {verb}" in text for verb in ("plan", "run", "show", "diff", "trace", "chat"))
+
+
+@pytest.mark.parametrize("verb", ["plan", "run", "show", "diff", "trace", "chat"])
+def test_help_of_each_verb_has_an_example(here: Path, verb: str):
+    assert f"Example: bloomery {verb}" in " ".join(bloomery(here, verb, "--help").split())
+
+
+def test_plan_run_plan_show_diff(here: Path):
+    assert "3 of 3 stages would be made" in bloomery(here, "plan", "alloy.py")
+    assert not (here / "store").exists()
+    assert "mines: 2" in bloomery(here, "run", "alloy.py", "--ore", "salt")
+    assert "a run would make nothing" in bloomery(here, "plan", "alloy.py", "--ore=salt")
+    changed = bloomery(here, "plan", "alloy.py", "--ore", "salt", "--heat", "2")
+    assert "heat: (default) → 2.0" in changed
+    assert "1 of 3 stages would be made" in changed
+    tree = bloomery(here, "show", "Smelt", "--verify")
+    assert all(part in tree for part in ("Smelt/main-", "mines[0]: Mine/near-", "mines[1]: Mine/far-"))
+    assert "Mine/far-" in bloomery(here, "show")
+    assert "ore: salt → gold" in bloomery(here, "diff", "store/alloy.lock.json", "alloy.py", "--ore", "gold")
+    assert "no field differs" in bloomery(here, "diff", "alloy.py", "alloy.py")
+
+
+def test_an_empty_store_says_what_to_do(here: Path):
+    assert "bloomery run" in bloomery(here, "show")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        (("run", "aloy.py"), "did you mean alloy.py?", 2),
+        (("run", "alloy.py", "--hea", "2"), "no dial 'hea'; did you mean 'heat'?", 2),
+        (("run", "alloy.py", "--heat"), "--heat lacks a value", 2),
+        (("run", "alloy.py", "heat"), "dials are set as --NAME VALUE", 2),
+        (("run", "alloy.py", "--heat", "warm"), "heat='warm'", 2),
+        (("show", "Train/none"), "holds no artifact 'Train/none'", 4),
+        (("diff", "gone.json", "alloy.py"), "gone.json does not exist", 4),
+        (("run", "alloy.py", "--device", "cuda"), "torch sees no GPU here", 2),
+        (("rnu",), "No such command", 2),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(here: Path, arguments: tuple[str, ...], words: str, code: int):
+    if "cuda" in arguments:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU here")
+    text = bloomery(here, *arguments, code=code)
+    assert words in text
+    assert text.startswith("error: ") or "Usage" in text
+    assert not (here / "store" / "Smelt").exists()
+
+
+def test_a_damaged_artifact_is_named(here: Path):
+    bloomery(here, "run", "alloy.py")
+    ore = next((here / "store" / "Mine").glob("far-*/ore.txt"))
+    ore.write_bytes(ore.read_bytes()[:-1] + b"X")
+    assert "does not have the checksum in its manifest" in bloomery(here, "show", "Smelt", "--verify", code=4)
+    assert "ore.txt" in bloomery(here, "run", "alloy.py", "--heat", "3", code=4)
+    assert not list((here / "store" / "Smelt").glob("*/iron.txt"))[1:]
+
+
+def test_a_store_that_cannot_be_written_is_named_with_the_remedy(here: Path):
+    (here / "file").write_text("")
+    assert "choose another --store" in bloomery(here, "run", "alloy.py", "--store", "file/store", code=6)
