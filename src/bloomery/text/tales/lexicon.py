@@ -28,10 +28,10 @@ FIRST = _phrases(
 )
 """First syllables; two people of one story never share one, as a considerate author would have it."""
 
-LAST_SHE = _phrases("da, la, ma, na, ra, sa, ta, va, wyn, beth, line, mina, sie, lisa, reth, dra, nia, vie, ka, lyn")
+LAST_SHE = _phrases("pa, la, ma, na, ra, sa, fia, va, wyn, beth, belle, mina, sie, lisa, reth, zia, nia, vie, ka, gia")
 """Last syllables of the people who are called "she"."""
 
-LAST_HE = _phrases("do, lo, mo, no, ric, den, bert, gus, ton, vin, mund, win, ko, rik, bo, fred, nas, dor, man, pin")
+LAST_HE = _phrases("bo, lo, mo, no, ric, gan, bert, gus, bur, vin, mund, win, ko, rik, zo, fred, nas, jor, man, pin")
 """Last syllables of the people who are called "he"."""
 
 LAST = LAST_SHE + LAST_HE

@@ -73,13 +73,10 @@ class Tales(Config):
         questions = choose_questions(world, told, draws)
         return Tale(f"{self.name()}/{index}", text, world.lexicon.domain, tuple(world.facts), questions, continuation(world, draws))
 
-    def tales(self, count: int, start: int = 0) -> Iterator[Tale]:
-        """Tales `start` to `start + count`."""
-        return (self.tale(index) for index in range(start, start + count))
-
-    def __iter__(self) -> Iterator[Tale]:
-        """All tales; there is no last one."""
-        return (self.tale(index) for index in count())
+    def tales(self, n: int | None = None, start: int = 0) -> Iterator[Tale]:
+        """Tales `start` to `start + n`; without `n` there is no last one."""
+        indices = count(start) if n is None else range(start, start + n)
+        return (self.tale(index) for index in indices)
 
     def name(self) -> str:
         """What the ids of this book's tales start with."""

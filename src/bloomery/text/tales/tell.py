@@ -1,8 +1,10 @@
 """The telling: events become sentences, in several wordings, with pronouns where they cannot mislead."""
 
+from itertools import pairwise
+
 from bloomery.text.tales.draws import Draws
 from bloomery.text.tales.questions import Query, choose, queries, word
-from bloomery.text.tales.world import Enters, Event, Feels, Gives, Goes, Leaves, Lies, Person, Takes, World
+from bloomery.text.tales.world import Act, Enters, Event, Feels, Gives, Goes, Leaves, Lies, Person, Takes, World
 
 OPENINGS = (
     "One {weather} morning", "One {weather} day", "One {weather} evening", "On a {weather} morning", "On a {weather} day",
@@ -62,29 +64,30 @@ def state(query: Query, draws: Draws) -> str:
 
 
 def _events(world: World, draws: Draws) -> list[str]:
-    sentences = []
-    before: Event | None = None
-    for event in world.events:
-        if before is None:
-            opening = draws.pick(OPENINGS).format(weather=draws.pick(world.lexicon.weather))
-            sentences.append(f"{opening} {_sentence(event, event.who.name, draws)}")
-        elif isinstance(event, Enters | Lies):
-            sentences.append(_capital(_sentence(event, event.who.name if isinstance(event, Enters) else "", draws)))
+    opening = draws.pick(OPENINGS).format(weather=draws.pick(world.lexicon.weather))
+    sentences = [f"{opening} {_introduction(world.events[0], draws)}"]
+    for before, event in pairwise(world.events):
+        if isinstance(event, Enters | Lies):
+            sentences.append(_capital(_introduction(event, draws)))
         else:
-            who = _pronoun(event.who) if _same_subject(before, event) and draws.chance(0.5) else event.who.name
+            who = _pronoun(event.who) if _pronoun_is_clear(before, event) and draws.chance(0.5) else event.who.name
             link = draws.pick(LINKS) if draws.chance(0.4) else ""
-            sentences.append(_capital(link + _sentence(event, who, draws)))
-        before = event
+            sentences.append(_capital(link + _act(event, who, draws)))
     return sentences
 
 
-def _sentence(event: Event, who: str, draws: Draws) -> str:
+def _introduction(event: Event, draws: Draws) -> str:
     match event:
         case Enters(person, place, thing):
-            text = draws.pick(ENTERS).format(who=who, role=person.role, at=place.at)
+            text = draws.pick(ENTERS).format(who=person.name, role=person.role, at=place.at)
             return text + (draws.pick(WITH).format(a=thing.a) if thing else "") + "."
         case Lies(thing, place):
             return draws.pick(LIES).format(a=thing.a, A=_capital(thing.a), at=place.at)
+    raise AssertionError(f"{event} introduces nobody")
+
+
+def _act(event: Act, who: str, draws: Draws) -> str:
+    match event:
         case Goes(_, place, carried, met):
             if carried:
                 return draws.pick(CARRIES).format(who=who, the=place.the, things=" and ".join(thing.the for thing in carried))
@@ -93,7 +96,7 @@ def _sentence(event: Event, who: str, draws: Draws) -> str:
             return draws.pick(GOES).format(who=who, the=place.the)
         case Gives(_, thing, to):
             # "Tilda got the rake from he" is no English: with a pronoun, the giver comes first.
-            wordings = GIVES if who[0].isupper() else GIVES[:3]
+            wordings = GIVES if who == event.who.name else GIVES[:3]
             return draws.pick(wordings).format(who=who, thing=thing.the, to=to.name)
         case Leaves(_, thing, place):
             return draws.pick(LEAVES).format(who=who, thing=thing.the, at=place.at)
@@ -103,11 +106,11 @@ def _sentence(event: Event, who: str, draws: Draws) -> str:
             return draws.pick(FEELS).format(who=who, mood=mood.word, cause=cause)
 
 
-def _same_subject(before: Event, event: Event) -> bool:
-    """Whether a pronoun for the subject of `event` can only mean the subject of the event before it."""
-    if isinstance(before, Enters | Lies) or before.who != event.who:
+def _pronoun_is_clear(before: Event, event: Act) -> bool:
+    """Whether a pronoun for the one who acts can only mean them: they acted just before, and nobody else was named there."""
+    if isinstance(before, Enters | Lies | Gives) or before.who != event.who:
         return False
-    return not isinstance(before, Gives) and not (isinstance(before, Goes) and before.met)
+    return not (isinstance(before, Goes) and before.met)
 
 
 def _pronoun(who: Person) -> str:

@@ -104,7 +104,10 @@ class Feels(NamedTuple):
     cause: str
 
 
-Event = Enters | Lies | Goes | Gives | Leaves | Takes | Feels
+Act = Goes | Gives | Leaves | Takes | Feels
+"""What somebody (`who`) does or comes to feel."""
+
+Event = Enters | Lies | Act
 
 
 class World:
