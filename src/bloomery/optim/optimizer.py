@@ -41,6 +41,11 @@ class Optimizer:
         for part in self.parts:
             part.step()
 
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the last step, the highest of all groups."""
+        return max(group["lr"] for group, _ in self._groups)
+
     def zero_grad(self) -> None:
         """Lets go of all gradients."""
         for parameter in self.parameters:

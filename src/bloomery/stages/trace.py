@@ -1,0 +1,46 @@
+"""From a trained model back to the documents of any of its steps."""
+
+from __future__ import annotations
+
+from bloomery.core.errors import ArtifactError, ConfigError
+from bloomery.data import Cut, Fit, Packing, Source, Span, TokenShards
+from bloomery.stages.train import Train, source_of
+from bloomery.store import Artifact
+
+PACKINGS: dict[str, type[Packing]] = {"Cut": Cut, "Fit": Fit}
+
+
+def train_source(artifact: Artifact) -> Source:
+    """The exact rows that a model was trained on, rebuilt from its manifest and the token shards beside it in the store.
+
+    Raises:
+        ArtifactError: it is not a training's, its shards are gone or damaged, or it was made under another contract.
+    """
+    fields, store = artifact.manifest.fields, artifact.path.parent.parent
+    if artifact.manifest.stage != Train.kind() or fields.get("contract", 1) != Train.contract:
+        raise ArtifactError(f"{artifact.reference} is not a training of this version, so its batches cannot be traced; give a {Train.kind()}")
+    corpora = {}
+    for share in fields["sources"]:
+        tokens = share["tokens"]
+        shards = TokenShards.open(Artifact.open(store / tokens["stage"] / f"{tokens['name']}-{tokens['key']}"))
+        corpora[tokens["name"]] = (shards, share.get("proportion", 1.0))
+    packing = {name: value for name, value in fields.get("packing", {"kind": "Cut"}).items() if name not in ("kind", "contract")}
+    kind = PACKINGS[fields.get("packing", {"kind": "Cut"})["kind"]]
+    return source_of(corpora, kind(**packing), fields["max_seq_len"], fields.get("seed", 0))
+
+
+def documents_of_step(artifact: Artifact, step: int) -> list[Span]:
+    """The documents in the batch of one step, by row and place.
+
+    Args:
+        artifact: a finished training.
+        step: from 1, as in its metrics.
+
+    Raises:
+        ConfigError: it had no such step.
+    """
+    fields, steps = artifact.manifest.fields, artifact.manifest.summary["steps"]
+    if not 1 <= step <= steps:
+        raise ConfigError(f"step={step} is not one of {artifact.reference}, whose steps are 1 to {steps}")
+    rows = fields["batch_tokens"] // fields["max_seq_len"]
+    return train_source(artifact).documents((step - 1) * rows, rows)

@@ -1,0 +1,392 @@
+"""`Train`: from token shards to a model. Pre-training and instruction tuning are this one stage, with other values.
+
+    model/           config.json, model.safetensors
+    tokenizer/       tokenizer.json, as the tokenizer's stage left it
+    metrics.jsonl    one line per step, and one per measurement
+    samples.jsonl    answers to the watched prompts
+    tensorboard/     the same figures as scalars
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Lt
+
+from bloomery.core.config import Config
+from bloomery.core.errors import ConfigError
+from bloomery.core.units import Steps, Tokens, human_bytes, human_count, human_seconds
+from bloomery.data import Cut, Mixture, Packed, Packing, Source, TokenShards
+from bloomery.generate import Greedy, Sampler
+from bloomery.models import CausalModel, ModelConfig, read_model, write_model
+from bloomery.models.hub import load_hub
+from bloomery.objectives import CausalLM, Models, Objective
+from bloomery.optim import AdamW, Average, OptimizerConfig, Schedule, WarmupCosine
+from bloomery.stages.stage import Inputs, RunContext, Stage
+from bloomery.stages.tokenize import Tokenize
+from bloomery.stages.tokenizer import TrainTokenizer
+from bloomery.store import Workspace, read_json, sha256_of, write_bytes, write_json
+from bloomery.text.chat import ChatTemplate
+from bloomery.text.tokenizer import Tokenizer
+from bloomery.train import Course, Manner, Precision, StepReport, TrainState, resume, save_checkpoint, train
+from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays, matmul_rate
+from bloomery.train.records import Lines, Progress, Scalars
+from bloomery.train.watch import answers, held_out
+
+SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
+USUAL_UTILISATION = 0.5  # of the matrix rate, for the estimate before the first step
+
+
+class Init(Config):
+    """Where the weights come from at step 0."""
+
+    @property
+    def architecture(self) -> ModelConfig | None:
+        """The model's sizes, as far as they are known before anything is run."""
+        return None
+
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, CausalModel]:
+        """The config, and the model on the CPU."""
+        raise NotImplementedError
+
+
+class Scratch(Init):
+    """Fresh weights."""
+
+    model: ModelConfig
+    """What to build."""
+
+    @property
+    def architecture(self) -> ModelConfig | None:
+        return self.model
+
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, CausalModel]:
+        return self.model, self.model.build(seed)
+
+
+class Continue(Init):
+    """The weights that another training left; the optimiser starts anew."""
+
+    base: Train
+    """The training to go on from."""
+
+    @property
+    def architecture(self) -> ModelConfig | None:
+        return self.base.init.architecture
+
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, CausalModel]:
+        inputs[self.base].checked("model/model.safetensors")
+        return read_model(inputs[self.base].path / "model")
+
+
+class Hub(Init):
+    """The weights of a Hugging Face folder; it counts by its contents, not by where it lies."""
+
+    path: Path
+    """Holds `config.json` and `*.safetensors`."""
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """The SHA-256 of each file that is read."""
+        files = sorted([*self.path.glob("*.safetensors*"), *self.path.glob("config.json")])
+        if not files:
+            raise self.refuse("path", "holds no config.json and no *.safetensors; download the model's files into it")
+        return {file.name: sha256_of(file) for file in files}
+
+    def identity(self, path: str = "") -> dict[str, Any]:
+        return {"kind": self.kind(), "contents": self.contents}
+
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, CausalModel]:
+        return load_hub(self.path)
+
+
+class Share(Config):
+    """A corpus's share of what is trained on."""
+
+    tokens: Tokenize
+    """The corpus; its stage's name stands for it in reports."""
+    proportion: Annotated[float, Gt(0)] = 1.0
+    """Of the rows, relative to the other shares."""
+
+
+class Watch(Config):
+    """What is measured at step 0, on a period, and at the end. None of it changes the weights."""
+
+    held_out: tuple[Tokenize, ...] = ()
+    """Corpora whose bits per byte are measured; each under its stage's name."""
+    prompts: tuple[str, ...] = ()
+    """Texts that the model is to go on with, or messages that it is to answer."""
+    every: Annotated[int, Gt(0)] | None = None
+    """Steps between measurements; None measures at the start and at the end only."""
+    tokens: Tokens = 65_536
+    """Measured at most per corpus, the same ones each time."""
+    template: ChatTemplate | None = None
+    """Puts each prompt as a user's message; None as the beginning of a document."""
+    sampler: Sampler = Greedy()
+    """How to pick the answers' tokens."""
+    max_new_tokens: Tokens = 48
+    """Length of the answers at most."""
+
+
+class Train(Stage):
+    """Trains a model on packed rows.
+
+    Example:
+        >>> base = Train(tokenizer=tokenizer, init=Scratch(model=LlamaConfig(vocab_size=2048, d_model=192, n_layers=4, n_heads=6)),
+        ...              sources=(Share(tokens=stories),), max_seq_len=256, batch_tokens=4096, steps=600)
+        >>> chat = Train(name="chat", tokenizer=tokenizer, init=Continue(base=base), sources=(Share(tokens=talks),),
+        ...              packing=Fit(), max_seq_len=256, batch_tokens=4096, steps=200)
+    """
+
+    tokenizer: TrainTokenizer
+    """The tokenizer of all corpora; a copy goes with the model."""
+    init: Init
+    """`Scratch(model=…)`, `Continue(base=…)` or `Hub(path=…)`."""
+    sources: tuple[Share, ...]
+    """What to train on."""
+    packing: Packing = Cut()
+    """How documents become rows: `Cut()` or `Fit()`."""
+    objective: Objective = CausalLM()
+    """The loss."""
+    optimizer: OptimizerConfig = AdamW()
+    """How gradients become updates."""
+    schedule: Schedule = WarmupCosine()
+    """The course of the learning rate."""
+    max_seq_len: Tokens
+    """Tokens in a row."""
+    batch_tokens: Tokens
+    """Tokens in a step, padding included; a multiple of max_seq_len."""
+    steps: Steps | None = None
+    """Optimiser steps. Give these or `tokens`."""
+    tokens: Tokens | None = None
+    """Tokens to train on, rounded up to whole steps. Give these or `steps`."""
+    clip_norm: Annotated[float, Gt(0)] | None = 1.0
+    """Largest global norm of the gradient; None clips nothing."""
+    precision: Precision = "fp32"
+    """Of matrix products. bf16 pays where there are units for it, which few CPUs have."""
+    ema: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Decay of a moving average of the weights, which is then what is measured and kept; None keeps the last weights."""
+    seed: int = 0
+    """Of initial weights and of the order of documents."""
+    watch: Watch = Watch()
+    """What is measured along the way."""
+
+    def check(self) -> None:
+        if not self.sources:
+            raise self.refuse("sources", "names nothing to train on; give one Share at least")
+        if (self.steps is None) == (self.tokens is None):
+            raise ConfigError(f"Train.steps={self.steps} and Train.tokens={self.tokens}: give one of them, and leave out the other")
+        if self.batch_tokens % self.max_seq_len:
+            below = self.batch_tokens // self.max_seq_len * self.max_seq_len
+            near = " or ".join(str(n) for n in (below, below + self.max_seq_len) if n)
+            raise self.refuse("batch_tokens", f"is not a multiple of max_seq_len={self.max_seq_len}; {near} would be")
+        names = [share.tokens.name for share in self.sources]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(f"Train.sources has two corpora named {min(twice)!r}; give their Tokenize stages names of their own")
+        corpora = {f"sources[{i}].tokens": share.tokens for i, share in enumerate(self.sources)}
+        corpora |= {f"watch.held_out[{i}]": tokens for i, tokens in enumerate(self.watch.held_out)}
+        for path, corpus in corpora.items():
+            if corpus.tokenizer != self.tokenizer:
+                raise ConfigError(f"Train.{path} is encoded with {corpus.tokenizer.reference}, not with Train.tokenizer="
+                                  f"{self.tokenizer.reference}; use one tokenizer for all")  # fmt: skip
+        if isinstance(self.init, Continue) and self.init.base.tokenizer != self.tokenizer:
+            raise ConfigError(f"Train.init.base was trained with {self.init.base.tokenizer.reference}, not with Train.tokenizer="
+                              f"{self.tokenizer.reference}; use its tokenizer")  # fmt: skip
+        if (model := self.init.architecture) is not None:
+            self._check_model(model)
+
+    def _check_model(self, model: ModelConfig) -> None:
+        if self.max_seq_len > model.max_seq_len:
+            raise self.refuse("max_seq_len", f"is longer than the model's max_seq_len={model.max_seq_len}; {model.max_seq_len} is the most")
+        if model.vocab_size < self.tokenizer.vocab_size:
+            raise ConfigError(f"Train.init: the model's vocab_size={model.vocab_size} is less than the tokenizer's vocab_size="
+                              f"{self.tokenizer.vocab_size}; give the model that many")  # fmt: skip
+
+    @property
+    def rows(self) -> int:
+        """Rows per step."""
+        return self.batch_tokens // self.max_seq_len
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps, also where tokens are given."""
+        return self.steps if self.steps is not None else -(-self.tokens // self.batch_tokens)
+
+    def source(self, inputs: Inputs) -> Source:
+        """The rows that this training reads, in its order. Every byte of the shards is checked."""
+        shards = {share.tokens.name: (TokenShards.open(inputs[share.tokens]), share.proportion) for share in self.sources}
+        return source_of(shards, self.packing, self.max_seq_len, self.seed)
+
+    def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
+        if (workspace.path / SUMMARY).exists():
+            return self._finish(workspace)
+        return _Run(self, context, inputs, workspace).to_end()
+
+    def _finish(self, workspace: Workspace) -> dict[str, Any]:
+        """Deletes what only an unfinished run needs."""
+        summary = read_json(workspace.path / SUMMARY)
+        shutil.rmtree(workspace.path / "checkpoints", ignore_errors=True)
+        return summary
+
+
+class _Run:
+    """One session of a training, in its workspace."""
+
+    def __init__(self, stage: Train, context: RunContext, inputs: Inputs, workspace: Workspace) -> None:
+        self.stage, self.context, self.workspace, self.folder = stage, context, workspace, workspace.path
+        tokenizer = inputs[stage.tokenizer].checked("tokenizer.json")
+        write_bytes(self.folder / "tokenizer" / "tokenizer.json", tokenizer.read_bytes())
+        self.tokenizer = Tokenizer.load(tokenizer)
+        self.source = stage.source(inputs)
+        self.held_out = {tokens.name: TokenShards.open(inputs[tokens]) for tokens in stage.watch.held_out}
+        self.config, model = stage.init.load(inputs, stage.seed)
+        stage._check_model(self.config)
+        model.to(context.device)
+        self.state = TrainState(model, stage.optimizer.build(model), Average(model, stage.ema) if stage.ema is not None else None)
+        self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
+        self.manner = self._manner()
+        self.rate = matmul_rate(context.device)
+        resumed = resume(self.folder / "checkpoints", self.state, lambda line: context.say(f"{stage.reference}: {line}"))
+        self.metrics = Lines(self.folder / "metrics.jsonl", self.state.step if resumed else None)
+        self.samples = Lines(self.folder / "samples.jsonl", self.state.step if resumed else None)
+        if not resumed:
+            shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
+        self.scalars = Scalars(self.folder / "tensorboard", self.state.step)
+        self.resumed = resumed
+        self.measured: dict[str, float] = {}
+
+    def to_end(self) -> dict[str, Any]:
+        """Trains what is left, writes the model, and returns the summary."""
+        stage, context, state = self.stage, self.context, self.state
+        course = Course(
+            objective=stage.objective, schedule=stage.schedule, steps=stage.total_steps, rows=stage.rows, clip_norm=stage.clip_norm,
+            precision=stage.precision, seed=stage.seed,
+        )
+        for line in self.forecast():
+            context.say(f"{stage.reference}: {line}")
+        if not self.resumed:
+            self.measure()
+        progress = Progress(course.steps, lambda line: context.progress(f"{stage.reference}: {line}"), context.quiet)
+        saved, seconds, began = time.monotonic(), 0.0, state.step
+        try:
+            for report in train(state, self.source, course, self.manner):
+                seconds += report.seconds
+                self.record(report, progress)
+                last = report.step == course.steps
+                if last or (stage.watch.every and report.step % stage.watch.every == 0):
+                    self.measure()
+                if last or time.monotonic() - saved >= context.checkpoint_every_s:
+                    save_checkpoint(self.folder / "checkpoints", state)
+                    saved = time.monotonic()
+        finally:
+            for record in (progress, self.metrics, self.samples, self.scalars):
+                record.close()
+        speed = (state.step - began) * stage.batch_tokens / seconds if seconds else 0.0
+        return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1)})
+
+    def write_model(self, session: dict[str, float]) -> dict[str, Any]:
+        """The artifact's files, and the mark that says that they are all there."""
+        state, stage = self.state, self.stage
+        if state.average is not None:
+            state.average.keep()
+        write_model(self.folder / "model", self.config, state.model)
+        summary: dict[str, Any] = {
+            "parameters": self.config.n_params, "steps": state.step, "tokens": state.step * stage.batch_tokens,
+            "flops": state.step * stage.batch_tokens * self.flops_per_token, **self.last_figures(), **session,
+        }
+        write_json(self.folder / SUMMARY, summary)
+        return stage._finish(self.workspace)
+
+    def last_figures(self) -> dict[str, float]:
+        """The last loss and the last measurements, as the metrics have them."""
+        figures: dict[str, float] = {}
+        for line in (self.folder / "metrics.jsonl").read_text().splitlines():
+            found = json.loads(line)
+            figures |= {name: value for name, value in found.items() if name == "loss" or name.startswith("held_out/")}
+        return figures
+
+    def record(self, report: StepReport, progress: Progress) -> None:
+        """Metrics, scalars and progress of a step."""
+        utilisation = report.tokens_per_s * self.flops_per_token / self.rate
+        figures = {
+            "loss": report.loss, "grad_norm": report.grad_norm, "learning_rate": report.learning_rate,
+            "tokens_per_s": round(report.tokens_per_s, 1), "utilisation": round(utilisation, 4), **report.metrics,
+        }
+        self.metrics.write(report.step, tokens=report.tokens, learnt=report.learnt, **figures)
+        self.scalars.write(report.step, figures)
+        progress.show(report, utilisation)
+
+    def measure(self) -> None:
+        """What `Watch` asks for, with the averaged weights where an average is kept."""
+        if self.state.average is None:
+            self._measure()
+        else:
+            with self.state.average.in_place():
+                self._measure()
+
+    def _measure(self) -> None:
+        stage, watch, model, step = self.stage, self.stage.watch, self.state.model, self.state.step
+        figures: dict[str, float] = {}
+        for name, shards in self.held_out.items():
+            found = held_out(
+                model, shards, self.tokenizer, time=stage.max_seq_len, tokens=watch.tokens, rows=self.manner.micro_batch,
+                device=self.context.device,
+            )
+            figures |= {f"held_out/{name}/{what}": value for what, value in found.items()}
+        if figures:
+            self.metrics.write(step, **figures)
+            self.scalars.write(step, figures)
+            told = "  ".join(f"{name} {figures[f'held_out/{name}/bits_per_byte']:.3f}" for name in self.held_out)
+            self.context.say(f"{stage.reference}: step {step}: bits per byte of held-out text: {told}")
+        texts = answers(model, watch.prompts, self.tokenizer, watch.template, watch.sampler, watch.max_new_tokens)
+        for prompt, text in zip(watch.prompts, texts, strict=True):
+            self.samples.write(step, prompt=prompt, answer=text)
+            self.context.say(f"{stage.reference}: step {step}: {prompt!r} → {text!r}")
+
+    def forecast(self) -> list[str]:
+        """What the run will take, told before it begins."""
+        stage, manner, left = self.stage, self.manner, self.stage.total_steps - self.state.step
+        flops = left * stage.batch_tokens * self.flops_per_token
+        copies = 5 if self.state.average is not None else 4  # weights, gradients, two moments
+        memory = self.config.n_params * 4 * copies + self.activation_bytes * manner.micro_batch
+        return [
+            f"{human_count(self.config.n_params)} parameters, {left} steps of {human_count(stage.batch_tokens)} tokens: "
+            f"{human_count(left * stage.batch_tokens)} tokens, {human_count(flops)}FLOP; about "
+            f"{human_seconds(flops / (self.rate * USUAL_UTILISATION))} at half of the measured {human_count(self.rate)}FLOP/s; about "
+            f"{human_bytes(memory)} beyond the program; {manner.micro_batch} of {stage.rows} rows at a time, "
+            f"{'compiled' if manner.compiled else 'eager'}",
+            *self.source.describe(stage.total_steps * stage.rows),
+        ]
+
+    def _manner(self) -> Manner:
+        stage, context = self.stage, self.context
+        row = self.source.batch(0, 1).to(context.device)
+        self.activation_bytes = activation_bytes(stage.objective, Models(self.state.model), row, stage.precision == "bf16")
+        micro_batch = min(context.micro_batch or choose_micro_batch(stage.rows, self.activation_bytes), stage.rows)
+        planned = stage.total_steps * stage.batch_tokens * self.flops_per_token
+        compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
+        return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)
+
+
+def source_of(corpora: Mapping[str, tuple[TokenShards, float]], packing: Packing, time: int, seed: int) -> Source:
+    """The rows of some corpora: one packed, several mixed.
+
+    Args:
+        corpora: shards and proportion of each, by name.
+        packing: of every corpus.
+        time: tokens per row.
+        seed: of the order of documents.
+    """
+    packed = {name: Packed(shards, packing, time=time, seed=seed, name=name) for name, (shards, _) in corpora.items()}
+    if len(packed) == 1:
+        return next(iter(packed.values()))
+    return Mixture(packed, {name: proportion for name, (_, proportion) in corpora.items()})
+
+
+Continue.model_rebuild()

@@ -1,0 +1,164 @@
+"""The one training loop: a generator that does optimiser steps and yields a report of each.
+
+Its caller decides about logging, checkpoints, measuring and stopping; it may do anything between two reports, and the clock does not count it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from bloomery.core.errors import NumericsError
+from bloomery.core.rng import derive_seed
+from bloomery.data.batch import Batch
+from bloomery.data.source import Source
+from bloomery.objectives import Models, Objective
+from bloomery.optim import Schedule, clip_by_global_norm
+from bloomery.train.state import TrainState
+
+Precision = Literal["fp32", "bf16"]
+"""What matrix products are computed in. Weights, optimiser state and sums are fp32 always."""
+NAMED_DOCUMENTS = 8  # how many a message lists
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """What decides the numbers of a run.
+
+    Attributes:
+        objective: the loss.
+        schedule: factor on the learning rates.
+        steps: optimiser steps of the whole run.
+        rows: rows per step.
+        clip_norm: largest global norm of the gradient; None clips nothing.
+        precision: of matrix products.
+        seed: of whatever is random within a step.
+    """
+
+    objective: Objective
+    schedule: Schedule
+    steps: int
+    rows: int
+    clip_norm: float | None = 1.0
+    precision: Precision = "fp32"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manner:
+    """How the steps are computed: speed and memory, not numbers.
+
+    Attributes:
+        micro_batch: rows per forward pass, ≥ 1.
+        compiled: whether forward and backward go through torch.compile.
+        device: where.
+    """
+
+    micro_batch: int
+    compiled: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What a step did.
+
+    Attributes:
+        step: optimiser steps done, this one included; from 1.
+        loss: the objective per unit of weight, before the update.
+        grad_norm: global norm of the gradient before clipping.
+        learning_rate: the rate of the update, the highest of all groups.
+        tokens: places of all rows so far, padding included.
+        learnt: loss weight of this step: how many tokens it learnt from, where weights are 0 and 1.
+        seconds: duration of the step.
+        tokens_per_s: rows · time / seconds.
+        metrics: the objective's metrics per unit of weight.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    tokens: int
+    learnt: float
+    seconds: float
+    tokens_per_s: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def train(state: TrainState, source: Source, course: Course, manner: Manner) -> Iterator[StepReport]:
+    """Trains from `state.step` to `course.steps`, changing `state`.
+
+        g = Σ over micro-batches of ∂(total / W);  W = the weight of all rows of the step
+
+    The division by W, known before the first backward pass, is the only one, so that the micro-batch changes nothing but rounding.
+
+    Args:
+        state: fresh or from a checkpoint; consistent at every yield.
+        source: rows by their global number.
+        course: what decides the numbers.
+        manner: how they are computed.
+
+    Yields:
+        A report after each step.
+
+    Raises:
+        NumericsError: loss or gradient is not finite; nothing has been updated then, and the message names step and documents.
+    """
+    model, optimizer = state.model, state.optimizer
+    models, objective = Models(model.train()), course.objective
+    total_of = forward(objective, manner, course.precision)
+    while state.step < course.steps:
+        started = time.perf_counter()
+        step, first_row = state.step, state.step * course.rows
+        torch.manual_seed(derive_seed(course.seed, "step", step))
+        batch = source.batch(first_row, course.rows)
+        weight = objective.weight(batch) or 1.0
+        optimizer.zero_grad()
+        sums: dict[str, Tensor] = {}
+        for part in batch.split(manner.micro_batch):
+            total, metrics = total_of(models, part.to(manner.device))
+            (total / weight).backward()
+            for name, value in {"loss": total.detach(), **metrics}.items():
+                sums[name] = sums[name] + value if name in sums else value
+        norm = clip_by_global_norm(optimizer.gradients, course.clip_norm)
+        *means, grad_norm = torch.stack([*sums.values(), norm * weight]).div_(weight).tolist()  # the step's only wait for the device
+        figures = dict(zip(sums, means, strict=True))
+        if not (math.isfinite(figures["loss"]) and math.isfinite(grad_norm)):
+            raise not_finite(step, figures["loss"], grad_norm, source, first_row, course.rows)
+        optimizer.step(course.schedule.factor(step, course.steps))
+        if state.average is not None:
+            state.average.update()
+        state.step += 1
+        seconds = time.perf_counter() - started
+        yield StepReport(
+            step=state.step, loss=figures.pop("loss"), grad_norm=grad_norm, learning_rate=optimizer.learning_rate, metrics=figures,
+            tokens=state.step * course.rows * source.time, learnt=weight, seconds=seconds, tokens_per_s=course.rows * source.time / seconds,
+        )
+
+
+def forward(objective: Objective, manner: Manner, precision: Precision) -> Callable[[Models, Batch], tuple[Tensor, dict[str, Tensor]]]:
+    """The objective's total as it is to be computed: in its precision, compiled or not."""
+    total_of: Callable[..., Any] = torch.compile(objective.total, dynamic=False) if manner.compiled else objective.total
+    device = torch.device(manner.device).type
+
+    def run(models: Models, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext():
+            return total_of(models, batch)
+
+    return run
+
+
+def not_finite(step: int, loss: float, grad_norm: float, source: Source, first_row: int, rows: int) -> NumericsError:
+    """The error that names the step and the documents that were in it."""
+    names = list(dict.fromkeys(span.id for span in source.documents(first_row, rows)))
+    listed = ", ".join(names[:NAMED_DOCUMENTS]) + (f" and {len(names) - NAMED_DOCUMENTS} more" if len(names) > NAMED_DOCUMENTS else "")
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {grad_norm} at a loss of {loss:.4g}"
+    return NumericsError(f"step {step + 1}: {what}; its documents are {listed}. Lower the learning rate, lengthen the warm-up or clip harder")

@@ -1,0 +1,81 @@
+"""What the machine can do, measured, and what follows for a run."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from bloomery.data.batch import Batch
+from bloomery.objectives import Models, Objective
+
+COMPILE_FLOPS = {"cpu": 1.5e14, "cuda": 1e17}
+"""Planned operations from which torch.compile repays its 6 to 50 seconds twice, at a gain of 8 % and usual rates."""
+ACTIVATION_BYTES = 2 << 30  # for the activations of one micro-batch
+
+
+def matmul_rate(device: str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 0.2) -> float:
+    """Floating-point operations per second of matrix products of a training step's size: the best of several, after a warm-up.
+
+    Args:
+        device: where.
+        dtype: of what.
+        seconds: how long to measure.
+    """
+    a, b = (torch.randn(shape, device=device, dtype=dtype) for shape in ((1024, 512), (512, 1024)))
+    best, until = 0.0, time.perf_counter() + seconds
+    repeat = 1 if device == "cpu" else 100
+    a @ b
+    while time.perf_counter() < until or not best:
+        _wait(device)
+        started = time.perf_counter()
+        for _ in range(repeat):
+            a @ b
+        _wait(device)
+        best = max(best, repeat * 2.0 * 1024 * 512 * 1024 / (time.perf_counter() - started))
+    return best
+
+
+def bf16_pays(device: str = "cpu") -> bool:
+    """Whether bf16 matrix products are at least 1.3 times as fast as fp32 ones here: false on a CPU without units for it."""
+    return matmul_rate(device, torch.bfloat16, 0.1) > 1.3 * matmul_rate(device, torch.float32, 0.1)
+
+
+def compile_pays(flops: float, device: str = "cpu") -> bool:
+    """Whether a run of so many operations repays compilation. A function of the plan alone, so that a resumed run decides alike."""
+    return flops >= COMPILE_FLOPS.get(device.split(":")[0], COMPILE_FLOPS["cuda"])
+
+
+def activation_bytes(objective: Objective, models: Models, row: Batch, autocast: bool = False) -> int:
+    """What one row's forward pass keeps for its backward pass, counted on the row itself. Eager; compiled steps keep less."""
+    kept: dict[int, int] = {}
+    own = {p.untyped_storage().data_ptr() for p in models.policy.parameters()}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    context = torch.autocast(row.tokens.device.type, torch.bfloat16) if autocast else nullcontext()
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), context:
+        objective.total(models, row)
+    return sum(kept.values())
+
+
+def choose_micro_batch(rows: int, bytes_per_row: int, budget: int = ACTIVATION_BYTES) -> int:
+    """The most rows whose activations stay within the budget, evened out over the micro-batches of a step.
+
+    A function of the configuration, not of the memory that happens to be free: a resumed run must round alike.
+    """
+    most = max(1, min(rows, budget // max(1, bytes_per_row)))
+    return -(-rows // -(-rows // most))
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
