@@ -68,7 +68,7 @@ def load_model(model: CausalModel, path: Path) -> None:
 def fill(model: CausalModel, state: Mapping[str, Tensor], path: Path) -> None:
     """Copies tensors by name into a model; the names and shapes must be exactly the model's."""
     parameters = dict(model.named_parameters())
-    for name in parameters.keys() ^ state.keys():
+    for name in [*(name for name in parameters if name not in state), *sorted(state.keys() - parameters.keys())]:
         where = "lacks the tensor" if name in parameters else "holds the unknown tensor"
         raise ArtifactError(f"{path} {where} {name!r}; it belongs to another model than its config.json describes")
     for name, parameter in parameters.items():

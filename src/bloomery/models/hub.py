@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,16 +22,18 @@ from bloomery.store.files import atomic_path, write_json
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+NO_TOKEN_IDS: Mapping[str, int] = MappingProxyType({})
 DERIVED = ("rotary_emb.inv_freq",)  # buffers of old checkpoints that follow from the config
 
 
-def save_hub(model: CausalModel, config: ModelConfig, folder: Path) -> None:
+def save_hub(model: CausalModel, config: ModelConfig, folder: Path, token_ids: Mapping[str, int] = NO_TOKEN_IDS) -> None:
     """Writes `model.safetensors` and `config.json` so that `transformers` (4.57 or 5) reads the same model.
 
     Args:
         model: on any device; its weights are written in float32.
         config: what the model was built from.
         folder: made if it isn't there.
+        token_ids: for `config.json` as well, by their names there ("bos_token_id").
     """
     ours = dict(model.named_parameters())
     state: dict[str, Tensor] = {}
@@ -38,7 +42,7 @@ def save_hub(model: CausalModel, config: ModelConfig, folder: Path) -> None:
         state |= {part.name: tensor.contiguous() for part, tensor in zip(parts, rows, strict=True)}
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
-    write_json(folder / CONFIG, config.to_hub())
+    write_json(folder / CONFIG, config.to_hub() | dict(token_ids))
 
 
 def load_hub(folder: Path) -> tuple[ModelConfig, CausalModel]:

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bloomery.core.errors import DataError
+from bloomery.generate import Greedy, Random, complete, decode, stream
+from bloomery.models import LlamaConfig
+from bloomery.nn import FanInInit, SequenceLayout
+
+CONFIG = LlamaConfig(
+    vocab_size=40, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, max_seq_len=24, tie_embeddings=False,
+    init=FanInInit(gain=2.0, embedding=1.0),
+)
+MODEL = CONFIG.build(11)
+PROMPTS = st.lists(st.integers(0, 39), min_size=1, max_size=23)
+
+
+def naive(prompt: list[int], stop_ids: list[int], max_new_tokens: int) -> list[int]:
+    """Greedy decoding by reading everything again for each token."""
+    text = list(prompt)
+    while len(text) - len(prompt) < max_new_tokens and len(text) < CONFIG.max_seq_len:
+        with torch.no_grad():
+            token = int(MODEL(torch.tensor([text]), SequenceLayout.rows(1, len(text)))[0, -1].argmax())
+        if token in stop_ids:
+            break
+        text.append(token)
+    return text[len(prompt) :]
+
+
+@given(PROMPTS, st.sets(st.integers(0, 39), max_size=10), st.integers(0, 30))
+@settings(max_examples=25, deadline=None)
+def test_a_greedy_stream_is_naive_decoding(prompt, stop_ids, max_new_tokens):
+    assert list(stream(MODEL, prompt, Greedy(), stop_ids, max_new_tokens)) == naive(prompt, list(stop_ids), max_new_tokens)
+
+
+@given(st.lists(PROMPTS, max_size=9), st.sets(st.integers(0, 39), max_size=10), st.integers(0, 12), st.integers(1, 5))
+@settings(max_examples=25, deadline=None)
+def test_many_prompts_at_once_are_completed_as_one_by_one(prompts, stop_ids, max_new_tokens, batch_rows):
+    together = complete(MODEL, prompts, stop_ids, max_new_tokens, batch_rows)
+    assert together == [list(stream(MODEL, prompt, Greedy(), stop_ids, max_new_tokens)) for prompt in prompts]
+
+
+def test_the_model_of_these_tests_has_something_to_say():
+    assert len(set(naive([1, 2, 3], [], 20))) > 5
+
+
+def test_a_prompt_read_in_pieces_gives_the_same_text(monkeypatch):
+    prompts = [list(range(n)) for n in (3, 17, 8, 12)]
+    whole = complete(MODEL, prompts, [], 6)
+    monkeypatch.setattr(decode, "PREFILL", 5)
+    assert complete(MODEL, prompts, [], 6) == whole
+    assert [list(stream(MODEL, prompt, Greedy(), [], 6)) for prompt in prompts] == whole
+
+
+def test_a_sampled_stream_depends_on_its_seed_alone():
+    def text(seed: int) -> list[int]:
+        return list(stream(MODEL, [1, 2], Random(temperature=2.0), [], 20, seed))
+
+    one = text(1)
+    torch.randn(5)
+    assert text(1) == one
+    assert text(2) != one
+
+
+def test_the_text_ends_with_the_context():
+    assert len(list(stream(MODEL, [1] * 20, Greedy(), [], 100))) == 4
+    assert [len(new) for new in complete(MODEL, [[1] * 20, [1] * 23, [1]], [], 100)] == [4, 1, 23]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ([1] * 30, "has 30 tokens, and with one new token that is 7 more than max_seq_len=24; shorten it"),
+        ([1] * 24, "has 24 tokens, and with one new token that is 1 more than max_seq_len=24; shorten it"),
+        ([], "is empty; begin it with the token that begins a document"),
+        ([3, 40], "has the token id 40, and the model knows 0 to 39"),
+        ([-1, 4], "has the token id -1, and the model knows 0 to 39"),
+    ],
+)
+def test_an_impossible_prompt_is_refused_at_the_call(prompt, message):
+    with pytest.raises(DataError, match="^the prompt " + message):
+        stream(MODEL, prompt, Greedy(), [], 5)
+    with pytest.raises(DataError, match="^prompt 1 " + message):
+        complete(MODEL, [[1], prompt], [], 5)
+
+
+def test_decoding_records_no_gradients_and_leaves_grad_mode_alone():
+    for _ in stream(MODEL, [1], Greedy(), [], 2):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()

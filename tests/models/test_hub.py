@@ -1,0 +1,198 @@
+"""Hub folders: the same model for `transformers` and for us, and one sentence for a folder that isn't whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from bloomery.core.errors import DataError
+from bloomery.models import Llama, LlamaConfig, load_hub, save_hub
+from bloomery.nn import FanInInit, SequenceLayout
+
+BASE = LlamaConfig(
+    vocab_size=61, d_model=24, n_layers=2, n_heads=4, d_ff=40, max_seq_len=64, tie_embeddings=False, norm_eps=1e-4,
+    init=FanInInit(embedding=1.0),
+)
+VARIANTS = {
+    "multi-head": BASE,
+    "tied": BASE.replace(tie_embeddings=True),
+    "grouped": BASE.replace(n_kv_heads=2),
+    "multi-query": BASE.replace(n_kv_heads=1, tie_embeddings=True),
+    "own head_dim": BASE.replace(n_kv_heads=2, head_dim=10),
+    "own theta": BASE.replace(rope_theta=500_000.0),
+}
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
+def config(request: pytest.FixtureRequest) -> LlamaConfig:
+    return request.param
+
+
+@pytest.fixture
+def transformers() -> ModuleType:
+    return pytest.importorskip("transformers", reason="parity needs the transformers library")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_hub(BASE.build(1), BASE, tmp_path)
+    return tmp_path
+
+
+def random_norms(model: Llama) -> Llama:
+    """Norm weights that differ from each other, so that mixing them up shows."""
+    generator = torch.Generator().manual_seed(5)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.data.uniform_(0.5, 1.5, generator=generator)
+    return model
+
+
+def tokens(config: LlamaConfig) -> torch.Tensor:
+    return torch.randint(0, config.vocab_size, (2, 33), generator=torch.Generator().manual_seed(2))
+
+
+def same_architecture(one: LlamaConfig, other: LlamaConfig) -> bool:
+    return one.replace(init=FanInInit()) == other.replace(init=FanInInit())
+
+
+def test_transformers_reads_ours_with_the_same_logits(config, transformers, tmp_path):
+    model = random_norms(config.build(1))
+    save_hub(model, config, tmp_path)
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    ids = tokens(config)
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids, SequenceLayout.rows(*ids.shape)), theirs(ids).logits, atol=1e-5, rtol=0)
+
+
+def test_we_read_what_transformers_writes_with_the_same_logits(config, transformers, tmp_path):
+    torch.manual_seed(0)
+    theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{k: v for k, v in config.to_hub().items() if k != "architectures"}))
+    theirs.save_pretrained(tmp_path)
+    read, model = load_hub(tmp_path)
+    assert same_architecture(read, config)
+    ids = tokens(config)
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids, SequenceLayout.rows(*ids.shape)), theirs(ids).logits, atol=1e-5, rtol=0)
+
+
+def test_out_through_transformers_and_in_again_is_exact(config, transformers, tmp_path):
+    model = random_norms(config.build(1))
+    save_hub(model, config, tmp_path / "ours")
+    transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    read, back = load_hub(tmp_path / "theirs")
+    assert same_architecture(read, config)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), back.parameters(), strict=True))
+
+
+def test_shards_are_read_like_one_file(folder):
+    _, whole = load_hub(folder)
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    shards = {f"model-0000{i + 1}-of-00002.safetensors": dict(list(state.items())[i::2]) for i in range(2)}
+    for name, part in shards.items():
+        save_file(part, folder / name)
+    write(folder / "model.safetensors.index.json", {"weight_map": {tensor: file for file, part in shards.items() for tensor in part}})
+    _, sharded = load_hub(folder)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), sharded.parameters(), strict=True))
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(DataError, match=r"names the shard 'model-00002-of-00002.safetensors', which is not in the folder"):
+        load_hub(folder)
+
+
+def test_a_shard_outside_the_folder_is_not_opened(folder):
+    inner = folder / "inner"
+    inner.mkdir()
+    (folder / "config.json").rename(inner / "config.json")
+    outside = dict.fromkeys(load_file(folder / "model.safetensors"), "../model.safetensors")
+    write(inner / "model.safetensors.index.json", {"weight_map": outside})
+    with pytest.raises(DataError, match=r"names the shard '\.\./model\.safetensors'"):
+        load_hub(inner)
+
+
+@pytest.mark.parametrize(
+    ("rope", "theta"),
+    [
+        ({"rope_theta": 123.0}, 123.0),
+        ({"rope_theta": 123.0, "rope_scaling": None}, 123.0),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 456.0}}, 456.0),
+        ({"rope_theta": 456.0, "rope_scaling": {"type": "default"}}, 456.0),
+        ({}, 10_000.0),
+    ],
+)
+def test_rope_theta_is_read_from_either_version(folder, rope, theta):
+    change(folder, drop=("rope_theta", "rope_parameters"), **rope)
+    assert load_hub(folder)[0].rope_theta == theta
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "rope_type='llama3', which is not supported"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type='linear', which is not supported"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5, which is not supported"),
+        ({"attention_bias": True}, "attention_bias=True, which is not supported"),
+        ({"hidden_act": "gelu"}, "hidden_act='gelu', which is not supported"),
+        ({"model_type": "mamba"}, "model_type='mamba', which cannot be read; those that can are llama"),
+        ({"intermediate_size": 41}, r"'model.layers.0.mlp.gate_proj.weight' has shape \(40, 24\), and .* calls for \(41, 24\)"),
+        ({"num_hidden_layers": 3}, "no tensor 'model.layers.2.input_layernorm.weight', which its config.json calls for"),
+        ({"num_hidden_layers": 1}, "the tensor 'model.layers.1.input_layernorm.weight', for which a LlamaConfig has no place"),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_refused_by_name(folder, changes, message):
+    change(folder, **changes)
+    with pytest.raises(DataError, match=message) as caught:
+        load_hub(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_size_that_is_missing_is_named(folder):
+    change(folder, drop=("hidden_size",))
+    with pytest.raises(DataError, match=r"config\.json has no 'hidden_size'"):
+        load_hub(folder)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe\x00"])
+def test_a_config_that_is_no_config_is_refused(folder, content):
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"config\.json (is not JSON|holds a list)"):
+        load_hub(folder)
+
+
+def test_torn_weights_are_refused(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"model\.safetensors is not a readable safetensors file"):
+        load_hub(folder)
+
+
+def test_pickles_are_not_read(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(DataError, match=r"pytorch_model\.bin is a pickle, which could run code: convert it to safetensors"):
+        load_hub(folder)
+
+
+def test_a_copied_head_and_old_buffers_may_be_there(tmp_path):
+    config = BASE.replace(tie_embeddings=True)
+    save_hub(config.build(1), config, tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    extra = {"lm_head.weight": state["model.embed_tokens.weight"].clone(), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(3)}
+    save_file(state | extra, tmp_path / "model.safetensors")
+    _, model = load_hub(tmp_path)
+    assert torch.equal(model.head_weight, config.build(1).embedding.weight)
+
+
+def change(folder: Path, drop: tuple[str, ...] = (), **changes: object) -> None:
+    plain = json.loads((folder / "config.json").read_text())
+    write(folder / "config.json", {k: v for k, v in plain.items() if k not in drop} | changes)
+
+
+def write(path: Path, plain: object) -> None:
+    path.write_text(json.dumps(plain))
