@@ -16,7 +16,7 @@ RULES = (
     (r"How (?:does|is) (\w+) (?:feel|feeling)\?", lambda facts, who: last(facts, who, "feels")),
     (r"Why (?:is|does) (\w+) (?:feel )?(\w+)\?", lambda facts, who, mood: reason(facts, who, mood)),
     (r"(?:What|Of what) colour is the (\w+)\?", lambda facts, thing: last(facts, thing, "colour")),
-    (r"What (?:work does|is the work of) (\w+)(?: do)?\?", lambda facts, who: last(facts, who, "works as")),
+    (r"(?:Who|What) is (\w+)\?", lambda facts, who: f"the {last(facts, who, 'works as')}"),
     (r"Who (?:is|does the work of) the (\w+)\?", lambda facts, role: only(f.subject for f in facts if f[2:] == ("works as", role))),
 )
 

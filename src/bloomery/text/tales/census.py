@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bloomery.text.tales.lexicon import COLOURS, LEXICONS, MOODS, names, pair_is_held_out
-from bloomery.text.tales.questions import Kind
+from bloomery.text.tales.questions import Kind, Question
 from bloomery.text.tales.tales import Tale, Tales
 
 SORT_OF: dict[Kind, str] = {
@@ -108,14 +108,17 @@ def prior_baseline(seen: Iterable[Tale], unseen: Iterable[Tale]) -> dict[str, fl
 
 def mention_baseline(tales: Iterable[Tale]) -> dict[str, float]:
     """The share of questions answered by the value of the right sort that the story mentions most often, the latest among equals."""
-    return _score(
-        (question.kind, _most_mentioned(tale, SORT_OF[question.kind]) == question.answer) for tale in tales for question in tale.questions
-    )
+    return _score((question.kind, _guess_is_right(tale, question)) for tale in tales for question in tale.questions)
+
+
+def _guess_is_right(tale: Tale, question: Question) -> bool:
+    guess = _most_mentioned(tale, SORT_OF[question.kind])
+    return question.answer.lower().removeprefix("the ") == guess.lower()
 
 
 def _most_mentioned(tale: Tale, sort: str) -> str:
     if sort == "thing":
-        values = [f"the {fact.subject}" for fact in tale.facts if fact.relation == "colour"]
+        values = [fact.subject for fact in tale.facts if fact.relation == "colour"]
     elif sort == "person":
         values = [fact.subject for fact in tale.facts if fact.relation == "works as"]
     else:

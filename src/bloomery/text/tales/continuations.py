@@ -46,7 +46,7 @@ def _others(world: World, query: Query) -> list[str]:
         case "colour":
             sort = list(COLOURS)
         case "work":
-            sort = list(world.lexicon.roles)
+            sort = [f"the {role}" for role in world.lexicon.roles]
         case _:
             raise AssertionError(f"no other answers for {query.kind}")
     return [answer for answer in sort if answer != query.answer]

@@ -19,6 +19,7 @@ class Question:
 
     text: str
     answer: str
+    """One to five words, as somebody would reply: "In the barn", "Tilna", "Because the fox was near"."""
     kind: Kind
 
 
@@ -44,7 +45,7 @@ WORDINGS: dict[Kind, tuple[str, ...]] = {
     "feeling": ("How does {about} feel?", "How is {about} feeling?"),
     "reason": ("Why is {about} {other}?", "Why does {about} feel {other}?"),
     "colour": ("What colour is {about}?", "Of what colour is {about}?"),
-    "work": ("What work does {about} do?", "What is the work of {about}?"),
+    "work": ("Who is {about}?", "What is {about}?"),
     "worker": ("Who is {about}?", "Who does the work of {about}?"),
 }
 
@@ -62,7 +63,7 @@ def queries(world: World) -> list[Query]:
 
     for who, place in world.place_of.items():
         ask("where_person", who.name, "", place.at)
-        ask("work", who.name, "", who.role)
+        ask("work", who.name, "", f"the {who.role}")
         ask("worker", f"the {who.role}", "", who.name)
         held = world.held_by(who)
         if len(held) == 1:
@@ -91,6 +92,11 @@ def word(query: Query, draws: Draws) -> str:
     return draws.pick(WORDINGS[query.kind]).format(about=query.about, other=query.other)
 
 
+def capital(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[0].upper() + text[1:]
+
+
 def choose(world: World, n: int, told: Collection[Query], draws: Draws) -> list[Query]:
     """Up to `n` different queries that `told` has not: a kind first and then one of that kind, so that rare kinds are asked as often."""
     answered = {(query.kind, query.about) for query in told}
@@ -108,4 +114,5 @@ def choose(world: World, n: int, told: Collection[Query], draws: Draws) -> list[
 
 def choose_questions(world: World, told: Collection[Query], draws: Draws) -> tuple[Question, ...]:
     """Up to six questions of different kinds about the final state, none of which the story has itself asked and answered."""
-    return tuple(Question(word(query, draws), query.answer, query.kind) for query in choose(world, MAX_QUESTIONS, told, draws))
+    chosen = choose(world, MAX_QUESTIONS, told, draws)
+    return tuple(Question(word(query, draws), capital(query.answer), query.kind) for query in chosen)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from bloomery.text.tales.draws import Draws
-from bloomery.text.tales.questions import Query, choose, queries, word
+from bloomery.text.tales.questions import Query, capital, choose, queries, word
 from bloomery.text.tales.world import Act, Enters, Event, Feels, Gives, Goes, Leaves, Lies, Person, Takes, World
 
 OPENINGS = (
@@ -36,7 +36,7 @@ STATEMENTS = {
     "colour": ("{about} was {answer}",),
     "giver": ("{answer} was the one who gave {about} away",),
     "receiver": ("{answer} was the one who got {about}",),
-    "work": ("{about} was the {answer}",),
+    "work": ("{about} was {answer}",),
 }
 """How a known fact is stated in a closing line or a continuation."""
 
@@ -48,9 +48,9 @@ def tell(world: World, draws: Draws) -> tuple[str, list[Query]]:
     sentences = _events(world, draws)
     known = [query for query in queries(world) if query.kind in STATEMENTS]
     sentences.append(f"{draws.pick(CLOSINGS)} {state(draws.take(known), draws)} and {state(draws.take(known), draws)}.")
-    asked = choose(world, 3, (), draws)
+    asked = choose(world, 4, (), draws)
     for query in asked:
-        answer = _capital(query.answer)
+        answer = capital(query.answer)
         if query is asked[0]:
             sentences.append(f'"{word(query, draws)}" asked {draws.pick(LISTENERS)}. "{answer}," said {draws.pick(TELLERS)}.')
         else:
@@ -68,11 +68,11 @@ def _events(world: World, draws: Draws) -> list[str]:
     sentences = [f"{opening} {_introduction(world.events[0], draws)}"]
     for before, event in pairwise(world.events):
         if isinstance(event, Enters | Lies):
-            sentences.append(_capital(_introduction(event, draws)))
+            sentences.append(capital(_introduction(event, draws)))
         else:
             who = _pronoun(event.who) if _pronoun_is_clear(before, event) and draws.chance(0.5) else event.who.name
             link = draws.pick(LINKS) if draws.chance(0.4) else ""
-            sentences.append(_capital(link + _act(event, who, draws)))
+            sentences.append(capital(link + _act(event, who, draws)))
     return sentences
 
 
@@ -82,7 +82,7 @@ def _introduction(event: Event, draws: Draws) -> str:
             text = draws.pick(ENTERS).format(who=person.name, role=person.role, at=place.at)
             return text + (draws.pick(WITH).format(a=thing.a) if thing else "") + "."
         case Lies(thing, place):
-            return draws.pick(LIES).format(a=thing.a, A=_capital(thing.a), at=place.at)
+            return draws.pick(LIES).format(a=thing.a, A=capital(thing.a), at=place.at)
     raise AssertionError(f"{event} introduces nobody")
 
 
@@ -116,6 +116,3 @@ def _pronoun_is_clear(before: Event, event: Act) -> bool:
 def _pronoun(who: Person) -> str:
     return "she" if who.she else "he"
 
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
