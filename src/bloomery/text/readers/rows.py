@@ -42,13 +42,15 @@ def to_document(row: Any, id: str, source: str, text_column: str, meta_columns: 
         known = ", ".join(map(repr, row)) or "none"
         raise DataError(f"{id} has no column {text_column!r}; it has {known}; choose one with Files(text_column=…)")
     try:
+        if not isinstance(messages, list):
+            raise DataError(f"messages={messages!r} is not a list; give [{{'role': …, 'content': …}}, …]")
         check_messages(messages)
     except DataError as error:
         raise DataError(f"{id}: {error}") from None
     return conversation(id, source, messages, meta)
 
 
-def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+def _messages(row: Mapping[str, Any]) -> Any:
     if isinstance(row.get("messages"), str):
         try:
             return json.loads(row["messages"])
@@ -59,7 +61,7 @@ def _messages(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     if "prompt" in row and "completion" in row:
         return [*_turns("user", row["prompt"]), *_turns("assistant", row["completion"])]
     if "instruction" in row and "output" in row:
-        asked = row["instruction"] + (f"\n\n{row['input']}" if row.get("input") else "")
+        asked = f"{row['instruction']}\n\n{row['input']}" if row.get("input") else row["instruction"]
         return [*_turns("user", asked), *_turns("assistant", row["output"])]
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sysconfig
 import tokenize
@@ -41,8 +42,11 @@ class StandardLibrary(Reader):
 
     def _files(self) -> list[tuple[str, Path]]:
         root = Path(sysconfig.get_path("stdlib"))
-        found = [(path.relative_to(root), path) for path in root.rglob("*.py")]
-        kept = sorted((f"stdlib/{inner.as_posix()}", path) for inner, path in found if not LEFT_OUT & set(inner.parts))
+        found: list[Path] = []
+        for folder, inner, names in os.walk(root):
+            inner[:] = [name for name in inner if name not in LEFT_OUT]
+            found += [Path(folder, name) for name in names if name.endswith(".py")]
+        kept = sorted((f"stdlib/{path.relative_to(root).as_posix()}", path) for path in found)
         top = {name: Path(name).parts[1].removesuffix(".py") for name, _ in kept}
         for package in self.packages:
             if package not in top.values():

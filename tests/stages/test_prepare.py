@@ -1,0 +1,231 @@
+"""Prepare: every document accounted for, and the same bytes however often the work was interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bloomery.core.errors import ArtifactError, ConfigError, DataError
+from bloomery.stages.prepare import Prepare, documents, parts, shards
+from bloomery.stages.stage import RunContext
+from bloomery.store import Store
+from bloomery.text.documents import DOCUMENTS, Document, to_batch
+from bloomery.text.filters import VERDICTS, ExactDuplicates, Length
+from bloomery.text.readers import Files, TaleConversations, TaleStories
+from bloomery.text.tales import Dirt
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Three thousand rows: some empty, some alike, some with DOS newlines."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        lines = [f"row {i % 700} of {name if i % 3 else 'all'}" + ("\r\n" if i % 10 == 0 else "") if i % 50 else "" for i in range(1000)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    return folder
+
+
+def context(tmp_path, name="store"):
+    return RunContext(store=Store(tmp_path / name), quiet=True)
+
+
+def rows(batches):
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+def files_of(artifact):
+    return {name: record.sha256 for name, record in artifact.manifest.files.items()}
+
+
+def test_every_document_is_kept_held_out_or_has_a_verdict(corpus, tmp_path):
+    stage = Prepare(source=Files(path=str(corpus)), held_out=0.1, shard_bytes=10_000)
+    artifact = stage.run(context(tmp_path))
+    kept, aside = rows(documents(artifact)), rows(documents(artifact, "held_out"))
+    verdicts = pq.read_table(artifact.file("verdicts.parquet"))
+    assert verdicts.schema == VERDICTS
+    dropped = [v["id"] for v in verdicts.to_pylist() if v["action"] == "drop"]
+    read = [row["id"] for row in rows(stage.source.batches())]
+    assert sorted([*(d["id"] for d in kept), *(d["id"] for d in aside), *dropped]) == sorted(read)
+    assert [d["id"] for d in kept] == [i for i in read if i in {d["id"] for d in kept}]  # source order
+    assert 0.05 < len(aside) / (len(kept) + len(aside)) < 0.15
+    assert not any("\r" in d["text"] or not d["text"] for d in kept)
+    summary = artifact.manifest.summary
+    assert (summary["documents"], summary["held_out_documents"], summary["documents_read"]) == (len(kept), len(aside), 3000)
+    assert summary["bytes"] == sum(len(d["text"].encode()) for d in kept)
+    assert [f["documents_in"] - f["documents_out"] for f in summary["funnel"]] == [0, 60, len(dropped) - 60]
+    assert len(shards(artifact)) > 3
+    assert sum(record.counts["rows"] for name, record in artifact.manifest.files.items() if name.startswith("documents-")) == len(kept)
+
+
+def test_duplicates_are_found_across_shards_and_files(corpus, tmp_path):
+    artifact = Prepare(source=Files(path=str(corpus)), shard_bytes=5_000).run(context(tmp_path))
+    texts = [" ".join(d["text"].split()) for d in rows(documents(artifact))]
+    assert len(texts) == len(set(texts))
+    reasons = pq.read_table(artifact.file("verdicts.parquet")).to_pylist()
+    assert any(v["id"].startswith("rows/c") and v["reason"].startswith("duplicate of rows/a") for v in reasons)
+
+
+def test_what_is_held_out_depends_on_the_id_alone(corpus, tmp_path):
+    whole = Prepare(source=Files(path=str(corpus)), held_out=0.2, filters=()).run(context(tmp_path))
+    (corpus / "a.jsonl").unlink()
+    part = Prepare(source=Files(path=str(corpus)), held_out=0.2, filters=(), shard_bytes=9_000).run(context(tmp_path))
+    ids = {d["id"] for d in rows(documents(whole, "held_out"))}
+    assert {d["id"] for d in rows(documents(part, "held_out"))} == {i for i in ids if not i.startswith("rows/a")}
+
+
+def test_two_runs_make_the_same_bytes(corpus, tmp_path):
+    stage = Prepare(source=Files(path=str(corpus)), held_out=0.1, shard_bytes=10_000)
+    assert files_of(stage.run(context(tmp_path, "one"))) == files_of(stage.run(context(tmp_path, "two")))
+
+
+def test_a_changed_file_makes_another_key_and_a_moved_folder_does_not(corpus, tmp_path):
+    before = Prepare(source=Files(path=str(corpus))).key
+    moved = tmp_path / "elsewhere" / "rows"
+    moved.parent.mkdir()
+    corpus.rename(moved)
+    assert Prepare(source=Files(path=str(moved))).key == before
+    (moved / "a.jsonl").write_text('{"text": "other"}')
+    assert Prepare(source=Files(path=str(moved))).key != before
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 7])
+def test_going_on_after_an_error_equals_an_undisturbed_run(corpus, tmp_path, stop, monkeypatch):
+    stage = Prepare(source=Files(path=str(corpus)), held_out=0.1, shard_bytes=5_000)
+    undisturbed = stage.run(context(tmp_path, "one"))
+    made, make = [], Prepare._make
+
+    def breaks(self, number, *rest):
+        if number == stop:
+            raise RuntimeError("power cut")
+        return make(self, number, *rest)
+
+    def counts(self, number, *rest):
+        made.append(number)
+        return make(self, number, *rest)
+
+    monkeypatch.setattr(Prepare, "_make", breaks)
+    with pytest.raises(RuntimeError, match="power cut"):
+        stage.run(context(tmp_path, "two"))
+    monkeypatch.setattr(Prepare, "_make", counts)
+    resumed = stage.run(context(tmp_path, "two"))
+    assert made[0] == stop  # finished shards are not made again
+    assert files_of(resumed) == files_of(undisturbed)
+    assert resumed.manifest.summary == undisturbed.manifest.summary
+
+
+@pytest.mark.parametrize("files_before_the_kill", [1, 4, 9])
+def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(corpus, tmp_path, files_before_the_kill):
+    stage = Prepare(source=Files(path=str(corpus)), held_out=0.1, shard_bytes=4_000)
+    code = f"""
+import sys, time
+from pathlib import Path
+from bloomery.stages.prepare import Prepare
+from bloomery.stages.stage import RunContext
+from bloomery.store import Store
+from bloomery.text.readers import Files
+import bloomery.stages.prepare as module
+write = module.write_parquet
+def slowly(path, table):
+    time.sleep(0.02)
+    write(path, table)
+module.write_parquet = slowly
+stage = Prepare(source=Files(path={str(corpus)!r}), held_out=0.1, shard_bytes=4_000)
+stage.run(RunContext(store=Store(Path({str(tmp_path / "two")!r})), quiet=True))
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    partial = tmp_path / "two" / f"{stage.reference}.partial"
+    deadline = time.monotonic() + 60
+    while len(list(partial.glob("*.parquet"))) < files_before_the_kill and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it had ended before it was killed"
+    assert partial.exists()
+    resumed = stage.run(context(tmp_path, "two"))
+    resumed.verify()
+    assert files_of(resumed) == files_of(stage.run(context(tmp_path, "one")))
+
+
+def test_stopped_while_clearing_away_it_goes_on_to_the_same_bytes(corpus, tmp_path, monkeypatch):
+    stage = Prepare(source=Files(path=str(corpus)), shard_bytes=10_000)
+    undisturbed = stage.run(context(tmp_path, "one"))
+    monkeypatch.setattr("bloomery.stages.prepare.shutil.rmtree", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stage.run(context(tmp_path, "two"))
+    monkeypatch.undo()
+    assert files_of(stage.run(context(tmp_path, "two"))) == files_of(undisturbed)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=9), min_size=1, max_size=20), st.integers(1, 30), st.lists(st.integers(1, 5), min_size=1))
+def test_parts_do_not_depend_on_the_batches(texts, part_bytes, cuts):
+    batch = to_batch([Document(f"d{i}", text, "s") for i, text in enumerate(texts)])
+    starts = [sum(cuts[:i]) % (batch.num_rows + 1) for i in range(len(cuts))]
+    edges = sorted({0, batch.num_rows, *starts})
+    pieces = [batch.slice(a, b - a) for a, b in pairwise(edges)]
+    ids = [[i for b in part for i in b["id"].to_pylist()] for part in parts(iter([batch]), part_bytes)]
+    assert [[i for b in part for i in b["id"].to_pylist()] for part in parts(iter(pieces), part_bytes)] == ids
+    assert [i for part in ids for i in part] == batch["id"].to_pylist()
+    sizes = [sum(len(texts[int(i[1:])].encode()) for i in part) for part in ids]
+    assert all(size >= part_bytes for size in sizes[:-1])
+
+
+def test_nothing_left_is_an_error_with_the_funnel(corpus, tmp_path):
+    with pytest.raises(DataError, match=r"no document is left.*Length dropped 3000 of 3000"):
+        Prepare(source=Files(path=str(corpus)), filters=(Length(min_chars=1000),)).run(context(tmp_path))
+
+
+def test_no_held_out_shards_unless_asked(corpus, tmp_path):
+    artifact = Prepare(source=Files(path=str(corpus))).run(context(tmp_path))
+    with pytest.raises(DataError, match="holds no held_out shards; prepare it with held_out"):
+        shards(artifact, "held_out")
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_an_impossible_share_is_refused(corpus, share):
+    with pytest.raises(ConfigError, match=r"Prepare\.held_out"):
+        Prepare(source=Files(path=str(corpus)), held_out=share)
+
+
+def test_a_torn_shard_is_noticed(corpus, tmp_path):
+    artifact = Prepare(source=Files(path=str(corpus))).run(context(tmp_path))
+    path = shards(artifact)[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ArtifactError, match="another length"):
+        shards(artifact)
+
+
+def test_conversations_keep_their_messages(tmp_path):
+    artifact = Prepare(source=TaleConversations(count=20, questions=2)).run(context(tmp_path))
+    kept = rows(documents(artifact))
+    assert len(kept) == 20
+    assert all([m["role"] for m in d["messages"]] == ["user", "assistant"] * 2 for d in kept)
+    assert next(documents(artifact)).schema == DOCUMENTS
+
+
+def test_planted_duplicates_are_all_found(tmp_path):
+    source = TaleStories(count=400, dirt=Dirt(exact_duplicate=0.2))
+    artifact = Prepare(source=source, filters=(ExactDuplicates(),)).run(context(tmp_path))
+    planted = {row["id"] for row in rows(source.batches()) if json.loads(row["meta"])["label"] == "exact_duplicate"}
+    dropped = {v["id"] for v in pq.read_table(artifact.file("verdicts.parquet")).to_pylist()}
+    assert planted
+    assert planted <= dropped
+
+
+@pytest.mark.real
+def test_real_novels_are_prepared(real_data, tmp_path):
+    path = real_data / "A_text" / "english_novels_100"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    artifact = Prepare(source=Files(path=str(path)), shard_bytes=8 << 20).run(context(tmp_path))
+    kept = rows(documents(artifact, columns=("text",)))
+    assert len(kept) > 40
+    assert not any("\r" in d["text"] or d["text"].startswith("\ufeff") for d in kept)
