@@ -75,9 +75,9 @@ def print_diff(differences: Mapping[str, Sequence[Change]]) -> None:
 
 def print_trace(artifact: Artifact, step: int, documents: Sequence[Any]) -> None:
     """The documents in a step's batch, a line each."""
-    console.print(Text(f"{artifact.reference}, step {step}: {len({d.document for d in documents})} documents", "bold"))
+    console.print(Text(f"{artifact.reference}, step {step}: {len({d.id for d in documents})} documents", "bold"))
     for found in documents:
-        console.print(Text(f"  row {found.row}  tokens {found.start}–{found.stop}  {found.document}"))
+        console.print(Text(f"  row {found.row}  tokens {found.start}–{found.stop} of {found.source} {found.id}"))
 
 
 def _branch(field: str, tree: Lineage) -> Tree:

@@ -74,4 +74,5 @@ def conversations(corpus: Artifact) -> Iterator[tuple[str, list[dict[str, str]],
     for batch in read_parquet(shards, columns=["id", "messages", "meta"]):
         for row in batch.to_pylist():
             if row["messages"]:
-                yield row["id"], row["messages"], (json.loads(row["meta"]) if row["meta"] else {}).get("kinds", [])
+                about = json.loads(row["meta"]) if row["meta"] else {}
+                yield row["id"], row["messages"], [question["kind"] for question in about.get("questions", [])]
