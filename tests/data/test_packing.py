@@ -160,7 +160,13 @@ def test_epochs_differ_in_order_and_seeds_do_too(packing):
     assert order(7).tolist() == packing.arrange(lengths, 4, seed=1).order(7).tolist()
 
 
-@pytest.mark.parametrize("packing", [Cut(), Fit()])
+def test_fit_mixes_rows_of_long_and_short_documents():
+    arrangement = Fit().arrange(np.array([8] * 50 + [4] * 100), 8, seed=0)
+    long_rows = int((arrangement.pieces(0, 50).lengths == 8).sum())  # unshuffled, all 50 long documents would come first
+    assert 10 < long_rows < 40
+
+
+@pytest.mark.parametrize("packing", [Cut(), Fit(window=3)])  # a window so small that epochs differ in their number of rows
 def test_rows_do_not_depend_on_what_was_asked_before(packing):
     lengths = np.random.default_rng(0).integers(1, 9, 30)
     wandering = packing.arrange(lengths, 8, seed=1)

@@ -14,10 +14,14 @@ import pytest
 from bloomery.core.errors import ArtifactError, DataError
 from bloomery.data.encodings import Chat, Plain
 from bloomery.data.shards import TokenShards
+from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Progress, Tokenize, in_parts
+from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.store import Store, Workspace
 from bloomery.text.documents import DOCUMENTS, Document, conversation, to_batch, write_parquet
+from bloomery.text.filters import Normalise
+from bloomery.text.readers import Files
 from bloomery.text.tokenizer import Tokenizer
 
 TEXTS = [
@@ -131,6 +135,25 @@ def test_kill_in_the_middle_then_resume_leaves_the_same_bytes(tmp_path):
     assert {name: record.sha256 for name, record in resumed.manifest.files.items()} == {n: r.sha256 for n, r in whole.manifest.files.items()}
     assert resumed.manifest.summary == whole.manifest.summary
     assert (resumed.path / "tokens-00000.bin").stat().st_ino == first.st_ino  # went on, did not begin again
+
+
+def test_a_prepared_folder_is_trained_on_from_either_split(tmp_path):
+    folder = tmp_path / "novels"
+    folder.mkdir()
+    texts = {f"{i:02}.txt": f"Chapter {i}. " + "The bloom is hot; the slag runs. " * (i + 1) for i in range(40)}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    corpus = Prepare(source=Files(path=str(folder)), filters=(Normalise(),), held_out=0.2, shard_bytes=4000)
+    tokenizer = TrainTokenizer(corpora=(corpus,), vocab_size=300)
+    found = {}
+    for split in ("train", "held_out"):
+        shards, _, _ = run(tmp_path / "store", corpus=corpus, tokenizer=tokenizer, split=split)
+        backend = Tokenizer.load(tokenizer.run(RunContext(store=Store(tmp_path / "store"), quiet=True)).file("tokenizer.json"))
+        found[split] = {shards.id(i): backend.decode(shards.document(i).tolist()).strip() for i in range(len(shards))}
+    assert found["train"]
+    assert found["held_out"]
+    assert not found["train"].keys() & found["held_out"].keys()
+    assert sorted((found["train"] | found["held_out"]).values()) == sorted(text.strip() for text in texts.values())
 
 
 def test_a_corpus_without_conversations_is_refused_under_chat(tmp_path):

@@ -16,6 +16,7 @@ from bloomery.core.units import human_count
 from bloomery.data.encodings import Encoding, Plain
 from bloomery.data.shards import INDEX, Encoded, ShardCounts, shard_files, write_index, write_shard, written_shard
 from bloomery.stages.stage import Inputs, RunContext, Stage
+from bloomery.stages.tokenizer import TOKENIZER
 from bloomery.store import Artifact, Workspace
 from bloomery.text.documents import read_parquet
 from bloomery.text.tokenizer import Tokenizer
@@ -46,7 +47,7 @@ class Tokenize(Stage):
     """`Plain()` for documents, `Chat()` for conversations."""
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
-        tokenizer = Tokenizer.load(inputs[self.tokenizer].checked("tokenizer.json"))
+        tokenizer = Tokenizer.load(inputs[self.tokenizer].checked(TOKENIZER))
         files = self._files(inputs[self.corpus])
         progress = Progress(f"{self.reference}: shard {{shard}} of {len(files)}, {{documents}} documents, {{tokens}} tokens", context.say)
         counts: list[ShardCounts] = []
