@@ -1,0 +1,133 @@
+"""The laws of the loop: accumulation, seeds, numerics."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from bloomery.core.errors import NumericsError
+from bloomery.objectives import CausalLM, Models
+from bloomery.train import Manner, train
+from bloomery.train.loop import forward
+from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays
+from tests.train.toys import ROWS, TIME, TINY, Uneven, course, fresh, reports, same, weights
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+def test_micro_batch_changes_nothing_but_rounding(micro_batch):
+    whole, parts = reports(fresh(), steps=25), reports(fresh(), steps=25, micro_batch=micro_batch)
+    for a, b in zip(whole, parts, strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=1e-5)
+        assert b.metrics["nll"] == pytest.approx(a.metrics["nll"], rel=1e-5)
+        assert b.grad_norm == pytest.approx(a.grad_norm, rel=1e-4)
+
+
+def test_gradient_of_uneven_micro_batches_is_the_true_one():
+    batch, model = Uneven().batch(0, ROWS), TINY.build(seed=0)
+    logits = model(batch.tokens, batch.layout)
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none")
+    ((losses * batch.loss_weight.flatten()).sum() / batch.weight).backward()
+    true = torch.cat([p.grad.flatten() for p in model.parameters()])
+    state = fresh()
+    next(train(state, Uneven(), course(clip_norm=None), Manner(micro_batch=1)))
+    ours = torch.cat([g.flatten() for g in state.optimizer.gradients])
+    assert torch.nn.functional.cosine_similarity(ours, true, dim=0).item() == pytest.approx(1.0, abs=1e-6)
+    assert (ours.norm() / true.norm()).item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_run_is_the_same_twice_and_learns():
+    first, second = fresh(), fresh()
+    losses = [r.loss for r in reports(first, steps=60)]
+    assert losses == [r.loss for r in reports(second, steps=60)]
+    assert same(weights(first), weights(second))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_reports_count_steps_tokens_and_rates():
+    found = reports(fresh(), steps=3)
+    assert [r.step for r in found] == [1, 2, 3]
+    assert [r.tokens for r in found] == [ROWS * TIME, 2 * ROWS * TIME, 3 * ROWS * TIME]
+    assert found[0].learning_rate == pytest.approx(5e-3)
+    assert found[0].learnt == Uneven().batch(0, ROWS).weight
+
+
+def test_the_caller_may_stop_and_go_on():
+    stopped, whole = fresh(), fresh()
+    list(itertools.islice(train(stopped, Uneven(), course(), Manner(micro_batch=ROWS)), 3))
+    assert stopped.step == 3
+    reports(stopped)
+    reports(whole)
+    assert same(weights(stopped), weights(whole))
+
+
+def test_a_loss_that_is_not_finite_is_named_with_its_documents_and_changes_nothing():
+    class Poisoned(Uneven):
+        def rows(self, first_row, rows):
+            out = super().rows(first_row, rows)
+            if first_row == 2 * ROWS:
+                out.loss_weight[0, 0] = np.inf
+            return out
+
+    state = fresh()
+    steps = train(state, Poisoned(), course(), Manner(micro_batch=2))
+    next(steps), next(steps)
+    before = weights(state)
+    with pytest.raises(NumericsError, match=r"step 3: .*tale-12, tale-13"):
+        next(steps)
+    assert same(before, weights(state))
+
+
+def test_a_step_without_anything_to_learn_is_passed():
+    class Silent(Uneven):
+        def rows(self, first_row, rows):
+            return super().rows(first_row, rows)._replace(loss_weight=np.zeros((rows, TIME), np.float32))
+
+    assert [r.loss for r in reports(fresh(), Silent(), steps=2)] == [0.0, 0.0]
+
+
+def test_bf16_multiplies_in_bf16_and_keeps_weights_in_fp32():
+    batch, models = Uneven().batch(0, 2), Models(TINY.build(seed=0))
+    exact, _ = forward(CausalLM(), Manner(micro_batch=2), "fp32")(models, batch)
+    coarse, _ = forward(CausalLM(), Manner(micro_batch=2), "bf16")(models, batch)
+    coarse.backward()
+    assert exact.item() != coarse.item()
+    assert coarse.item() == pytest.approx(exact.item(), rel=0.02)
+    assert all(p.grad.dtype == torch.float32 for p in models.policy.parameters())
+
+
+def test_average_follows_the_weights():
+    state, bare = fresh(ema=0.5), fresh()
+    reports(state)
+    reports(bare)
+    assert same(weights(state), weights(bare))  # watching does not disturb
+    assert not same(weights(state), state.average.values)
+    own = weights(state)
+    with state.average.in_place():
+        assert same(weights(state), state.average.values)
+    assert same(weights(state), own)
+
+
+def test_activation_bytes_grow_with_rows_and_exclude_weights():
+    models, source = Models(TINY.build(seed=0)), Uneven()
+    one, four = (activation_bytes(CausalLM(), models, source.batch(0, n)) for n in (1, 4))
+    assert 3 * one < four < 4.5 * one
+
+
+def test_micro_batches_fit_the_budget_evenly():
+    assert choose_micro_batch(16, 100, 10_000) == 16
+    assert choose_micro_batch(16, 100, 1_000) == 8
+    assert choose_micro_batch(10, 100, 400) == 4
+    assert choose_micro_batch(5, 10**9, 1) == 1
+
+
+def test_compilation_is_decided_by_the_plan():
+    assert not compile_pays(1e12)
+    assert compile_pays(1e15)
+
+
+@pytest.mark.slow
+def test_compiled_equals_eager():
+    eager = reports(fresh(), steps=4)
+    compiled = list(train(fresh(), Uneven(), course(steps=4), Manner(micro_batch=ROWS, compiled=True)))
+    assert [r.loss for r in compiled] == pytest.approx([r.loss for r in eager], rel=1e-4)
