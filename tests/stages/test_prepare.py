@@ -183,6 +183,12 @@ def test_nothing_left_is_an_error_with_the_funnel(corpus, tmp_path):
         Prepare(source=Files(path=str(corpus)), filters=(Length(min_chars=1000),)).run(context(tmp_path))
 
 
+def test_a_source_without_documents_is_an_error(tmp_path):
+    (tmp_path / "x.jsonl").write_text("\n\n")
+    with pytest.raises(DataError, match="holds no document; give a source with text"):
+        Prepare(source=Files(path=str(tmp_path / "x.jsonl"))).run(context(tmp_path))
+
+
 def test_no_held_out_shards_unless_asked(corpus, tmp_path):
     artifact = Prepare(source=Files(path=str(corpus))).run(context(tmp_path))
     with pytest.raises(DataError, match="holds no held_out shards; prepare it with held_out"):

@@ -66,7 +66,9 @@ class Prepare(Stage):
             bytes_read += marks[-1]["bytes"]
             progress.say(sum(mark["read"] for mark in marks), bytes_read)
         if not sum(mark["documents"] for mark in marks):
-            raise DataError(f"no document is left of {self.source}: {'; '.join(map(str, chain.funnel)) or 'it has none'}; loosen the filters")
+            if not marks:
+                raise DataError(f"{self.source} holds no document; give a source with text in it")
+            raise DataError(f"no document is left of {self.source}: {'; '.join(map(str, chain.funnel))}; loosen the filters")
         self._finish(marks, workspace)
         return {
             "documents": sum(mark["documents"] for mark in marks), "bytes": sum(mark["kept_bytes"] for mark in marks),

@@ -198,6 +198,8 @@ def write(path, content):
     ({"x.jsonl": b'{"messages": "oops"}'}, "x.jsonl", {}, r"x\.jsonl#L1"),
     ({"x.jsonl": b'{"instruction": 3, "output": "x"}'}, "x.jsonl", {}, r"x\.jsonl#L1"),
     ({"x.json": b'{"text": "a"}\n{"text": "b"}'}, "x.json", {}, r"rename it to \.jsonl"),
+    ({"x.jsonl": b'{"messages": {"role": "user"}}'}, "x.jsonl", {}, r"x\.jsonl#L1: messages=.* is not a list"),
+    ({"x.jsonl": '{"text": "a"}'.encode("utf-16")}, "x.jsonl", {"encoding": "utf-16"}, r"x\.jsonl is read line by line"),
     ({"x.parquet": b"PAR1 no"}, "x.parquet", {}, r"x\.parquet does not read as Parquet"),
     ({"x.txt": b"a" * 2000}, "x.txt", {"max_document_bytes": 1000}, r"longer than max_document_bytes=1000"),
     ({"x.jsonl": b'{"text": "a"}\n' + b"b" * 2000}, "x.jsonl", {"max_document_bytes": 1000}, r"x\.jsonl, line 2 is longer than max_document_b"),
@@ -219,6 +221,31 @@ def test_truncated_parquet_and_long_rows_are_named(tmp_path):
     (tmp_path / "x.parquet").write_bytes((tmp_path / "x.parquet").read_bytes()[:-20])
     with pytest.raises(DataError, match="does not read as Parquet"):
         read(Files(path=str(tmp_path / "x.parquet")))
+
+
+def test_a_link_to_nothing_is_named(tmp_path):
+    write(tmp_path / "d/a.txt", b"x")
+    (tmp_path / "d/b.txt").symlink_to(tmp_path / "nowhere")
+    for use in (read, content_key):
+        with pytest.raises(DataError, match=r"b\.txt is gone, or is a link to nothing"):
+            use(Files(path=str(tmp_path / "d")))
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+    write(tmp_path / "d/a.txt", b"x")
+    os.mkfifo(tmp_path / "d/b.txt")
+    assert texts(Files(path=str(tmp_path / "d"))) == ["x"]
+
+
+@pytest.mark.parametrize("name", ["a#1.txt", "a[1].txt", "a b*.txt", os.fsdecode(b"\xff.txt")])
+def test_odd_names_are_names(tmp_path, name):
+    write(tmp_path / "d" / name, b"one--two")
+    for path in (tmp_path / "d", tmp_path / "d" / name):
+        reader = Files(path=str(path), separator="--")
+        rows = read(reader)
+        assert [row["text"] for row in rows] == ["one", "two"]
+        assert read(reader, after=rows[0]["id"]) == rows[1:]
+        assert content_key(reader)
 
 
 def test_one_empty_file_among_many_is_no_error(tmp_path):

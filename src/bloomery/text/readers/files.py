@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import difflib
 import fnmatch
 import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import fsspec
 import pyarrow as pa
@@ -20,6 +21,7 @@ from bloomery.core.units import Bytes
 from bloomery.store.files import sha256_of
 from bloomery.text.readers.formats import Format, bare
 from bloomery.text.readers.reader import Reader
+from bloomery.text.tokenizer import without_surrogates
 
 SUFFIXES = (
     ".txt", ".text", ".md", ".rst", ".tex", ".html", ".htm", ".xml", ".csv", ".tsv", ".log", ".en", ".de", ".fr",
@@ -92,7 +94,7 @@ class Files(Reader):
             raise DataError(f"Files.path={self.path!r}: {'every file is' if len(files) > 1 else 'the file is'} empty; give one with text in it")
         for file in files:
             if file.bytes or not bare(file.name).endswith(".parquet"):
-                with self._system()[0].open(file.path, "rb") as stream:
+                with self._open(file) as stream:
                     yield from format.read(stream, file.name, skip)
             skip = 0
 
@@ -106,10 +108,8 @@ class Files(Reader):
             DataError: there is nothing at `path`, or nothing in it to read.
         """
         system, root = self._system()
-        try:
+        with _readable(self.path):
             return _found(system, root, self.path, self.include)
-        except PermissionError:
-            raise DataError(f"Files.path={self.path!r} may not be read; change its permissions or its owner") from None
 
     def _system(self) -> tuple[fsspec.AbstractFileSystem, str]:
         try:
@@ -120,12 +120,17 @@ class Files(Reader):
             raise ConfigError(f"Files.path={self.path!r} cannot be reached ({error}); give a path or a URL that fsspec knows") from None
         return system, root.rstrip("/") or root
 
+    def _open(self, file: FoundFile) -> BinaryIO:
+        with _readable(file.path):
+            return self._system()[0].open(file.path, "rb")
+
     def _fingerprint(self, file: FoundFile) -> str:
         system = self._system()[0]
-        if isinstance(system, LocalFileSystem):
-            stat = Path(file.path).stat()
-            return _sha256(file.path, stat.st_size, stat.st_mtime_ns)
-        return str(system.ukey(file.path))
+        with _readable(file.path):
+            if isinstance(system, LocalFileSystem):
+                stat = Path(file.path).stat()
+                return _sha256(file.path, stat.st_size, stat.st_mtime_ns)
+            return str(system.ukey(file.path))
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -134,18 +139,30 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
     return sha256_of(Path(path))
 
 
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turns what the file system refuses into a `DataError`."""
+    try:
+        yield
+    except PermissionError:
+        raise DataError(f"{path} may not be read; change its permissions, or leave it out with Files(include=…)") from None
+    except FileNotFoundError:
+        raise DataError(f"{path} is gone, or is a link to nothing; restore or remove it") from None
+
+
 def _found(system: fsspec.AbstractFileSystem, root: str, path: str, include: tuple[str, ...]) -> list[FoundFile]:
-    if any(char in root for char in "*?["):
+    there = system.exists(root)
+    if not there and any(char in root for char in "*?["):
         base = root[: min(root.find(char) for char in "*?[" if char in root)].rsplit("/", 1)[0]
         infos = [info for info in system.glob(root, detail=True).values() if info["type"] == "file"]
         if not infos:
             raise DataError(f"Files.path={path!r} matches no file; {_nearest(system, base)}")
         return _sorted([(_under(base, info["name"]), info) for info in infos])
-    if not system.exists(root):
+    if not there:
         raise DataError(f"Files.path={path!r} does not exist; {_nearest(system, root)}")
     if system.isfile(root):
-        return [FoundFile(PurePosixPath(root).name, root, system.info(root)["size"] or 0)]
-    named = [(_under(root, info["name"]), info) for info in system.find(root, detail=True).values()]
+        return [FoundFile(without_surrogates(PurePosixPath(root).name), root, system.info(root)["size"] or 0)]
+    named = [(_under(root, info["name"]), info) for info in system.find(root, detail=True).values() if not _is_device(system, info)]
     seen = [(name, info) for name, info in named if not any(part.startswith(".") for part in name.split("/")[1:])]
     chosen = [(name, info) for name, info in seen if _wanted(name, include)]
     if chosen:
@@ -155,6 +172,11 @@ def _found(system: fsspec.AbstractFileSystem, root: str, path: str, include: tup
     suffixes = sorted({PurePosixPath(name).suffix or PurePosixPath(name).name for name, _ in seen})[:8]
     patterns = f"none matches include={include!r}" if include else "none has a suffix that is read by itself"
     raise DataError(f"Files.path={path!r} holds {len(seen)} files, but {patterns}; it has {', '.join(suffixes)}: choose with include")
+
+
+def _is_device(system: fsspec.AbstractFileSystem, info: dict[str, Any]) -> bool:
+    """Whether it is a pipe, a socket or the like, which would be waited for; a link to nothing is not, so that opening it names it."""
+    return info["type"] == "other" and system.exists(info["name"])
 
 
 def _wanted(name: str, include: tuple[str, ...]) -> bool:
@@ -170,7 +192,7 @@ def _under(base: str, path: str) -> str:
 
 
 def _sorted(named: list[tuple[str, dict[str, Any]]]) -> list[FoundFile]:
-    return sorted(FoundFile(name, info["name"], info["size"] or 0) for name, info in named)
+    return sorted(FoundFile(without_surrogates(name), info["name"], info["size"] or 0) for name, info in named)
 
 
 def _nearest(system: fsspec.AbstractFileSystem, root: str) -> str:

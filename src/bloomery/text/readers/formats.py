@@ -56,6 +56,8 @@ class Format:
             offset += len(piece) + len(separator)
 
     def _lines(self, file: BinaryIO, name: str, skip: int) -> Iterator[Document]:
+        if self.encoding.lower().startswith(("utf-16", "utf-32", "utf_16", "utf_32", "utf16", "utf32")):
+            raise DataError(f"{name} is read line by line, which encoding={self.encoding!r} does not allow; convert it to utf-8")
         offset = 0
         for number, line in enumerate(pieces(chunks(file, name), b"\n", self.limit, self._too_long(name, "line")), 1):
             if number > skip and line.strip():
