@@ -1,0 +1,124 @@
+"""The page as HTML: one file, no scripts, plots as SVG inside. All text from models and documents is escaped."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+from bloomery.stages.report.page import Examination, Page, Training
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2125; background: #fff }
+h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #d8dde3; padding-bottom: .2rem }
+table { border-collapse: collapse; margin: .8rem 0 } td, th { text-align: left; padding: .15rem 1rem .15rem 0; vertical-align: top }
+th { font-weight: 600; border-bottom: 1px solid #d8dde3 } td.figure { font-variant-numeric: tabular-nums; text-align: right }
+.cards { display: flex; flex-wrap: wrap; gap: .8rem } .card { border: 1px solid #d8dde3; border-radius: .5rem; padding: .5rem .9rem }
+.card b { display: block; font-size: 1.35rem } .card span { color: #5b6570; font-size: .85rem }
+.plots { display: flex; flex-wrap: wrap; gap: .5rem } .plots svg { max-width: 100%; height: auto }
+code, pre { font: 13px/1.45 ui-monospace, monospace } .text { white-space: pre-wrap } summary { cursor: pointer; color: #5b6570 }
+.bad { color: #b3261e } .dim { color: #5b6570 }
+"""
+COLOURS = ("#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6")
+
+
+def html_page(page: Page) -> str:
+    """A whole HTML document."""
+    parts = [f"<h1>{escape(page.title)}</h1>", _headline(page)]
+    if page.trainings:
+        parts += ["<h2>Learning curves</h2>", _plots(page.trainings)]
+    if page.examinations:
+        parts += ["<h2>Held-out questions answered exactly</h2>", _kinds(page.examinations), _wrong(page.examinations[-1])]
+    for training in page.trainings:
+        parts.append(_training(training))
+    parts += ["<h2>Artifacts, inputs first</h2>", _table(("artifact", "size", "time"), [(_code(r), escape(s), escape(t)) for r, s, t in page.made])]
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(page.title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _headline(page: Page) -> str:
+    cards = [(f"{e.exact:.1%}", f"{e.name}: {e.asked} held-out questions, ± {e.standard_error:.1%}") for e in page.examinations]
+    cards += [(f"{c.values[-1]:.3f}", f"bits per byte of {corpus} after {t.name}") for t in page.trainings for corpus, c in t.bits.items()]
+    cards += [(t.figures["tokens"], f"tokens in {t.name}, {t.figures['time']}") for t in page.trainings]
+    return '<div class="cards">' + "".join(f'<div class="card"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in cards) + "</div>"
+
+
+def _plots(trainings: Sequence[Training]) -> str:
+    def curves(axes: Any, choose: Callable[[Training], dict[str, Any]], marker: str = "") -> None:
+        for training, colour in zip(trainings, COLOURS * len(trainings), strict=False):
+            for style, (label, curve) in zip(("-", "--", ":", "-.") * 8, choose(training).items(), strict=False):
+                axes.plot(curve.steps, curve.values, style, color=colour, marker=marker, markersize=4, linewidth=1.2, label=label)
+
+    return '<div class="plots">' + "".join([
+        _plot("loss", lambda axes: curves(axes, lambda t: {t.name: t.loss})),
+        _plot("held-out bits per byte", lambda axes: curves(axes, lambda t: {f"{t.name}: {c}": v for c, v in t.bits.items()}, "o")),
+        _plot("learning rate", lambda axes: curves(axes, lambda t: {t.name: t.rate})),
+        _plot("tokens per second", lambda axes: curves(axes, lambda t: {t.name: t.speed})),
+    ]) + "</div>"  # fmt: skip
+
+
+def _plot(title: str, draw: Callable[[Any], None]) -> str:
+    """One plot over steps as SVG: the same figures give the same bytes."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": "bloomery", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(4.6, 2.7), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.set_title(title, loc="left")
+        axes.set_xlabel("step")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.has_data():
+            axes.legend(frameon=False)
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _kinds(examinations: Sequence[Examination]) -> str:
+    kinds = sorted({kind for e in examinations for kind in e.kinds})
+    rows = [
+        (escape(kind or "(all)"), *(f"{e.kinds[kind][0]:.1%} <span class=dim>of {e.kinds[kind][1]}</span>" if kind in e.kinds else "" for e in examinations))
+        for kind in kinds
+    ]
+    rows.append(("<b>all</b>", *(f"<b>{e.exact:.1%}</b> <span class=dim>of {e.asked}</span>" for e in examinations)))
+    return _table(("kind of question", *(escape(e.name) for e in examinations)), rows)
+
+
+def _wrong(examination: Examination) -> str:
+    if not examination.wrong:
+        return "<p>No wrong answer.</p>"
+    rows = [
+        (f'<div class="text">{escape(w["question"])}</div>', escape(w["expected"]), f'<span class="bad">{escape(w["answer"])}</span>')
+        for w in examination.wrong
+    ]
+    return f"<details><summary>wrong answers of {escape(examination.name)}</summary>{_table(('question', 'expected', 'answer'), rows)}</details>"
+
+
+def _training(training: Training) -> str:
+    figures = " · ".join(f"{escape(name)} <b>{escape(value)}</b>" for name, value in training.figures.items())
+    samples = [(str(step), escape(prompt), f'<div class="text">{escape(answer)}</div>') for step, prompt, answer in training.samples]
+    settings = [(_code(name), _code(value)) for name, value in training.settings.items()]
+    return (
+        f"<h2>Training {_code(training.reference)}</h2><p>{figures}</p>"
+        + (f"<h3>What it said</h3>{_table(('step', 'prompt', 'answer'), samples)}" if samples else "")
+        + f"<details><summary>settings</summary>{_table(('field', 'value'), settings)}</details>"
+    )
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are HTML already."""
+    top = "".join(f"<th>{cell}</th>" for cell in head)
+    return f"<table><tr>{top}</tr>" + "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows) + "</table>"
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>"
