@@ -1,0 +1,249 @@
+"""`Train` end to end on a few tales: identity, refusals, artifact, kill and resume, damage, tracing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bloomery.core.errors import ArtifactError, ConfigError
+from bloomery.data import Cut, Fit
+from bloomery.models import LlamaConfig, read_model
+from bloomery.objectives import CausalLM
+from bloomery.optim import Muon
+from bloomery.stages.prepare import Prepare
+from bloomery.stages.stage import RunContext
+from bloomery.stages.tokenize import Tokenize
+from bloomery.stages.tokenizer import TrainTokenizer
+from bloomery.stages.trace import documents_of_step, train_source
+from bloomery.stages.train import Continue, Hub, Scratch, Share, Train, Watch
+from bloomery.store import Store
+from bloomery.text.readers import TaleStories
+
+WEIGHTS = "model/model.safetensors"
+MODEL = LlamaConfig(vocab_size=320, d_model=16, n_layers=1, n_heads=2, d_ff=32, max_seq_len=64)
+TALES = Prepare(source=TaleStories(count=60), held_out=0.1)
+TOKENIZER = TrainTokenizer(corpora=(TALES,), vocab_size=300)
+TOKENS = Tokenize(corpus=TALES, tokenizer=TOKENIZER)
+HELD_OUT = Tokenize(name="aside", corpus=TALES, tokenizer=TOKENIZER, split="held_out")
+
+
+def training(**changes) -> Train:
+    fields = {
+        "tokenizer": TOKENIZER, "init": Scratch(model=MODEL), "sources": (Share(tokens=TOKENS),), "max_seq_len": 32, "batch_tokens": 128,
+        "steps": 12, "ema": 0.9, "watch": Watch(held_out=(HELD_OUT,), prompts=("Once",), every=5, tokens=512, max_new_tokens=4),
+    }  # fmt: skip
+    return Train(**fields | changes)
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory) -> RunContext:
+    torch.set_num_threads(1)  # tiny shapes: a second thread would only wait
+    return RunContext(store=Store(tmp_path_factory.mktemp("store")), quiet=True, checkpoint_every_s=0.0)
+
+
+@pytest.fixture(scope="module")
+def artifact(context):
+    return training().run(context)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def interrupt(monkeypatch, stage, context, after):
+    """Runs a training up to a checkpoint after `after` steps, as if the process had died there."""
+    import bloomery.stages.train as module
+
+    def save(folder, state, save=module.save_checkpoint):
+        save(folder, state)
+        if state.step == after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_checkpoint", save)
+        with pytest.raises(KeyboardInterrupt):
+            stage.run(context)
+    return context.store.path(stage.reference + ".partial")
+
+
+def test_the_artifact_holds_model_tokenizer_metrics_and_samples(artifact, context):
+    files = set(artifact.manifest.files)
+    assert {WEIGHTS, "model/config.json", "tokenizer/tokenizer.json", "metrics.jsonl", "samples.jsonl"} <= files
+    assert any(name.startswith("tensorboard/") for name in files)
+    assert not any("checkpoint" in name for name in files)
+    steps = [line["step"] for line in lines(artifact.path / "metrics.jsonl") if "loss" in line]
+    assert steps == list(range(1, 13))
+    config, model = read_model(artifact.path / "model")
+    assert config == MODEL
+    assert artifact.manifest.summary["parameters"] == sum(p.numel() for p in model.parameters())
+    assert artifact.manifest.summary["tokens"] == 12 * 128
+
+
+def test_held_out_text_and_prompts_are_watched_from_step_0_to_the_end(artifact):
+    measured = {x["step"]: x["held_out/aside/bits_per_byte"] for x in lines(artifact.path / "metrics.jsonl") if "loss" not in x}
+    assert list(measured) == [0, 5, 10, 12]
+    assert measured[12] < measured[0]
+    assert artifact.manifest.summary["held_out/aside/bits_per_byte"] == measured[12]
+    assert [(x["step"], x["prompt"]) for x in lines(artifact.path / "samples.jsonl")] == [(step, "Once") for step in (0, 5, 10, 12)]
+
+
+def test_bits_per_byte_are_those_of_the_kept_weights_by_the_book(artifact, context):
+    from bloomery.data import TokenShards
+    from bloomery.stages.tokenizer import load_tokenizer
+    from bloomery.train.watch import held_out
+
+    _, model = read_model(artifact.path / "model")
+    shards, tokenizer = TokenShards.open(context.store.open(HELD_OUT.reference)), load_tokenizer(context.store.open(TOKENIZER.reference))
+    everything = held_out(model, shards, tokenizer, time=64, tokens=10**9, rows=3)
+    nats = size = 0.0
+    from bloomery.data import Packed
+
+    for batch in Packed(shards, Cut(), time=64, seed=0).once(1):
+        logp = model(batch.tokens, batch.layout).log_softmax(-1).gather(-1, batch.targets[..., None])[..., 0]
+        nats -= (logp * batch.loss_weight).sum().item()
+    size = shards.bytes
+    assert everything["bits_per_byte"] == pytest.approx(nats / (0.6931471805599453 * size), rel=1e-4)
+
+
+def test_interrupted_and_resumed_equals_uninterrupted_bitwise(artifact, context, tmp_path, monkeypatch):
+    other = replace(context, store=Store(tmp_path))
+    interrupt(monkeypatch, training(), other, after=4)
+    partial = interrupt(monkeypatch, training(), other, after=7)
+    assert lines(partial / "metrics.jsonl")[-1]["step"] == 7
+    resumed = training().run(other)
+    assert resumed.manifest.files[WEIGHTS].sha256 == artifact.manifest.files[WEIGHTS].sha256
+    ours, theirs = (lines(a.path / "metrics.jsonl") for a in (resumed, artifact))
+    timeless = [[{k: v for k, v in x.items() if k not in ("tokens_per_s", "utilisation")} for x in both] for both in (ours, theirs)]
+    assert timeless[0] == timeless[1]
+    assert resumed.manifest.files["samples.jsonl"].sha256 == artifact.manifest.files["samples.jsonl"].sha256
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from dataclasses import replace
+from tests.stages.test_train import *
+training().run(RunContext(store=Store(sys.argv[1]), quiet=True, checkpoint_every_s=0.0))
+"""
+
+
+def test_killed_process_goes_on_to_the_same_weights(artifact, tmp_path):
+    store = Store(tmp_path)
+    metrics = store.path(training().reference + ".partial") / "metrics.jsonl"
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], cwd=os.getcwd())
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline and not (metrics.exists() and len(metrics.read_text().splitlines()) >= 5):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    resumed = training().run(RunContext(store=store, quiet=True))
+    assert resumed.manifest.files[WEIGHTS].sha256 == artifact.manifest.files[WEIGHTS].sha256
+
+
+def test_a_damaged_checkpoint_is_said_and_the_weights_are_still_the_same(artifact, context, tmp_path, monkeypatch, capsys):
+    other = replace(context, store=Store(tmp_path), quiet=False)
+    partial = interrupt(monkeypatch, training(), other, after=7)
+    damaged = partial / "checkpoints" / "step-00000007" / "weights.safetensors"
+    data = bytearray(damaged.read_bytes())
+    data[-3] ^= 4
+    damaged.write_bytes(data)
+    resumed = training().run(other)
+    out = capsys.readouterr().out
+    assert "step-00000007/weights.safetensors is damaged" in out
+    assert "going on from step 6" in out
+    assert resumed.manifest.files[WEIGHTS].sha256 == artifact.manifest.files[WEIGHTS].sha256
+
+
+def test_a_run_killed_after_its_last_step_only_finishes(artifact, context, tmp_path, monkeypatch):
+    other = replace(context, store=Store(tmp_path))
+    interrupt(monkeypatch, training(), other, after=12)
+    assert training().run(other).manifest.files[WEIGHTS].sha256 == artifact.manifest.files[WEIGHTS].sha256
+
+
+def test_micro_batches_change_the_final_loss_by_rounding_only(artifact, context, tmp_path):
+    stage = training(ema=None, watch=Watch())
+    found = []
+    for micro_batch in (1, 4):
+        other = replace(context, store=Store(tmp_path / str(micro_batch)), micro_batch=micro_batch)
+        found.append(stage.run(other).manifest.summary["loss"])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_trace_names_the_documents_of_the_batch(artifact, context):
+    spans = documents_of_step(artifact, 3)
+    assert {span.row for span in spans} == set(range(8, 12))
+    assert {span.source for span in spans} == {"main"}
+    source = training().source(_inputs(context))
+    assert spans == source.documents(8, 4)
+    assert train_source(artifact).sequence_hash(0, 40) == source.sequence_hash(0, 40)
+    with pytest.raises(ConfigError, match="1 to 12"):
+        documents_of_step(artifact, 13)
+
+
+def _inputs(context):
+    from bloomery.stages.stage import Inputs
+
+    return Inputs({TOKENS.reference: context.store.open(TOKENS.reference)})
+
+
+def test_a_model_that_is_no_training_cannot_be_traced(context, artifact):
+    with pytest.raises(ArtifactError, match="not a training"):
+        train_source(context.store.open(TOKENS.reference))
+
+
+def test_tuning_goes_on_from_the_base_with_a_mixture(artifact, context):
+    second = Tokenize(name="again", corpus=TALES, tokenizer=TOKENIZER)
+    tuned = training(
+        name="tuned", init=Continue(base=training()), packing=Fit(), sources=(Share(tokens=TOKENS), Share(tokens=second, proportion=0.5)),
+        optimizer=Muon(), objective=CausalLM(z_loss=1e-4), steps=None, tokens=300, watch=Watch(),
+    ).run(context)  # fmt: skip
+    assert tuned.manifest.summary["steps"] == 3
+    assert tuned.manifest.inputs["init.base"] == training().reference
+    first, base_first = (next(x["nll"] for x in lines(a.path / "metrics.jsonl") if "nll" in x) for a in (tuned, artifact))
+    assert first < base_first - 0.05  # it goes on where the base ended
+    assert {span.source for step in (1, 2, 3) for span in documents_of_step(tuned, step)} == {"main", "again"}
+
+
+def test_a_hub_folder_counts_by_its_contents(artifact, context, tmp_path):
+    from bloomery.core.identity import content_key
+    from bloomery.models.hub import save_hub
+
+    config, model = read_model(artifact.path / "model")
+    for name in ("here", "there"):
+        save_hub(model, config, tmp_path / name)
+    here, there = Hub(path=tmp_path / "here"), Hub(path=tmp_path / "there")
+    assert content_key(here) == content_key(there)
+    with torch.no_grad():
+        model.norm.weight += 1
+    save_hub(model, config, tmp_path / "there")
+    assert content_key(Hub(path=tmp_path / "there")) != content_key(here)
+    tuned = training(name="hub", init=here, steps=2, watch=Watch()).run(context)
+    assert tuned.manifest.summary["steps"] == 2
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"batch_tokens": 100}, "batch_tokens=100 is not a multiple of max_seq_len=32; 96 or 128 would"),
+    ({"batch_tokens": 20}, "32 would"),
+    ({"max_seq_len": 128}, "max_seq_len=128 is longer than the model's max_seq_len=64"),
+    ({"tokens": 100}, "give one of them"),
+    ({"steps": None}, "give one of them"),
+    ({"sources": ()}, "sources"),
+    ({"sources": (Share(tokens=TOKENS), Share(tokens=TOKENS))}, "two corpora named 'main'"),
+    ({"init": Scratch(model=MODEL.replace(vocab_size=280))}, "vocab_size=280 is less than the tokenizer's vocab_size=300"),
+    ({"tokenizer": TrainTokenizer(corpora=(TALES,), vocab_size=290)}, "use one tokenizer"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused_when_built(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        training(**changes)
+
+
+def test_what_changes_the_numbers_changes_the_key():
+    changes = ({}, {"precision": "bf16"}, {"batch_tokens": 256}, {"seed": 1}, {"packing": Fit()}, {"optimizer": Muon()})
+    assert len({training(**change).key for change in changes}) == 6
+    assert training(clip_norm=1.0).key == training().key
