@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -130,3 +133,29 @@ def test_logits_are_the_unembedded_features():
         tokens = torch.arange(5)[None]
         assert torch.equal(model(tokens, layout), model.features(tokens, layout) @ model.head_weight.T)
         assert (model.head_weight is model.embedding.weight) == tied
+
+
+ONE_GRAPH = """
+import torch
+from bloomery.models import LlamaConfig
+from bloomery.nn import SequenceLayout
+model = LlamaConfig(vocab_size=50, d_model=24, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=32, max_seq_len=64).build(3)
+tokens = torch.randint(0, 50, (2, 12), generator=torch.Generator().manual_seed(0))
+
+def gradients(forward, layout):
+    model.zero_grad()
+    torch.nn.functional.cross_entropy(forward(tokens, layout).flatten(0, 1), tokens.flatten()).backward()
+    return [p.grad.clone() for p in model.parameters()]
+
+for layout in (SequenceLayout.rows(2, 12), SequenceLayout.packed(torch.tensor([[1] * 5 + [2] * 7] * 2))):
+    compiled = torch.compile(model.forward, fullgraph=True, backend="aot_eager")  # raises where the graph would break
+    for a, b in zip(gradients(model.forward, layout), gradients(compiled, layout), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_step_is_one_graph_with_the_same_gradients():
+    """In a process of its own, since the shape checks of tests are no part of the model and cannot be traced."""
+    done = subprocess.run([sys.executable, "-c", ONE_GRAPH], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -43,11 +43,12 @@ class SequenceLayout:
         start = torch.where(new, time, torch.zeros_like(time)).cummax(dim=1).values
         return cls(time - start, segments)
 
-    @cached_property
+    @property
     def mask(self) -> Bool[Tensor, "batch 1 time time"] | None:
         """True where the row's token (dim 2) sees the column's (dim 3); None where plain causality says it all.
 
-        Padding sees padding (its own segment), so that no row of the mask is empty; its outputs carry no loss.
+        Padding sees padding (its own segment), so that no row of the mask is empty; its outputs carry no loss. Made anew for each layer:
+        that costs little beside attention, and torch.compile, which makes it once, cannot trace a cached property.
         """
         if self.segments is None:
             return None
