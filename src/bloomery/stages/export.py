@@ -1,0 +1,53 @@
+"""`Export`: a trained model as a folder that the Hugging Face ecosystem reads.
+
+    config.json, model.safetensors                   the architecture and the weights, in float32
+    tokenizer.json, tokenizer_config.json            the tokenizer, its control tokens and the chat template
+    generation_config.json                           which tokens begin, end and pad a text
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bloomery.models import read_model, save_hub
+from bloomery.stages.stage import Inputs, RunContext, Stage
+from bloomery.stages.train import Train
+from bloomery.store import Workspace, write_json
+from bloomery.text.chat import ChatTemplate
+from bloomery.text.tokenizer import Tokenizer
+
+
+class Export(Stage):
+    """Writes what a training left as a hub folder: `AutoModelForCausalLM.from_pretrained(artifact)` gives the same logits.
+
+    Example:
+        >>> Export(model=chat).run(context).path
+        PosixPath('store/Export/main-0f3c…')
+    """
+
+    model: Train
+    """The model to write."""
+    template: ChatTemplate = ChatTemplate()
+    """How conversations are put to it."""
+
+    def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
+        trained, folder = inputs[self.model], workspace.path
+        for file in ("model/config.json", "model/model.safetensors"):
+            trained.checked(file)
+        config, model = read_model(trained.path / "model")
+        tokenizer = Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
+        token_ids = {"bos_token_id": tokenizer.begin, "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.pad}
+        tokenizer.save(folder / "tokenizer.json")
+        write_json(folder / "tokenizer_config.json", self._tokenizer_config(tokenizer, config.max_seq_len))
+        write_json(folder / "generation_config.json", token_ids | {"do_sample": False, "max_length": config.max_seq_len})
+        save_hub(model, config, folder, token_ids)
+        size = (folder / "model.safetensors").stat().st_size
+        return {"architecture": config.hub_architecture, "n_params": config.n_params, "weights_bytes": size}
+
+    def _tokenizer_config(self, tokenizer: Tokenizer, max_seq_len: int) -> dict[str, Any]:
+        spelled = tokenizer.controls
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_seq_len, "clean_up_tokenization_spaces": False,
+            "bos_token": spelled[tokenizer.begin], "eos_token": spelled[tokenizer.end], "pad_token": spelled[tokenizer.pad],
+            "chat_template": self.template.jinja,
+        }  # fmt: skip
