@@ -2,10 +2,10 @@
 
     python bench/train_cpu.py [--rounds 7] [--steps 3] [--only NAME …]
 
-Contenders: our own loop; Hugging Face Trainer; a plain torch loop over transformers' Llama; each eager and compiled. Each lives in a process of
-its own, is set up and warmed up, and then all take turns, a few steps each, for several rounds. What is printed: the median over the rounds of
-tokens per second, the ratio to the best peer, peak memory of the process (its high-water mark, libraries included), and the share of the matrix-
-product rate that the machine showed in the same rounds.
+Contenders: our own loop; Hugging Face Trainer; a plain torch loop over transformers' Llama; each eager and compiled. Each lives in a process
+of its own, is set up and warmed up, and then all take turns, a few steps each, for several rounds. What is printed: the median over the rounds
+of tokens per second, the ratio to the best peer, peak memory of the process (its high-water mark, libraries included), and the share of the
+matrix-product rate that the machine showed in the same rounds.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 VOCAB, TIME, BATCH = 8192, 256, 16
 SHAPE = {"vocab_size": VOCAB, "d_model": 384, "n_layers": 6, "n_heads": 6, "d_ff": 1024, "max_seq_len": TIME}
@@ -91,8 +92,8 @@ def hf_trainer(compiled: bool, turns: Turns) -> None:
             turns.step_done()
 
     arguments = TrainingArguments(
-        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=BATCH, max_steps=10**5, learning_rate=LR, weight_decay=0.1, max_grad_norm=1.0,
-        optim="adamw_torch_fused", lr_scheduler_type="constant", logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
+        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=BATCH, max_steps=10**5, learning_rate=LR, weight_decay=0.1,
+        max_grad_norm=1.0, optim="adamw_torch_fused", lr_scheduler_type="constant", logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
         use_cpu=True, torch_compile=compiled, dataloader_num_workers=0, seed=0,
     )  # fmt: skip
     Trainer(model=hf_llama(), args=arguments, train_dataset=Rows(), callbacks=[TakeTurns()]).train()
@@ -153,7 +154,8 @@ class Turns:
         self.rates.append(rate)
         self.left -= 1
         if self.left == 0:
-            peak = next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+            status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            peak = int(status["VmHWM"].split()[0]) / 1024
             seconds = (time.perf_counter() - self.started) / max(1, self.asked)
             print(json.dumps({"seconds": seconds, "peak_mb": peak, "rate": max(self.rates)}), flush=True)
             line = sys.stdin.readline()

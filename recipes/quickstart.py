@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bloomery.data import Fit
+from bloomery.data.encodings import Chat
 from bloomery.models import LlamaConfig
 from bloomery.optim import AdamW, Muon, WarmupCosine
 from bloomery.recipe import Recipe
@@ -11,7 +12,6 @@ from bloomery.stages.prepare import Prepare
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.stages.train import Continue, Scratch, Share, Train, Watch
-from bloomery.data.encodings import Chat
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.readers import TaleConversations, TaleStories
 from bloomery.text.tales import Tales

@@ -25,7 +25,8 @@ def bloomery(here: Path, *arguments: str, code: int = 0) -> str:
     """What the command prints; its exit code must be `code`, and a traceback is never shown."""
     command = [sys.executable, "-c", "from bloomery.cli.main import main; main()", *arguments]
     root = str(Path(__file__).parents[2])
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin", "COLUMNS": "200"})
+    environment = {"PYTHONPATH": root, "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, env=environment)
     assert done.returncode == code, done.stderr or done.stdout
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout if code == 0 else done.stderr

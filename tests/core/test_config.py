@@ -108,7 +108,8 @@ def test_not_a_number_has_no_identity():
         canonical_json({"x": float("nan")})
 
 
-json_like = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c), max_leaves=12)
+leaves = st.none() | st.booleans() | st.integers() | st.text()
+json_like = st.recursive(leaves, lambda children: st.lists(children) | st.dictionaries(st.text(), children), max_leaves=12)
 
 
 @given(json_like)

@@ -13,7 +13,8 @@ MESSAGES = [
 
 def test_each_assistant_turn_is_asked_with_the_true_turns_before_it():
     first, second = questions_of([("doc", MESSAGES, ["where", "who"])])
-    assert (first.id, first.expected, first.kind, [m["content"] for m in first.messages]) == ("doc#1", "in the barn", "where", ["story. Where?"])
+    assert (first.id, first.expected, first.kind) == ("doc#1", "in the barn", "where")
+    assert [m["content"] for m in first.messages] == ["story. Where?"]
     assert [m["content"] for m in second.messages] == ["story. Where?", "in the barn", "Who?"]
     assert [q.kind for q in questions_of([("doc", MESSAGES, [])])] == ["", ""]
 

@@ -3,13 +3,13 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+from tests.toys import Grain, Mine, Smelt
 
 from bloomery.core.errors import ArtifactError, ConfigError
 from bloomery.recipe import Recipe, diff, lineage, load_recipe, plan, read_lock, run, write_lock
 from bloomery.recipe.lock import lock_path
 from bloomery.stages.stage import RunContext
 from bloomery.store import Store
-from tests.toys import Grain, Mine, Smelt
 
 
 def recipe(ore: str = "tin", heat: float = 1.0, size: int = 3) -> Recipe:

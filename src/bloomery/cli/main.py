@@ -153,7 +153,8 @@ def trace(model: str, step: int, store_path: Path) -> None:
 @cli.command(epilog="Example: bloomery chat store/Train/chat-0123456789ab --temperature 0")
 @click.argument("model")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True, help="0 takes the likeliest token each time.")
-@click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=0.95, show_default=True, help="Keep the likeliest tokens up to this mass.")
+@click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=0.95, show_default=True,
+              help="Keep the likeliest tokens up to this mass.")  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=200, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--say", multiple=True, help="Say this and leave; may be given several times, one turn each.")

@@ -34,10 +34,8 @@ def human_seconds(value: float) -> str:
 
 
 def _scaled(value: float, base: float, suffixes: tuple[str, ...]) -> str:
-    for suffix in suffixes[:-1]:
-        if abs(value) < base:
-            break
-        value /= base
-    else:
-        suffix = suffixes[-1]
+    power = 0
+    while abs(value) >= base and power < len(suffixes) - 1:
+        value, power = value / base, power + 1
+    suffix = suffixes[power]
     return f"{value:.0f}{suffix}" if suffix in ("", " B") else f"{value:.3g}{suffix}"

@@ -50,6 +50,7 @@ class ExactMatch:
         self.questions = questions
 
     def samples(self) -> Sequence[Question]:
+        """The questions, in order."""
         return self.questions
 
     def judge(self, answers: Sequence[str]) -> list[Answered]:
@@ -57,6 +58,7 @@ class ExactMatch:
         return [Answered(question, answer) for question, answer in zip(self.questions, answers, strict=True)]
 
     def score(self, answers: Sequence[str]) -> Score:
+        """The share answered exactly."""
         judged = self.judge(answers)
         return Score(sum(each.right for each in judged), len(judged))
 

@@ -3,13 +3,13 @@
 from bloomery.nn.attention import Attention
 from bloomery.nn.cache import Cache, KeyValueCache, LayeredCache
 from bloomery.nn.feedforward import SwiGLU
-from bloomery.nn.init import FanInInit, Init, NormalInit
+from bloomery.nn.init import FanInInit, NormalInit, WeightInit
 from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.mixer import SequenceMixer
 from bloomery.nn.norms import RMSNorm
 from bloomery.nn.positions import Rope
 
 __all__ = [
-    "Attention", "Cache", "FanInInit", "Init", "KeyValueCache", "LayeredCache", "NormalInit", "RMSNorm", "Rope", "SequenceLayout",
-    "SequenceMixer", "SwiGLU",
+    "Attention", "Cache", "FanInInit", "KeyValueCache", "LayeredCache", "NormalInit", "RMSNorm", "Rope", "SequenceLayout",
+    "SequenceMixer", "SwiGLU", "WeightInit",
 ]

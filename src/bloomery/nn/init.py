@@ -13,7 +13,7 @@ from bloomery.core.config import Config
 from bloomery.core.rng import derive_seed
 
 
-class Init(Config, ABC):
+class WeightInit(Config, ABC):
     """Standard deviations for the matrices of a model; their mean is 0, and norm weights start at 1."""
 
     @abstractmethod
@@ -32,7 +32,7 @@ class Init(Config, ABC):
         return self.matrix_std(fan_in) / sqrt(2 * n_layers)
 
 
-class NormalInit(Init):
+class NormalInit(WeightInit):
     """One standard deviation for every matrix.
 
     Source: Radford et al. (2019), "Language Models are Unsupervised Multitask Learners", section 2.3.
@@ -48,7 +48,7 @@ class NormalInit(Init):
         return self.std
 
 
-class FanInInit(Init):
+class FanInInit(WeightInit):
     """Standard deviation gain/√fan_in, so that the scale of activations does not depend on the width of the model.
 
     Source: LeCun et al. (1998), "Efficient BackProp", section 4.6.

@@ -70,7 +70,8 @@ def load_recipe(spec: str) -> Dials:
     path = Path(path_text)
     if not path.exists():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.exists() else [], n=1)
-        raise ConfigError(f"there is no recipe file {path_text}; {f'did you mean {path.parent / near[0]}?' if near else 'give the path of a .py file'}")
+        remedy = f"did you mean {path.parent / near[0]}?" if near else "give the path of a .py file"
+        raise ConfigError(f"there is no recipe file {path_text}; {remedy}")
     name = function_name or path.stem
     module_spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
     if module_spec is None or module_spec.loader is None:

@@ -32,7 +32,8 @@ def html_page(page: Page) -> str:
         parts += ["<h2>Held-out questions answered exactly</h2>", _kinds(page.examinations), _wrong(page.examinations[-1])]
     for training in page.trainings:
         parts.append(_training(training))
-    parts += ["<h2>Artifacts, inputs first</h2>", _table(("artifact", "size", "time"), [(_code(r), escape(s), escape(t)) for r, s, t in page.made])]
+    made = [(_code(reference), escape(size), escape(seconds)) for reference, size, seconds in page.made]
+    parts += ["<h2>Artifacts, inputs first</h2>", _table(("artifact", "size", "time"), made)]
     body = "\n".join(parts)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -85,11 +86,12 @@ def _plot(title: str, draw: Callable[[Any], None]) -> str:
 
 def _kinds(examinations: Sequence[Examination]) -> str:
     kinds = sorted({kind for e in examinations for kind in e.kinds})
-    rows = [
-        (escape(kind or "(all)"), *(f"{e.kinds[kind][0]:.1%} <span class=dim>of {e.kinds[kind][1]}</span>" if kind in e.kinds else "" for e in examinations))
-        for kind in kinds
-    ]
-    rows.append(("<b>all</b>", *(f"<b>{e.exact:.1%}</b> <span class=dim>of {e.asked}</span>" for e in examinations)))
+
+    def cell(share: float, asked: int) -> str:
+        return f"{share:.1%} <span class=dim>of {asked}</span>"
+
+    rows = [(escape(kind or "(all)"), *(cell(*e.kinds[kind]) if kind in e.kinds else "" for e in examinations)) for kind in kinds]
+    rows.append(("<b>all</b>", *(f"<b>{cell(e.exact, e.asked)}</b>" for e in examinations)))
     return _table(("kind of question", *(escape(e.name) for e in examinations)), rows)
 
 
@@ -100,7 +102,8 @@ def _wrong(examination: Examination) -> str:
         (f'<div class="text">{escape(w["question"])}</div>', escape(w["expected"]), f'<span class="bad">{escape(w["answer"])}</span>')
         for w in examination.wrong
     ]
-    return f"<details><summary>wrong answers of {escape(examination.name)}</summary>{_table(('question', 'expected', 'answer'), rows)}</details>"
+    table = _table(("question", "expected", "answer"), rows)
+    return f"<details><summary>wrong answers of {escape(examination.name)}</summary>{table}</details>"
 
 
 def _training(training: Training) -> str:

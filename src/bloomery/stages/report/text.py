@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from bloomery.stages.report.page import Curve, Examination, Page, Training
 
@@ -30,7 +31,7 @@ def sparkline(curve: Curve, columns: int = PLOT_COLUMNS) -> str:
         return ""
     n = min(columns, len(curve.values))
     edges = [len(curve.values) * i // n for i in range(n + 1)]
-    means = [sum(curve.values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(curve.values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, high = min(means), max(means)
     scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
     return "".join(BLOCKS[round((mean - low) * scale)] for mean in means)
@@ -53,7 +54,9 @@ def _examinations(examinations: Sequence[Examination]) -> list[str]:
     lines = ["held-out questions answered exactly"]
     kinds = sorted({kind for e in examinations for kind in e.kinds})
     rows = [("", *(e.name for e in examinations))]
-    rows += [(kind or "(all)", *(f"{e.kinds[kind][0]:.1%} of {e.kinds[kind][1]}" if kind in e.kinds else "" for e in examinations)) for kind in kinds]
+    for kind in kinds:
+        cells = (f"{e.kinds[kind][0]:.1%} of {e.kinds[kind][1]}" if kind in e.kinds else "" for e in examinations)
+        rows.append((kind or "(all)", *cells))
     rows.append(("all", *(f"{e.exact:.1%} ± {e.standard_error:.1%} of {e.asked}" for e in examinations)))
     lines += _table(rows)
     if wrong := examinations[-1].wrong:
