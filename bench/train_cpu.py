@@ -93,7 +93,8 @@ def hf_trainer(compiled: bool, turns: Turns) -> None:
 
     arguments = TrainingArguments(
         output_dir=tempfile.mkdtemp(), per_device_train_batch_size=BATCH, max_steps=10**5, learning_rate=LR, weight_decay=0.1,
-        max_grad_norm=1.0, optim="adamw_torch_fused", lr_scheduler_type="constant", logging_strategy="no", save_strategy="no", report_to=[], disable_tqdm=True,
+        max_grad_norm=1.0, optim="adamw_torch_fused", lr_scheduler_type="constant", logging_strategy="no", save_strategy="no",
+        report_to=[], disable_tqdm=True,
         use_cpu=True, torch_compile=compiled, dataloader_num_workers=0, seed=0,
     )  # fmt: skip
     Trainer(model=hf_llama(), args=arguments, train_dataset=Rows(), callbacks=[TakeTurns()]).train()

@@ -34,10 +34,10 @@ def bloomery(here: Path, *arguments: str, code: int = 0) -> str:
 
 def test_help_shows_every_verb_with_a_line(here: Path):
     text = bloomery(here, "--help")
-    assert all(f"  {verb}" in text for verb in ("plan", "run", "show", "diff", "trace", "chat"))
+    assert all(f"  {verb}" in text for verb in ("plan", "run", "pretrain", "show", "diff", "trace", "chat"))
 
 
-@pytest.mark.parametrize("verb", ["plan", "run", "show", "diff", "trace", "chat"])
+@pytest.mark.parametrize("verb", ["plan", "run", "pretrain", "show", "diff", "trace", "chat"])
 def test_help_of_each_verb_has_an_example(here: Path, verb: str):
     assert f"Example: bloomery {verb}" in " ".join(bloomery(here, verb, "--help").split())
 

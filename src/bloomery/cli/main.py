@@ -101,7 +101,39 @@ def run(ctx: click.Context, recipe: str, **options: Any) -> None:
     context = _context(**options)
     artifacts = run_recipe(dials.set(texts), context)
     if not context.quiet:
-        print_results(artifacts, recipe)
+        print_results(artifacts)
+
+
+@cli.command(epilog="Example: bloomery pretrain --source 'notes/*.md' --steps 300")
+@click.option("--source", required=True, help="File, folder, glob, JSONL or Parquet; or any fsspec path (s3://, hf://, …).")
+@click.option("--name", default="pretrain", show_default=True, help="Of the recipe and of what it makes.")
+@click.option("--steps", type=click.IntRange(min=1), default=500, show_default=True, help="Optimiser steps.")
+@click.option("--batch-tokens", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens per step.")
+@click.option("--d-model", type=click.IntRange(min=1), default=256, show_default=True, help="Width of the model.")
+@click.option("--n-layers", type=click.IntRange(min=1), default=4, show_default=True, help="Depth of the model.")
+@click.option("--vocab-size", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens in the vocabulary.")
+@click.option("--dry-run", is_flag=True, help="Print the recipe and what would be made, and leave.")
+@run_options
+def pretrain(
+    source: str, name: str, steps: int, batch_tokens: int, d_model: int, n_layers: int, vocab_size: int, dry_run: bool, **options: Any
+) -> None:
+    """Train a tokenizer and a model on any text: a recipe built from a few options, printed and run."""
+    from bloomery.cli.show import print_recipe, print_results, print_stages
+    from bloomery.recipe import plan as plan_recipe
+    from bloomery.recipe import pretrain as build
+    from bloomery.recipe import run as run_recipe
+    from bloomery.text.readers import Files
+
+    sizes = {"steps": steps, "batch_tokens": batch_tokens, "d_model": d_model, "n_layers": n_layers, "vocab_size": vocab_size}
+    recipe = build(name, Files(path=source), **sizes)
+    context = _context(**options)
+    if not context.quiet:
+        print_recipe(recipe)
+        print_stages(plan_recipe(recipe, context.store))
+    if not dry_run:
+        artifacts = run_recipe(recipe, context)
+        if not context.quiet:
+            print_results(artifacts)
 
 
 @cli.command(epilog="Example: bloomery show store/Train/chat-0123456789ab")

@@ -12,11 +12,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from bloomery.core.units import human_bytes, human_seconds
-from bloomery.recipe import Change, Dials, PlannedStage
+from bloomery.recipe import Change, Dials, PlannedStage, Recipe
 from bloomery.recipe.lineage import Lineage
 from bloomery.store import Artifact, Store
 
 console = Console(highlight=False, soft_wrap=True)
+NEXT = {"Train": "bloomery chat {path}", "Report": "open {path}/report.html"}
 STYLES = {"ready": "green", "resume": "yellow", "build": "cyan"}
 
 
@@ -26,6 +27,19 @@ def print_plan(dials: Dials, texts: Mapping[str, str], planned: Sequence[Planned
         console.print(Text(dials.described.splitlines()[0]))
     for name, default in dials.defaults().items():
         console.print(Text(f"  --{name.replace('_', '-')} {texts.get(name, default)}" + ("   (set)" if name in texts else "")), style="dim")
+    print_stages(planned)
+
+
+def print_recipe(recipe: Recipe) -> None:
+    """Every stage with its fields that are not at their default."""
+    for label, fields in recipe.flat().items():
+        console.print(Text(label, "bold"))
+        for name, value in fields.items():
+            console.print(Text(f"    {name}: {value}"))
+
+
+def print_stages(planned: Sequence[PlannedStage]) -> None:
+    """A line per stage: what happens to it and why."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("status", "stage", "why"):
         table.add_column(heading, overflow="fold")
@@ -38,13 +52,15 @@ def print_plan(dials: Dials, texts: Mapping[str, str], planned: Sequence[Planned
     console.print(Text(f"{todo} of {len(planned)} stages would be made" if todo else "everything is there; a run would make nothing"))
 
 
-def print_results(artifacts: Iterable[Artifact], recipe: str) -> None:
-    """Where the wanted artifacts are, and what to do next."""
+def print_results(artifacts: Iterable[Artifact]) -> None:
+    """Where the wanted artifacts are, their figures, and what to do next."""
     for artifact in artifacts:
         console.print(Text(f"{artifact.path}", "bold"))
         for name, value in artifact.manifest.summary.items():
             if not isinstance(value, dict | list):
                 console.print(Text(f"    {name}: {_short(value)}"))
+        if next_step := NEXT.get(artifact.manifest.stage):
+            console.print(Text(f"    try: {next_step.format(path=artifact.path)}", "green"))
 
 
 def print_lineage(tree: Lineage) -> None:
