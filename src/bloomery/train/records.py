@@ -35,6 +35,7 @@ class Lines:
         self._file.flush()
 
     def close(self) -> None:
+        """Ends the file."""
         self._file.close()
 
 
@@ -68,6 +69,7 @@ class Scalars:
         self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=self._summary(value=points)))
 
     def close(self) -> None:
+        """Writes what is still held back."""
         self._writer.close()
 
 
@@ -109,5 +111,6 @@ class Progress:
             self.plain(line)
 
     def close(self) -> None:
+        """Takes the line away."""
         if self._bar:
             self._bar.stop()
