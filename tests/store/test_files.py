@@ -73,3 +73,12 @@ def test_a_store_below_a_file_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="is a file, not a folder"):
         write_text(tmp_path / "file" / "x", "text")
+
+
+def test_a_library_in_rust_that_finds_the_disk_full_is_understood(tmp_path: Path):
+    from safetensors import SafetensorError
+
+    with pytest.raises(ResourceError, match=r"weights: the disk is full; free some space"), atomic_path(tmp_path / "weights"):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(SafetensorError), os_errors(tmp_path):
+        raise SafetensorError("InvalidHeader")

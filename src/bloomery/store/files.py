@@ -11,11 +11,12 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bloomery.core.errors import ArtifactError, ResourceError
+from bloomery.core.errors import ArtifactError, BloomeryError, ResourceError
 
 TEMPORARY = ".writing"  # suffix of files that no reader may trust
 
@@ -106,7 +107,17 @@ def os_errors(path: Path) -> Iterator[None]:
     }
     try:
         yield
-    except OSError as error:
-        if error.errno in remedies:
-            raise ResourceError(f"cannot write {path}: {remedies[error.errno]}") from error
+    except BloomeryError:
         raise
+    except Exception as error:
+        if (remedy := remedies.get(_error_number(error))) is not None:
+            raise ResourceError(f"cannot write {path}: {remedy}") from error
+        raise
+
+
+def _error_number(error: Exception) -> int | None:
+    """The operating system's number for an error, also where a library in Rust (safetensors, tokenizers) tells it only in its text."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
