@@ -47,10 +47,7 @@ class Tokenizer:
     """
 
     def __init__(self, backend: Backend) -> None:
-        found = [backend.token_to_id(token) for token in CONTROL_TOKENS]
-        if None in found:
-            missing = CONTROL_TOKENS[found.index(None)]
-            raise ArtifactError(f"the tokenizer has no control token {missing!r}; add it, or train one with TrainTokenizer")
+        found = [_control_id(backend, token) for token in CONTROL_TOKENS]
         self.begin, self.end, self.user, self.assistant, self.system, self.pad = found
         self.vocab_size = backend.get_vocab_size()
         self._json = backend.to_str()
@@ -208,6 +205,12 @@ def cut(text: str, piece_chars: int) -> list[str]:
 def without_surrogates(text: str) -> str:
     """The text with U+FFFD for each lone surrogate, which JSON can spell and UTF-8 cannot."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _control_id(backend: Backend, token: str) -> int:
+    if (found := backend.token_to_id(token)) is None:
+        raise ArtifactError(f"the tokenizer has no control token {token!r}; add it, or train one with TrainTokenizer")
+    return found
 
 
 def _byte_alphabet() -> list[str]:
