@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 from unicodedata import is_normalized, normalize
 
@@ -38,18 +39,21 @@ class Normalise(Filter):
     def _normal(self, text: pa.Array) -> pa.Array:
         text = where(pc.match_substring(text, "\r"), text, _newlines)
         text = where(pc.match_substring_regex(text, INVISIBLE), text, lambda t: pc.replace_substring_regex(t, INVISIBLE, ""))
-        return text if self.form == "none" else where(pc.invert(pc.string_is_ascii(text)), text, self._composed)
-
-    def _composed(self, text: pa.Array) -> pa.Array:
-        # Python's quick check reads a text ten times as fast as a normalisation writes it, and hardly any text needs one
-        wrong = np.array([not is_normalized(self.form, value) for value in text.to_pylist()], bool)
-        return where(pa.array(wrong), text, lambda t: pa.array([normalize(self.form, value) for value in t.to_pylist()], pa.string()))
+        if self.form == "none":
+            return text
+        return where(pc.invert(pc.string_is_ascii(text)), text, partial(_composed, form=self.form))
 
 
 def where(mask: pa.Array, text: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
     """The texts, with `change` applied to those that the mask picks; the others are not copied one by one."""
     mask = pc.fill_null(mask, False)
     return pc.replace_with_mask(text, mask, change(text.filter(mask))) if pc.any(mask).as_py() else text
+
+
+def _composed(text: pa.Array, form: Literal["NFC", "NFKC"]) -> pa.Array:
+    # Python's quick check reads a text ten times as fast as a normalisation writes it, and hardly any text needs one
+    wrong = np.array([not is_normalized(form, value) for value in text.to_pylist()], bool)
+    return where(pa.array(wrong), text, lambda t: pa.array([normalize(form, value) for value in t.to_pylist()], pa.string()))
 
 
 def _newlines(text: pa.Array) -> pa.Array:

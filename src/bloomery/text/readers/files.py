@@ -122,7 +122,7 @@ class Files(Reader):
 
     def _open(self, file: FoundFile) -> BinaryIO:
         with _readable(file.path):
-            return self._system()[0].open(file.path, "rb")
+            return self._system()[0].open(file.path, "rb")  # pyrefly: ignore[bad-return] (fsspec has no types; "rb" gives bytes)
 
     def _fingerprint(self, file: FoundFile) -> str:
         system = self._system()[0]
@@ -161,8 +161,9 @@ def _found(system: fsspec.AbstractFileSystem, root: str, path: str, include: tup
     if not there:
         raise DataError(f"Files.path={path!r} does not exist; {_nearest(system, root)}")
     if system.isfile(root):
-        return [FoundFile(without_surrogates(PurePosixPath(root).name), root, system.info(root)["size"] or 0)]
-    named = [(_under(root, info["name"]), info) for info in system.find(root, detail=True).values() if not _is_device(system, info)]
+        return [FoundFile(without_surrogates(PurePosixPath(root).name), root, int(system.info(root)["size"] or 0))]
+    inside: dict[str, dict[str, Any]] = system.find(root, detail=True)  # pyrefly: ignore[bad-assignment] (untyped: a dict with detail=True)
+    named = [(_under(root, info["name"]), info) for info in inside.values() if not _is_device(system, info)]
     seen = [(name, info) for name, info in named if not any(part.startswith(".") for part in name.split("/")[1:])]
     chosen = [(name, info) for name, info in seen if _wanted(name, include)]
     if chosen:
