@@ -49,10 +49,9 @@ class Mixture(Source):
         return [periods * part + int(before) for part, before in zip(self.parts, self._before[:, rest], strict=True)]
 
     def rows(self, first_row: int, rows: int) -> Rows:
-        out = None
-        for _, source, first, places in self._shares(first_row, rows):
-            arrays = source.rows(first, len(places))
-            out = Rows(*(np.empty((rows, self.time), array.dtype) for array in arrays)) if out is None else out
+        parts = [(source.rows(first, len(places)), places) for _, source, first, places in self._shares(first_row, rows)]
+        out = Rows(*(np.empty((rows, self.time), array.dtype) for array in parts[0][0]))
+        for arrays, places in parts:
             for target, array in zip(out, arrays, strict=True):
                 target[places] = array
         return out

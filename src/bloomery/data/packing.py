@@ -74,7 +74,7 @@ class Arrangement(ABC):
         if not len(lengths):
             raise DataError("there are no documents to pack; check the filters and the split that made the shards")
         self.lengths, self.time, self.seed = lengths, time, seed
-        self._plans: dict[int, object] = {}
+        self._plans: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     @abstractmethod
     def pieces(self, first_row: int, rows: int) -> Pieces:
@@ -96,7 +96,7 @@ class Arrangement(ABC):
         """The order of documents in an epoch: a permutation that is a function of seed and epoch."""
         return numpy_rng("documents", self.seed, epoch).permutation(len(self.lengths))
 
-    def _kept(self, epoch: int) -> object:
+    def _kept(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The plan of an epoch; the last two are kept."""
         if epoch not in self._plans:
             while len(self._plans) >= KEPT_EPOCHS:
@@ -105,8 +105,8 @@ class Arrangement(ABC):
         return self._plans[epoch]
 
     @abstractmethod
-    def _plan(self, epoch: int) -> object:
-        """What has to be worked out once per epoch."""
+    def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """What has to be worked out once per epoch: the order of the documents, and where they or the rows end in it."""
 
 
 class Packing(Config):

@@ -73,7 +73,7 @@ class ShardIndex:
         """Reads `shards.json`; raises `ArtifactError` where it is missing or does not say what it should."""
         plain = read_json(path)
         try:
-            return cls(**{**plain, "shards": tuple(ShardCounts(**shard) for shard in plain["shards"])})
+            return cls(**(plain | {"shards": tuple(ShardCounts(**shard) for shard in plain["shards"])}))
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{path} does not describe token shards ({error}); delete its folder and run again") from None
 
@@ -107,7 +107,7 @@ def write_shard(folder: Path, number: int, documents: Iterable[Encoded], *, voca
             array, mask = np.asarray(document.tokens), None if document.mask is None else np.asarray(document.mask)
             _check(document.id, array, mask, vocab_size, masked)
             token_file.write(array.astype(dtype).tobytes())
-            if mask_file is not None:
+            if mask_file is not None and mask is not None:
                 mask_file.write(mask.astype(np.uint8).tobytes())
             ids.append(document.id)
             tokens.append(len(array))

@@ -50,7 +50,7 @@ class Manifest:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Manifest:
-        return cls(**{**plain, "files": {path: FileRecord(**record) for path, record in plain["files"].items()}})
+        return cls(**(plain | {"files": {path: FileRecord(**record) for path, record in plain["files"].items()}}))
 
 
 @dataclass(frozen=True)
