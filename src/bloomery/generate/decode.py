@@ -42,12 +42,13 @@ def stream(
 def _stream(model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: frozenset[int], limit: int, seed: int) -> Iterator[int]:
     generator = torch.Generator().manual_seed(derive_seed(seed, "sample"))
     cache = model.new_cache(batch=1, capacity=len(prompt) + limit)
-    new, position = list(prompt), 0
+    *before, new = [prompt[i : i + PREFILL] for i in range(0, len(prompt), PREFILL)]
+    for i, chunk in enumerate(before):
+        _next_logits(model, [chunk], [i * PREFILL], cache)
+    position = len(before) * PREFILL
     for _ in range(limit):
-        for i in range(0, len(new), PREFILL):
-            chunk = new[i : i + PREFILL]
-            logits = _next_logits(model, [chunk], [position], cache)
-            position += len(chunk)
+        logits = _next_logits(model, [new], [position], cache)
+        position += len(new)
         token = int(sampler.pick(logits, generator))
         if token in stop_ids:
             return
