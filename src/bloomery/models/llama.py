@@ -89,7 +89,7 @@ class LlamaConfig(ModelConfig):
         with torch.device("meta"):
             model = Llama(self)
         model.to_empty(device="cpu")
-        model.initialise(seed)
+        model.initialise(self.init, seed)
         return model
 
     @property
@@ -122,7 +122,7 @@ class LlamaConfig(ModelConfig):
 
     def hub_parts(self) -> dict[str, tuple[HubTensor, ...]]:
         d, q, kv, ff = self.d_model, self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim, self.d_ff
-        parts = {"embedding.weight": (HubTensor("model.embed_tokens.weight", (self.vocab_size, d)),)}
+        parts: dict[str, tuple[HubTensor, ...]] = {"embedding.weight": (HubTensor("model.embed_tokens.weight", (self.vocab_size, d)),)}
         for i in range(self.n_layers):
             ours, theirs = f"blocks.{i}.", f"model.layers.{i}."
             parts[ours + "mixer_norm.weight"] = (HubTensor(theirs + "input_layernorm.weight", (d,)),)
@@ -198,8 +198,6 @@ class Llama(CausalModel):
     ff.down.weight}, norm.weight, and head.weight unless it is tied to the embedding.
     """
 
-    config: LlamaConfig
-
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.config = config
@@ -207,12 +205,11 @@ class Llama(CausalModel):
         rope = Rope(config.head_dim, config.max_seq_len, config.rope_theta)
         self.blocks = nn.ModuleList(LlamaBlock(config, rope) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
-        if not config.tie_embeddings:
-            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
 
     @property
     def head_weight(self) -> Float[Tensor, "vocab d_model"]:
-        return self.embedding.weight if self.config.tie_embeddings else self.head.weight
+        return self.embedding.weight if self.head is None else self.head.weight
 
     def features(
         self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None
@@ -223,13 +220,17 @@ class Llama(CausalModel):
             x = block(x, layout, of_layer)
         return self.norm(x)
 
-    def new_cache(self, batch: int, capacity: int) -> LayeredCache:
-        return LayeredCache([block.mixer.new_cache(batch, capacity, self.head_weight.dtype, self.device) for block in self.blocks])
+    @property
+    def _layers(self) -> list[LlamaBlock]:
+        return [block for block in self.blocks if isinstance(block, LlamaBlock)]
 
-    def initialise(self, seed: int) -> None:
-        """Draws all weights in place, by the config's `init`."""
-        init, n_layers = self.config.init, self.config.n_layers
-        residual = {id(p) for block in self.blocks for p in (block.mixer.out.weight, block.ff.down.weight)}
+    def new_cache(self, batch: int, capacity: int) -> LayeredCache:
+        return LayeredCache([block.mixer.new_cache(batch, capacity, self.head_weight.dtype, self.device) for block in self._layers])
+
+    def initialise(self, init: NormalInit | FanInInit, seed: int) -> None:
+        """Draws all weights in place."""
+        n_layers = self.config.n_layers
+        residual = {id(p) for block in self._layers for p in (block.mixer.out.weight, block.ff.down.weight)}
         for name, parameter in self.named_parameters():
             if parameter.ndim == 1:
                 nn.init.ones_(parameter)
