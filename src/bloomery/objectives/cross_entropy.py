@@ -99,8 +99,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total, nll
 
     @staticmethod
-    def backward(ctx: Any, by_total: Tensor, by_nll: Tensor) -> tuple[Tensor | None, ...]:
-        by_features, by_head = ctx.saved_tensors
+    def backward(ctx: Any, *by_results: Tensor) -> tuple[Tensor | None, ...]:
+        (by_features, by_head), by_total = ctx.saved_tensors, by_results[0]
         return (
             None if by_features is None else by_features * by_total.to(by_features.dtype),
             None if by_head is None else by_head * by_total.to(by_head.dtype),

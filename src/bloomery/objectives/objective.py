@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
+from bloomery.models import CausalModel
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Sum:
 class Models:
     """The models that an objective may ask. Only `policy` is trained."""
 
-    policy: nn.Module
-    reference: nn.Module | None = None
+    policy: CausalModel
+    reference: CausalModel | None = None
 
 
 class Objective(Config):
