@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
-def clip_by_global_norm(gradients: Sequence[Tensor], max_norm: float | None) -> Float[Tensor, ""]:
+def clip_by_global_norm(gradients: list[Tensor], max_norm: float | None) -> Float[Tensor, ""]:
     """Scales the gradients in place so that their joint Euclidean norm is at most `max_norm`: g ← g·min(1, c / ‖g‖).
 
     Args:

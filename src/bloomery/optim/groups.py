@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from torch import nn
+from torch import Tensor, nn
 
 from bloomery.nn.attention import Attention
 from bloomery.nn.feedforward import SwiGLU
@@ -54,7 +54,7 @@ def members(model: nn.Module) -> list[Member]:
     return [Member(n, p, role(p), blocks.get(id(p), (p.shape[0],) if p.ndim else ())) for n, p in model.named_parameters() if p.requires_grad]
 
 
-def _stacked(module: nn.Module) -> list[tuple[nn.Parameter, tuple[int, ...]]]:
+def _stacked(module: nn.Module) -> list[tuple[Tensor, tuple[int, ...]]]:
     """The parameters in which a module keeps several matrices, one above the other."""
     if isinstance(module, Attention):
         return [(module.qkv.weight, tuple(n * module.head_dim for n in (module.n_heads, module.n_kv_heads, module.n_kv_heads)))]

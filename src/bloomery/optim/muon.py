@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -71,7 +71,7 @@ class _Muon(torch.optim.Optimizer):
         self.blocks = {m.parameter: m.blocks for m in matrices}
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         rate, config = self.param_groups[0]["lr"], self.config
         parameters = [p for p in self.param_groups[0]["params"] if p.grad is not None]
         gradients = [p.grad for p in parameters]

@@ -31,7 +31,7 @@ class Optimizer:
     def __init__(self, members: Sequence[Member], parts: Sequence[torch.optim.Optimizer]) -> None:
         self.parts = tuple(parts)
         self.parameters = [member.parameter for member in members]
-        self._names = {member.parameter: member.name for member in members}
+        self._names: dict[Tensor, str] = {member.parameter: member.name for member in members}
         self._groups = [(group, float(group["lr"])) for part in parts for group in part.param_groups]
 
     def step(self, factor: float = 1.0) -> None:
