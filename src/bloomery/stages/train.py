@@ -216,7 +216,10 @@ class Train(Stage):
     @property
     def total_steps(self) -> int:
         """Optimiser steps, also where tokens are given."""
-        return self.steps if self.steps is not None else -(-self.tokens // self.batch_tokens)
+        if self.tokens is not None:
+            return -(-self.tokens // self.batch_tokens)
+        assert self.steps is not None  # `check` wants one of them
+        return self.steps
 
     def source(self, inputs: Inputs) -> Source:
         """The rows that this training reads, in its order. Every byte of the shards is checked."""
