@@ -95,7 +95,7 @@ def sync_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def os_errors(path: Path) -> Iterator[None]:
     """Turns what the operating system refuses into a `ResourceError` that says what to do."""
-    remedies = {
+    remedies: dict[int | None, str] = {
         errno.ENOSPC: "the disk is full; free some space or choose another --store",
         errno.EDQUOT: "the disk quota is used up; free some space or choose another --store",
         errno.EROFS: "the file system is read-only; choose another --store",
