@@ -16,7 +16,8 @@ from .checker import answer
 SAMPLE = 300
 
 BOOKS = {split: list(Tales(split=split).tales(SAMPLE)) for split in ("train", "held_out")}
-EVERY = [tale for book in BOOKS.values() for tale in book]
+SMALL = list(Tales(size="small").tales(SAMPLE // 3))
+EVERY = [tale for book in BOOKS.values() for tale in book] + SMALL
 
 
 def test_same_tale_in_another_process():
@@ -28,7 +29,7 @@ def test_same_tale_in_another_process():
 
 def test_a_known_page_has_not_changed():
     """A golden page: whoever changes the generator changes every corpus made with it, and should mean to."""
-    assert Tales(seed=0).tale(0).text.startswith("One windy morning Belsie the cooper was on the jetty and held a brown flute. Ulko the trader")
+    assert Tales(seed=0).tale(0).text.startswith("On a muddy day Dunnas the blacksmith stood in the cellar with a purple blanket.")
 
 
 def test_random_access_equals_iteration():
@@ -37,7 +38,7 @@ def test_random_access_equals_iteration():
     assert book.tale(7) == Tales(seed=5).tale(7)
 
 
-@pytest.mark.parametrize("changes", [{"seed": 1}, {"split": "held_out"}, {"domain": "farm"}])
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"split": "held_out"}, {"domain": "farm"}, {"size": "mixed"}])
 def test_each_field_opens_another_book(changes):
     book, other = Tales(), Tales().replace(**changes)
     assert not {tale.text for tale in book.tales(50)} & {tale.text for tale in other.tales(50)}
@@ -50,11 +51,12 @@ def test_a_misspelt_domain_is_refused_in_one_sentence():
 
 
 def test_texts_do_not_repeat():
-    assert len({tale.text for tale in EVERY}) == len(EVERY) == 2 * SAMPLE
+    assert len({tale.text for tale in EVERY}) == len(EVERY) == 2 * SAMPLE + SAMPLE // 3
 
 
 def test_stories_are_short():
-    lengths = [len(tale.text.split()) for tale in EVERY]
+    lengths = [len(tale.text.split()) for book in BOOKS.values() for tale in book]
+    assert sum(len(tale.text.split()) for tale in SMALL) / len(SMALL) < 0.8 * sum(lengths) / len(lengths)
     assert 70 <= sum(lengths) / len(lengths) <= 130
     assert min(lengths) >= 45
     assert max(lengths) <= 170
@@ -76,7 +78,7 @@ def test_no_two_people_of_a_story_share_a_syllable():
     for tale in EVERY:
         people = {fact.subject for fact in tale.facts if fact.relation == "works as"}
         syllables = [next((first, last) for first in FIRST for last in LAST if name == first + last) for name in people]
-        assert all(len(set(column)) == len(people) in (2, 3) for column in zip(*syllables, strict=True))
+        assert all(len(set(column)) == len(people) in (1, 2, 3) for column in zip(*syllables, strict=True))
 
 
 def things_in_places(tale):
@@ -113,7 +115,7 @@ def test_answers_follow_from_the_facts():
     for tale in EVERY:
         for question in tale.questions:
             right = answer(question.text, tale.facts)
-            assert question.answer == right[0].upper() + right[1:], (question, tale.text)
+            assert question.answer in (right[0].upper() + right[1:], f"It is {right}", f"It was {right}"), (question, tale.text)
             asked += 1
     assert asked > 5 * len(EVERY)
 

@@ -1,10 +1,29 @@
 """Who and what a story is about, drawn so that the two splits share pieces but no combination."""
 
+from typing import NamedTuple
+
 from bloomery.text.tales.draws import Draws
 from bloomery.text.tales.lexicon import CLASSES, COLOURS, FIRST, LAST, LAST_SHE, Lexicon, Split, name_is_held_out, pair_is_held_out
 from bloomery.text.tales.world import Person, Thing, World
 
 PLACES_PER_WORLD = 3
+
+
+class Size(NamedTuple):
+    """How much there is in a story."""
+
+    people: tuple[int, ...]
+    """How many people, each number as likely."""
+    things: tuple[int, ...]
+    """How many things, likewise."""
+    acts: tuple[int, ...]
+    """How many times somebody does something, likewise."""
+
+
+SIZES = {
+    "small": Size(people=(1, 2), things=(1,), acts=(0, 1)),
+    "full": Size(people=(2, 3), things=(2, 2, 3), acts=(2, 3, 4)),
+}
 
 _LAST_FOR = {
     split: [[last for last in range(len(LAST)) if name_is_held_out(first, last) == (split == "held_out")] for first in range(CLASSES)]
@@ -13,18 +32,18 @@ _LAST_FOR = {
 """The last syllables that a first syllable may take, by the class of the first."""
 
 
-def cast(lexicon: Lexicon, split: Split, draws: Draws) -> World:
-    """An empty world of the split: two or three people, two or three things, three places."""
+def cast(lexicon: Lexicon, split: Split, size: Size, draws: Draws) -> World:
+    """An empty world of the split: people, things, and three places."""
     firsts, roles, lasts_used = list(range(len(FIRST))), list(lexicon.roles), set()
     people = []
-    for _ in range(draws.weighted((2, 3), (0.35, 0.65))):
+    for _ in range(draws.pick(size.people)):
         first = draws.take(firsts)
         last = draws.pick([last for last in _LAST_FOR[split][first % CLASSES] if last not in lasts_used])
         lasts_used.add(last)
         people.append(Person(FIRST[first] + LAST[last], draws.take(roles), last < len(LAST_SHE)))
     places, nouns = _stage(lexicon, split, draws)
     colours = list(COLOURS)
-    things = [Thing(draws.take(nouns), draws.take(colours)) for _ in range(draws.weighted((2, 3), (0.6, 0.4)))]
+    things = [Thing(draws.take(nouns), draws.take(colours)) for _ in range(draws.pick(size.things))]
     return World(lexicon, people, things, [lexicon.places[place] for place in places])
 
 

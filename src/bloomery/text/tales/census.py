@@ -1,5 +1,6 @@
 """What the book holds, counted and measured rather than claimed: names, combinations, bits of chance, and what guessing gets."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def mention_baseline(tales: Iterable[Tale]) -> dict[str, float]:
 
 def _guess_is_right(tale: Tale, question: Question) -> bool:
     guess = _most_mentioned(tale, SORT_OF[question.kind])
-    return question.answer.lower().removeprefix("the ") == guess.lower()
+    return re.sub(r"^(the|it is|it was) ", "", question.answer.lower()) == guess.lower()
 
 
 def _most_mentioned(tale: Tale, sort: str) -> str:

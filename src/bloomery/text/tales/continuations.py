@@ -25,8 +25,9 @@ class Continuation:
 
 def continuation(world: World, draws: Draws) -> Continuation:
     """A pair of continuations about one thing that the world determines."""
-    query = draws.pick([query for query in queries(world) if query.kind in STATEMENTS])
-    wrong = draws.pick(_others(world, query))
+    others = {query: _others(world, query) for query in queries(world) if query.kind in STATEMENTS}
+    query = draws.pick([query for query, wrong_answers in others.items() if wrong_answers])
+    wrong = draws.pick(others[query])
     lead, wording = draws.pick(LEADS), draws.pick(STATEMENTS[query.kind])
     better, worse = (f"{lead} {wording.format(about=query.about, answer=answer)}." for answer in (query.answer, wrong))
     return Continuation(better, worse, f"{query.kind} of {query.about}: {query.answer}, not {wrong}")

@@ -19,7 +19,7 @@ class Question:
 
     text: str
     answer: str
-    """One to five words, as somebody would reply: "In the barn", "Tilna", "Because the fox was near"."""
+    """One to five words, as somebody would reply: "In the barn", "It is Tilna", "Because the fox was near"."""
     kind: Kind
 
 
@@ -48,6 +48,12 @@ WORDINGS: dict[Kind, tuple[str, ...]] = {
     "work": ("Who is {about}?", "What is {about}?"),
     "worker": ("Who is {about}?", "Who does the work of {about}?"),
 }
+
+REPLIES: dict[Kind, str] = {
+    "who_has": "It is {answer}", "worker": "It is {answer}", "colour": "It is {answer}",
+    "giver": "It was {answer}", "receiver": "It was {answer}",
+}  # fmt: skip
+"""How answers are worded that are not the bare value."""
 
 KINDS: tuple[Kind, ...] = tuple(WORDINGS)
 
@@ -92,8 +98,9 @@ def word(query: Query, draws: Draws) -> str:
     return draws.pick(WORDINGS[query.kind]).format(about=query.about, other=query.other)
 
 
-def capital(text: str) -> str:
-    """The text with a capital first letter."""
+def reply(query: Query) -> str:
+    """The answer as somebody would give it: "It was Tilna", "In the barn"."""
+    text = REPLIES.get(query.kind, "{answer}").format(answer=query.answer)
     return text[0].upper() + text[1:]
 
 
@@ -115,4 +122,4 @@ def choose(world: World, n: int, told: Collection[Query], draws: Draws) -> list[
 def choose_questions(world: World, told: Collection[Query], draws: Draws) -> tuple[Question, ...]:
     """Up to six questions of different kinds about the final state, none of which the story has itself asked and answered."""
     chosen = choose(world, MAX_QUESTIONS, told, draws)
-    return tuple(Question(word(query, draws), capital(query.answer), query.kind) for query in chosen)
+    return tuple(Question(word(query, draws), reply(query), query.kind) for query in chosen)

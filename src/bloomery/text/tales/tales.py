@@ -7,7 +7,7 @@ from typing import Literal
 
 from bloomery.core.config import Config
 from bloomery.core.rng import python_rng
-from bloomery.text.tales.cast import cast
+from bloomery.text.tales.cast import SIZES, cast
 from bloomery.text.tales.continuations import Continuation, continuation
 from bloomery.text.tales.draws import Draws
 from bloomery.text.tales.lexicon import LEXICONS, Split
@@ -21,7 +21,7 @@ class Tale:
     """A story and all that is true in it."""
 
     id: str
-    """Stable: "tales/{seed}/{split}/{domain}/{index}", with the domain as it was asked for."""
+    """Stable: "tales/{seed}/{split}/{domain}/{index}", as they were asked for; a size other than "full" stands before the index."""
     text: str
     """The story, one paragraph."""
     domain: str
@@ -64,6 +64,9 @@ class Tales(Config):
     """Which vocabulary: each tale of "both" is set in one of the two."""
     split: Split = "train"
     """Held-out tales have names, and things in places, that no training tale has."""
+    size: Literal["small", "full", "mixed"] = "full"
+    """A full tale has two or three people and some 100 words. A small one has little to confuse, so that a model which reads both
+    ("mixed": as many of each) learns to look things up much sooner than from full ones alone; examine it on full ones."""
 
     def tale(self, index: int) -> Tale:
         """Tale number `index`, from 0, made on the spot."""
@@ -80,7 +83,8 @@ class Tales(Config):
 
     def name(self) -> str:
         """What the ids of this book's tales start with."""
-        return f"tales/{self.seed}/{self.split}/{self.domain}"
+        of_size = "" if self.size == "full" else f"/{self.size}"
+        return f"tales/{self.seed}/{self.split}/{self.domain}{of_size}"
 
     def bits(self, index: int) -> tuple[float, float]:
         """The bits of chance in tale `index`: those spent on its world, and those spent on its telling."""
@@ -91,10 +95,11 @@ class Tales(Config):
         return spent_on_world, draws.bits - spent_on_world
 
     def _draws(self, index: int) -> Draws:
-        return Draws(python_rng("tales", self.seed, self.split, self.domain, index))
+        return Draws(python_rng("tales", self.seed, self.split, self.domain, self.size, index))
 
     def _world(self, draws: Draws) -> World:
         domain = draws.pick(("farm", "harbour")) if self.domain == "both" else self.domain
-        world = cast(LEXICONS[domain], self.split, draws)
-        live(world, draws)
+        size = SIZES[draws.pick(("small", "full")) if self.size == "mixed" else self.size]
+        world = cast(LEXICONS[domain], self.split, size, draws)
+        live(world, draws.pick(size.acts), draws)
         return world

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from bloomery.text.tales.draws import Draws
-from bloomery.text.tales.questions import Query, capital, choose, queries, word
+from bloomery.text.tales.questions import Query, choose, queries, reply, word
 from bloomery.text.tales.world import Act, Enters, Event, Feels, Gives, Goes, Leaves, Lies, Person, Takes, World
 
 OPENINGS = (
@@ -50,7 +50,7 @@ def tell(world: World, draws: Draws) -> tuple[str, list[Query]]:
     sentences.append(f"{draws.pick(CLOSINGS)} {state(draws.take(known), draws)} and {state(draws.take(known), draws)}.")
     asked = choose(world, 4, (), draws)
     for query in asked:
-        answer = capital(query.answer)
+        answer = reply(query)
         if query is asked[0]:
             sentences.append(f'"{word(query, draws)}" asked {draws.pick(LISTENERS)}. "{answer}," said {draws.pick(TELLERS)}.')
         else:
@@ -68,11 +68,11 @@ def _events(world: World, draws: Draws) -> list[str]:
     sentences = [f"{opening} {_introduction(world.events[0], draws)}"]
     for before, event in pairwise(world.events):
         if isinstance(event, Enters | Lies):
-            sentences.append(capital(_introduction(event, draws)))
+            sentences.append(_capital(_introduction(event, draws)))
         else:
             who = _pronoun(event.who) if _pronoun_is_clear(before, event) and draws.chance(0.5) else event.who.name
             link = draws.pick(LINKS) if draws.chance(0.4) else ""
-            sentences.append(capital(link + _act(event, who, draws)))
+            sentences.append(_capital(link + _act(event, who, draws)))
     return sentences
 
 
@@ -82,7 +82,7 @@ def _introduction(event: Event, draws: Draws) -> str:
             text = draws.pick(ENTERS).format(who=person.name, role=person.role, at=place.at)
             return text + (draws.pick(WITH).format(a=thing.a) if thing else "") + "."
         case Lies(thing, place):
-            return draws.pick(LIES).format(a=thing.a, A=capital(thing.a), at=place.at)
+            return draws.pick(LIES).format(a=thing.a, A=_capital(thing.a), at=place.at)
     raise AssertionError(f"{event} introduces nobody")
 
 
@@ -116,3 +116,6 @@ def _pronoun_is_clear(before: Event, event: Act) -> bool:
 def _pronoun(who: Person) -> str:
     return "she" if who.she else "he"
 
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -199,16 +199,16 @@ class World:
 _WEIGHT = {"give": 4.0, "leave": 1.5, "take": 2.5, "go": 3.0}
 
 
-def live(world: World, draws: Draws) -> None:
-    """Fills an empty world with people and things, then lets a few events happen."""
+def live(world: World, acts: int, draws: Draws) -> None:
+    """Fills an empty world with people and things, then lets somebody do something `acts` times, and one or two come to feel something."""
     loose = list(world.things)
     for number, who in enumerate(world.people):
         holds = bool(loose) and (number == 0 or draws.chance(0.4))
         world.happen(Enters(who, draws.pick(world.places), loose.pop() if holds else None))
     for thing in loose:
         world.happen(Lies(thing, draws.pick(world.places)))
-    moods = draws.below(2) + 1
-    turns = [True] * moods + [False] * (3 + draws.below(2))
+    feelings = draws.weighted((1, 2), (0.7, 0.3)) if len(world.people) > 1 else 1
+    turns = [True] * feelings + [False] * acts
     while turns:
         if draws.take(turns):
             _feel(world, draws)
