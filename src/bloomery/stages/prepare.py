@@ -141,8 +141,8 @@ def shards(corpus: Artifact, split: Literal["documents", "held_out"] = "document
 def documents(
     corpus: Artifact, split: Literal["documents", "held_out"] = "documents", columns: tuple[str, ...] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Streams the documents of a prepared corpus in order; all columns of `DOCUMENTS`, or those named."""
-    return read_parquet(shards(corpus, split), columns)
+    """Streams the documents of a prepared corpus in order; all columns of `DOCUMENTS`, or those named. Each file's checksum is compared."""
+    return read_parquet((corpus.checked(path.name) for path in shards(corpus, split)), columns)
 
 
 def parts(batches: Iterator[pa.RecordBatch], part_bytes: int) -> Iterator[list[pa.RecordBatch]]:

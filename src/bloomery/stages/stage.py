@@ -79,8 +79,12 @@ class Stage(Config):
             context.say(f"{self.reference}: {'going on with' if store.has_partial(self.reference) else 'starting'}")
             started = time.perf_counter()
             workspace = store.workspace(self.reference)
-            with os_errors(workspace.path):
-                summary = self.work(context, inputs, workspace)
+            try:
+                with os_errors(workspace.path):
+                    summary = self.work(context, inputs, workspace)
+            except BaseException:
+                workspace.leave()
+                raise
             artifact = workspace.finish(
                 stage=self.kind(), name=self.name, key=self.key, fields=to_plain(self._own_fields()),
                 inputs={path: stage.reference for path, stage in self.inputs().items()}, summary=summary,

@@ -119,6 +119,11 @@ class Workspace:
         """Records how much is in a file (`rows=…`, `tokens=…`), for the manifest."""
         self._counts[relative] = counts
 
+    def leave(self) -> None:
+        """Gives up for now: a folder with work in it stays to be gone on with, an empty one is removed."""
+        with contextlib.suppress(OSError):  # it is not empty, or the disk is read-only
+            self.path.rmdir()
+
     def finish(self, *, stage: str, name: str, key: str, fields: dict[str, Any], inputs: dict[str, str], summary: dict[str, Any]) -> Artifact:
         """Checksums every file, writes the manifest last, and renames the folder to its final place."""
         with os_errors(self._target):
