@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bloomery.recipe import Recipe, pretrain
+from bloomery.recipe import Recipe
+from bloomery.recipe.pretrain import pretrain
 from bloomery.text.readers import Files, StandardLibrary
 
 

@@ -120,8 +120,8 @@ def pretrain(
     """Train a tokenizer and a model on any text: a recipe built from a few options, printed and run."""
     from bloomery.cli.show import print_recipe, print_results, print_stages
     from bloomery.recipe import plan as plan_recipe
-    from bloomery.recipe import pretrain as build
     from bloomery.recipe import run as run_recipe
+    from bloomery.recipe.pretrain import pretrain as build
     from bloomery.text.readers import Files
 
     sizes = {"steps": steps, "batch_tokens": batch_tokens, "d_model": d_model, "n_layers": n_layers, "vocab_size": vocab_size}
