@@ -21,8 +21,8 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "small": Size(people=(1, 2), things=(1,), acts=(0, 1)),
-    "full": Size(people=(2, 3), things=(2, 2, 3), acts=(2, 3, 4)),
+    "small": Size(people=(1, 1, 2), things=(1,), acts=(0, 1, 2)),
+    "full": Size(people=(2, 3), things=(2, 2, 3), acts=(2, 3)),
 }
 
 _LAST_FOR = {

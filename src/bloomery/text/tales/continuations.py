@@ -29,7 +29,7 @@ def continuation(world: World, draws: Draws) -> Continuation:
     query = draws.pick([query for query, wrong_answers in others.items() if wrong_answers])
     wrong = draws.pick(others[query])
     lead, wording = draws.pick(LEADS), draws.pick(STATEMENTS[query.kind])
-    better, worse = (f"{lead} {wording.format(about=query.about, answer=answer)}." for answer in (query.answer, wrong))
+    better, worse = (f"{lead} {wording.format(about=query.about, other=query.other, answer=answer)}." for answer in (query.answer, wrong))
     return Continuation(better, worse, f"{query.kind} of {query.about}: {query.answer}, not {wrong}")
 
 
@@ -44,6 +44,8 @@ def _others(world: World, query: Query) -> list[str]:
             sort = [thing.the for thing in world.things]
         case "feeling":
             sort = [mood.word for mood in MOODS]
+        case "reason":
+            sort = [f"because {cause}" for cause in (*world.lexicon.good_causes, *world.lexicon.bad_causes)]
         case "colour":
             sort = list(COLOURS)
         case "work":

@@ -3,8 +3,9 @@
 from itertools import pairwise
 
 from bloomery.text.tales.draws import Draws
+from bloomery.text.tales.lexicon import Mood
 from bloomery.text.tales.questions import Query, choose, queries, reply, word
-from bloomery.text.tales.world import Act, Enters, Event, Feels, Gives, Goes, Leaves, Lies, Person, Takes, World
+from bloomery.text.tales.world import Act, Enters, Event, Feels, Gives, Goes, Leaves, Lies, Person, Takes, Thing, World
 
 OPENINGS = (
     "One {weather} morning", "One {weather} day", "One {weather} evening", "On a {weather} morning", "On a {weather} day",
@@ -37,6 +38,7 @@ STATEMENTS = {
     "giver": ("{answer} was the one who gave {about} away",),
     "receiver": ("{answer} was the one who got {about}",),
     "work": ("{about} was {answer}",),
+    "reason": ("{about} was {other} {answer}",),
 }
 """How a known fact is stated in a closing line or a continuation."""
 
@@ -60,19 +62,21 @@ def tell(world: World, draws: Draws) -> tuple[str, list[Query]]:
 
 def state(query: Query, draws: Draws) -> str:
     """A known fact as a clause."""
-    return draws.pick(STATEMENTS[query.kind]).format(about=query.about, answer=query.answer)
+    return draws.pick(STATEMENTS[query.kind]).format(about=query.about, other=query.other, answer=query.answer)
 
 
 def _events(world: World, draws: Draws) -> list[str]:
     opening = draws.pick(OPENINGS).format(weather=draws.pick(world.lexicon.weather))
     sentences = [f"{opening} {_introduction(world.events[0], draws)}"]
+    moods: dict[Person, Mood] = {}
     for before, event in pairwise(world.events):
         if isinstance(event, Enters | Lies):
             sentences.append(_capital(_introduction(event, draws)))
         else:
             who = _pronoun(event.who) if _pronoun_is_clear(before, event) and draws.chance(0.5) else event.who.name
-            link = draws.pick(LINKS) if draws.chance(0.4) else ""
-            sentences.append(_capital(link + _act(event, who, draws)))
+            sentences.append(_capital(_link(event, moods, draws) + _act(event, who, draws)))
+        if isinstance(event, Feels):
+            moods[event.who] = event.mood
     return sentences
 
 
@@ -86,22 +90,34 @@ def _introduction(event: Event, draws: Draws) -> str:
     raise AssertionError(f"{event} introduces nobody")
 
 
+def _link(event: Act, moods: dict[Person, Mood], draws: Draws) -> str:
+    """How a sentence is tied to those before it: by time, or by a mood that lasts."""
+    if event.who in moods and draws.chance(0.5):
+        return f"Still {moods[event.who].word}, "
+    return draws.pick(LINKS) if draws.chance(0.4) else ""
+
+
+def _the(thing: Thing, draws: Draws) -> str:
+    """A thing that is known already, often with its colour."""
+    return f"the {thing.colour} {thing.noun}" if draws.chance(0.6) else thing.the
+
+
 def _act(event: Act, who: str, draws: Draws) -> str:
     match event:
         case Goes(_, place, carried, met):
             if carried:
-                return draws.pick(CARRIES).format(who=who, the=place.the, things=" and ".join(thing.the for thing in carried))
+                return draws.pick(CARRIES).format(who=who, the=place.the, things=" and ".join(_the(thing, draws) for thing in carried))
             if met and draws.chance(0.5):
                 return draws.pick(GOES_MEETING).format(who=who, the=place.the, met=draws.pick(met).name)
             return draws.pick(GOES).format(who=who, the=place.the)
         case Gives(_, thing, to):
             # "Tilda got the rake from he" is no English: with a pronoun, the giver comes first.
             wordings = GIVES if who == event.who.name else GIVES[:3]
-            return draws.pick(wordings).format(who=who, thing=thing.the, to=to.name)
+            return draws.pick(wordings).format(who=who, thing=_the(thing, draws), to=to.name)
         case Leaves(_, thing, place):
-            return draws.pick(LEAVES).format(who=who, thing=thing.the, at=place.at)
+            return draws.pick(LEAVES).format(who=who, thing=_the(thing, draws), at=place.at)
         case Takes(_, thing, place):
-            return draws.pick(TAKES).format(who=who, thing=thing.the, at=place.at)
+            return draws.pick(TAKES).format(who=who, thing=_the(thing, draws), at=place.at)
         case Feels(_, mood, cause):
             return draws.pick(FEELS).format(who=who, mood=mood.word, cause=cause)
 
