@@ -112,10 +112,13 @@ def run(ctx: click.Context, recipe: str, **options: Any) -> None:
 @click.option("--d-model", type=click.IntRange(min=1), default=256, show_default=True, help="Width of the model.")
 @click.option("--n-layers", type=click.IntRange(min=1), default=4, show_default=True, help="Depth of the model.")
 @click.option("--vocab-size", type=click.IntRange(min=1), default=4096, show_default=True, help="Tokens in the vocabulary.")
+@click.option("--held-out", type=click.FloatRange(min=0, max=1, max_open=True), default=0.02, show_default=True,
+              help="Share of the documents to measure on; 0 for none.")
 @click.option("--dry-run", is_flag=True, help="Print the recipe and what would be made, and leave.")
 @run_options
 def pretrain(
-    source: str, name: str, steps: int, batch_tokens: int, d_model: int, n_layers: int, vocab_size: int, dry_run: bool, **options: Any
+    source: str, name: str, steps: int, batch_tokens: int, d_model: int, n_layers: int, vocab_size: int, held_out: float, dry_run: bool,
+    **options: Any,
 ) -> None:
     """Train a tokenizer and a model on any text: a recipe built from a few options, printed and run."""
     from bloomery.cli.show import print_recipe, print_results, print_stages
@@ -124,7 +127,7 @@ def pretrain(
     from bloomery.recipe.pretrain import pretrain as build
     from bloomery.text.readers import Files
 
-    sizes = {"steps": steps, "batch_tokens": batch_tokens, "d_model": d_model, "n_layers": n_layers, "vocab_size": vocab_size}
+    sizes = {"steps": steps, "batch_tokens": batch_tokens, "d_model": d_model, "n_layers": n_layers, "vocab_size": vocab_size, "held_out": held_out}
     recipe = build(name, Files(path=source), **sizes)
     context = _context(**options)
     if not context.quiet:

@@ -9,11 +9,12 @@ from bloomery.core.errors import ArtifactError
 from bloomery.models.llama import LlamaConfig
 from bloomery.models.model import ModelConfig
 from bloomery.nn.init import FanInInit, NormalInit
+from bloomery.nn.wired import WiredInit
 
 FAMILIES: dict[str, type[ModelConfig]] = {"llama": LlamaConfig}
 """`model_type` of a hub folder → config class."""
 
-PARTS: tuple[type[Config], ...] = (NormalInit, FanInInit)
+PARTS: tuple[type[Config], ...] = (NormalInit, FanInInit, WiredInit)
 """Configs that occur as fields of model configs."""
 
 

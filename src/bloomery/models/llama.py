@@ -20,10 +20,11 @@ from bloomery.models.model import CausalModel, HubTensor, ModelConfig
 from bloomery.nn.attention import Attention
 from bloomery.nn.cache import Cache, LayeredCache
 from bloomery.nn.feedforward import SwiGLU
-from bloomery.nn.init import FanInInit, NormalInit, fill_normal
+from bloomery.nn.init import FanInInit, NormalInit, WeightInit, fill_normal
 from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.norms import RMSNorm
 from bloomery.nn.positions import Rope
+from bloomery.nn.wired import WiredInit
 
 
 class LlamaConfig(ModelConfig):
@@ -53,7 +54,7 @@ class LlamaConfig(ModelConfig):
     """Added to the mean square in the norms."""
     tie_embeddings: bool = True
     """Whether the head is the embedding table: fewer parameters, and better at small sizes."""
-    init: NormalInit | FanInInit = NormalInit()
+    init: NormalInit | FanInInit | WiredInit = NormalInit()
     """What fresh weights are drawn from."""
 
     def check(self) -> None:
@@ -227,7 +228,7 @@ class Llama(CausalModel):
     def new_cache(self, batch: int, capacity: int) -> LayeredCache:
         return LayeredCache([block.mixer.new_cache(batch, capacity, self.head_weight.dtype, self.device) for block in self._layers])
 
-    def initialise(self, init: NormalInit | FanInInit, seed: int) -> None:
+    def initialise(self, init: WeightInit, seed: int) -> None:
         """Draws all weights in place."""
         n_layers = self.config.n_layers
         residual = {id(p) for block in self._layers for p in (block.mixer.out.weight, block.ff.down.weight)}
@@ -240,6 +241,7 @@ class Llama(CausalModel):
                 fill_normal(parameter, init.residual_std(parameter.shape[1], n_layers), seed, name)
             else:
                 fill_normal(parameter, init.matrix_std(parameter.shape[1]), seed, name)
+        init.wire(self.embedding.weight, [block.mixer for block in self._layers], self.config.rope_theta, seed)
 
 
 def _rope_theta(plain: dict[str, Any]) -> float:

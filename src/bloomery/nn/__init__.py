@@ -8,8 +8,9 @@ from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.mixer import SequenceMixer
 from bloomery.nn.norms import RMSNorm
 from bloomery.nn.positions import Rope
+from bloomery.nn.wired import WiredInit
 
 __all__ = [
     "Attention", "Cache", "FanInInit", "KeyValueCache", "LayeredCache", "NormalInit", "RMSNorm", "Rope", "SequenceLayout",
-    "SequenceMixer", "SwiGLU", "WeightInit",
+    "SequenceMixer", "SwiGLU", "WeightInit", "WiredInit",
 ]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from math import sqrt
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
@@ -30,6 +33,16 @@ class WeightInit(Config, ABC):
         Smaller by √(2·n_layers), so that the variance of the stream after two writes per layer does not grow with depth.
         """
         return self.matrix_std(fan_in) / sqrt(2 * n_layers)
+
+    def wire(self, embedding: Float[Tensor, "vocab d_model"], mixers: Sequence[Any], rope_theta: float, seed: int) -> None:
+        """Changes weights in place once all are drawn; most initialisations change none.
+
+        Args:
+            embedding: the table.
+            mixers: of the layers, the first one first.
+            rope_theta: base of the rotary wavelengths.
+            seed: of the model.
+        """
 
 
 class NormalInit(WeightInit):

@@ -33,19 +33,19 @@ def pretrain(
         batch_tokens: tokens in a step, a multiple of max_seq_len.
         steps: optimiser steps.
         learning_rate: at its highest.
-        held_out: share of the documents that is set aside.
+        held_out: share of the documents that is set aside; 0 sets none aside and measures nothing.
         prompts: beginnings for the model to go on with while it is trained.
         seed: of weights and order.
     """
     corpus = Prepare(name=name, source=source, held_out=held_out)
     tokenizer = TrainTokenizer(name=name, corpora=(corpus,), vocab_size=vocab_size, sample_bytes=16 << 20)
     read = Tokenize(name=name, corpus=corpus, tokenizer=tokenizer)
-    aside = Tokenize(name=f"{name}_held_out", corpus=corpus, tokenizer=tokenizer, split="held_out")
+    aside = (Tokenize(name=f"{name}_held_out", corpus=corpus, tokenizer=tokenizer, split="held_out"),) if held_out else ()
     model = LlamaConfig(vocab_size=vocab_size, d_model=d_model, n_layers=n_layers, n_heads=d_model // HEAD_DIM or 1, max_seq_len=max_seq_len)
     train = Train(
         name=name, tokenizer=tokenizer, init=Scratch(model=model), sources=(Share(tokens=read),), max_seq_len=max_seq_len,
         batch_tokens=batch_tokens, steps=steps, optimizer=Muon(learning_rate=learning_rate, others=AdamW(learning_rate=learning_rate)),
-        schedule=WarmupCosine(), seed=seed, watch=Watch(held_out=(aside,), prompts=prompts, every=max(1, steps // 5)),
+        schedule=WarmupCosine(), seed=seed, watch=Watch(held_out=aside, prompts=prompts, every=max(1, steps // 5)),
     )  # fmt: skip
     title = f"{name}: {human_count(model.n_params)} parameters, {human_count(steps * batch_tokens)} tokens"
     return Recipe(name=name, wanted=(Report(name=name, title=title, trainings=(train,)), train))

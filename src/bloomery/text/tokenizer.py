@@ -17,6 +17,7 @@ from bloomery.store.files import write_text
 CONTROL_TOKENS = ("<|begin|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<|pad|>")
 """The tokens that structure a sequence, as ids 0 to 5. Only Bloomery writes them; the same characters in a text are plain text."""
 
+UNKNOWN = "\ufffd".encode()
 SMALLEST_VOCABULARY = len(CONTROL_TOKENS) + 256
 PIECE_CHARS = 1 << 16  # a longer text is encoded in pieces of at least this length, cut where the words are cut anyway
 
@@ -155,8 +156,12 @@ class Tokenizer:
         return self.decode_bytes(ids).decode(errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of some ids, without control tokens: what streaming joins before it decodes."""
-        return b"".join(map(self.token_bytes.__getitem__, ids))
+        """The bytes of some ids, without control tokens: what streaming joins before it decodes.
+
+        Ids beyond the vocabulary, which an untrained model with a larger one may pick, become U+FFFD.
+        """
+        table = self.token_bytes
+        return b"".join(table[i] if i < len(table) else UNKNOWN for i in ids)
 
     def decode_markup(self, ids: Iterable[int]) -> str:
         """The text of some ids with the control tokens spelled out: for people, logs and tests."""

@@ -2,28 +2,29 @@
 
 import re
 
+PERSON = "([A-Z][a-z]+ [A-Z][a-z]+)"
 RULES = (
     (r"(?:Where is|Where did) (.+?) (?:now|end up)\?", lambda facts, who: whereabouts(facts, who)),
     (r"(?:Where was|Where did) (.+?) (?:at first|start)\?", lambda facts, who: first(facts, who, "is")),
     (r"Who (?:has|holds) the (.+?) now\?", lambda facts, thing: holder(facts, thing)),
     (r"What does (.+?) (?:have|hold) now\?", lambda facts, who: only(f"the {thing}" for thing in things(facts) if holder(facts, thing) == who)),
     (r"Who gave the (\w+) away\?", lambda facts, thing: last(facts, thing, "given by")),
-    (r"Who gave the (\w+) to (\w+)\?", lambda facts, thing, to: gave(facts, thing=thing, to=to)[1]),
+    (r"Who gave the (\w+) to PERSON\?", lambda facts, thing, to: gave(facts, thing=thing, to=to)[1]),
     (r"Who was given the (\w+)\?", lambda facts, thing: last(facts, thing, "given to")),
-    (r"Who got the (\w+) from (\w+)\?", lambda facts, thing, who: gave(facts, thing=thing, who=who)[2]),
-    (r"What did (\w+) give to (\w+)\?", lambda facts, who, to: f"the {gave(facts, who=who, to=to)[0]}"),
-    (r"What did (\w+) get from (\w+)\?", lambda facts, to, who: f"the {gave(facts, who=who, to=to)[0]}"),
-    (r"How (?:does|is) (\w+) (?:feel|feeling)\?", lambda facts, who: last(facts, who, "feels")),
-    (r"Why (?:is|does) (\w+) (?:feel )?(\w+)\?", lambda facts, who, mood: reason(facts, who, mood)),
+    (r"Who got the (\w+) from PERSON\?", lambda facts, thing, who: gave(facts, thing=thing, who=who)[2]),
+    (r"What did PERSON give to PERSON\?", lambda facts, who, to: f"the {gave(facts, who=who, to=to)[0]}"),
+    (r"What did PERSON get from PERSON\?", lambda facts, to, who: f"the {gave(facts, who=who, to=to)[0]}"),
+    (r"How (?:does|is) PERSON (?:feel|feeling)\?", lambda facts, who: last(facts, who, "feels")),
+    (r"Why (?:is|does) PERSON (?:feel )?(\w+)\?", lambda facts, who, mood: reason(facts, who, mood)),
     (r"(?:What|Of what) colour is the (\w+)\?", lambda facts, thing: last(facts, thing, "colour")),
-    (r"(?:Who|What) is (\w+)\?", lambda facts, who: f"the {last(facts, who, 'works as')}"),
+    (r"(?:Who|What) is PERSON\?", lambda facts, who: f"the {last(facts, who, 'works as')}"),
     (r"Who (?:is|does the work of) the (\w+)\?", lambda facts, role: only(f.subject for f in facts if f[2:] == ("works as", role))),
 )
 
 
 def answer(question, facts):
     """The answer to a question, or a failure if the facts do not settle it."""
-    found = [rule(facts, *match.groups()) for pattern, rule in RULES if (match := re.fullmatch(pattern, question))]
+    found = [rule(facts, *match.groups()) for pattern, rule in RULES if (match := re.fullmatch(pattern.replace("PERSON", PERSON), question))]
     return only(found)
 
 

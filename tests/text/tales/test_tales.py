@@ -29,7 +29,9 @@ def test_same_tale_in_another_process():
 
 def test_a_known_page_has_not_changed():
     """A golden page: whoever changes the generator changes every corpus made with it, and should mean to."""
-    assert Tales(seed=0).tale(0).text.startswith("On a muddy day Dunnas the blacksmith stood in the cellar with a purple blanket.")
+    assert Tales(seed=0).tale(0).text.startswith(
+        "On a dusty evening in the cellar stood the blacksmith Faye Elm, who had a purple blanket."
+    )
 
 
 def test_random_access_equals_iteration():
@@ -38,7 +40,7 @@ def test_random_access_equals_iteration():
     assert book.tale(7) == Tales(seed=5).tale(7)
 
 
-@pytest.mark.parametrize("changes", [{"seed": 1}, {"split": "held_out"}, {"domain": "farm"}, {"size": "mixed"}])
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"split": "held_out"}, {"domain": "farm"}, {"size": "short"}])
 def test_each_field_opens_another_book(changes):
     book, other = Tales(), Tales().replace(**changes)
     assert not {tale.text for tale in book.tales(50)} & {tale.text for tale in other.tales(50)}
@@ -57,9 +59,9 @@ def test_texts_do_not_repeat():
 def test_stories_are_short():
     lengths = [len(tale.text.split()) for book in BOOKS.values() for tale in book]
     assert sum(len(tale.text.split()) for tale in SMALL) / len(SMALL) < 0.8 * sum(lengths) / len(lengths)
-    assert 70 <= sum(lengths) / len(lengths) <= 130
+    assert 70 <= sum(lengths) / len(lengths) <= 165
     assert min(lengths) >= 45
-    assert max(lengths) <= 170
+    assert max(lengths) <= 230
 
 
 def test_names_are_disjoint_and_made_of_the_same_pieces():
@@ -71,14 +73,14 @@ def test_names_are_disjoint_and_made_of_the_same_pieces():
         assert used <= set(names(split))
     for pieces in (FIRST, LAST):
         assert all(sum(piece in name for name in train) >= 20 for piece in pieces)
-    assert held_out <= {first + last for first in FIRST for last in LAST}
+    assert held_out <= {f"{first} {last}" for first in FIRST for last in LAST}
 
 
-def test_no_two_people_of_a_story_share_a_syllable():
+def test_no_two_people_of_a_story_share_a_name():
     for tale in EVERY:
         people = {fact.subject for fact in tale.facts if fact.relation == "works as"}
-        syllables = [next((first, last) for first in FIRST for last in LAST if name == first + last) for name in people]
-        assert all(len(set(column)) == len(people) in (1, 2, 3) for column in zip(*syllables, strict=True))
+        pairs = [next((first, last) for first in FIRST for last in LAST if name == f"{first} {last}") for name in people]
+        assert all(len(set(column)) == len(people) in (1, 2, 3) for column in zip(*pairs, strict=True))
 
 
 def things_in_places(tale):
@@ -115,7 +117,11 @@ def test_answers_follow_from_the_facts():
     for tale in EVERY:
         for question in tale.questions:
             right = answer(question.text, tale.facts)
-            assert question.answer in (right[0].upper() + right[1:], f"It is {right}", f"It was {right}"), (question, tale.text)
+            assert question.answer.endswith(f" {right}"), (question, tale.text)
+            said = question.answer.removesuffix(right)
+            others = {f.value for f in tale.facts} | {f.subject for f in tale.facts}
+            named = {word for word in others if re.search(rf"\b{re.escape(word)}\b", said, re.IGNORECASE)}
+            assert all(re.search(rf"\b{re.escape(word)}\b", question.text, re.IGNORECASE) for word in named), "the answer gives away more"
             asked += 1
     assert asked > 5 * len(EVERY)
 
@@ -141,9 +147,11 @@ def test_the_story_has_not_already_asked_and_answered_the_question():
         for question in tale.questions:
             assert question.text not in tale.text
 
-
+    assert max(len(question.value.split()) for tale in EVERY for question in tale.questions) <= 5
+    assert max(len(question.answer.split()) for tale in EVERY for question in tale.questions) <= 12
 def test_answers_are_short():
-    assert max(len(question.answer.split()) for tale in EVERY for question in tale.questions) <= 5
+    assert max(len(question.value.split()) for tale in EVERY for question in tale.questions) <= 5
+    assert max(len(question.answer.split()) for tale in EVERY for question in tale.questions) <= 12
 
 
 def test_pronouns_never_stand_for_two():
@@ -164,6 +172,7 @@ def test_one_continuation_is_true_and_the_other_is_not():
             "where_person": "Where is {} now?", "where_thing": "Where is {} now?", "where_carried": "Where is {} now?",
             "who_has": "Who has {} now?", "holding": "What does {} have now?", "feeling": "How does {} feel?", "colour": "What colour is {}?",
             "giver": "Who gave {} away?", "receiver": "Who was given {}?", "work": "Who is {}?",
+            "reason": f"Why is {{}} {''.join(fact.value for fact in tale.facts if (fact.subject, fact.relation) == (about, 'feels'))}?",
         }[kind].format(about)  # fmt: skip
         assert answer(question, tale.facts) == right != wrong
         assert tale.better != tale.worse

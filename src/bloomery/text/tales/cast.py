@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from bloomery.text.tales.draws import Draws
-from bloomery.text.tales.lexicon import CLASSES, COLOURS, FIRST, LAST, LAST_SHE, Lexicon, Split, name_is_held_out, pair_is_held_out
+from bloomery.text.tales.lexicon import CLASSES, COLOURS, FIRST, FIRST_SHE, LAST, Lexicon, Split, name_is_held_out, pair_is_held_out
 from bloomery.text.tales.world import Person, Thing, World
 
 PLACES_PER_WORLD = 3
@@ -21,7 +21,8 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "small": Size(people=(1, 1, 2), things=(1,), acts=(0, 1, 2)),
+    "tiny": Size(people=(1, 1, 2), things=(1,), acts=(0, 1)),
+    "small": Size(people=(2,), things=(1, 2), acts=(0, 1)),
     "full": Size(people=(2, 3), things=(2, 2, 3), acts=(2, 3)),
 }
 
@@ -29,7 +30,7 @@ _LAST_FOR = {
     split: [[last for last in range(len(LAST)) if name_is_held_out(first, last) == (split == "held_out")] for first in range(CLASSES)]
     for split in ("train", "held_out")
 }
-"""The last syllables that a first syllable may take, by the class of the first."""
+"""The second names that a first name may take, by the class of the first."""
 
 
 def cast(lexicon: Lexicon, split: Split, size: Size, draws: Draws) -> World:
@@ -40,7 +41,7 @@ def cast(lexicon: Lexicon, split: Split, size: Size, draws: Draws) -> World:
         first = draws.take(firsts)
         last = draws.pick([last for last in _LAST_FOR[split][first % CLASSES] if last not in lasts_used])
         lasts_used.add(last)
-        people.append(Person(FIRST[first] + LAST[last], draws.take(roles), last < len(LAST_SHE)))
+        people.append(Person(f"{FIRST[first]} {LAST[last]}", draws.take(roles), first < len(FIRST_SHE)))
     places, nouns = _stage(lexicon, split, draws)
     colours = list(COLOURS)
     things = [Thing(draws.take(nouns), draws.take(colours)) for _ in range(draws.pick(size.things))]

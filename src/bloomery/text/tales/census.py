@@ -1,6 +1,5 @@
 """What the book holds, counted and measured rather than claimed: names, combinations, bits of chance, and what guessing gets."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -102,9 +101,9 @@ def prior_baseline(seen: Iterable[Tale], unseen: Iterable[Tale]) -> dict[str, fl
     answers: dict[Kind, Counter[str]] = defaultdict(Counter)
     for tale in seen:
         for question in tale.questions:
-            answers[question.kind][question.answer] += 1
+            answers[question.kind][question.value] += 1
     best = {kind: counts.most_common(1)[0][0] for kind, counts in answers.items()}
-    return _score((question.kind, best.get(question.kind) == question.answer) for tale in unseen for question in tale.questions)
+    return _score((question.kind, best.get(question.kind) == question.value) for tale in unseen for question in tale.questions)
 
 
 def mention_baseline(tales: Iterable[Tale]) -> dict[str, float]:
@@ -114,7 +113,7 @@ def mention_baseline(tales: Iterable[Tale]) -> dict[str, float]:
 
 def _guess_is_right(tale: Tale, question: Question) -> bool:
     guess = _most_mentioned(tale, SORT_OF[question.kind])
-    return re.sub(r"^(the|it is|it was) ", "", question.answer.lower()) == guess.lower()
+    return question.value.removeprefix("the ") == guess
 
 
 def _most_mentioned(tale: Tale, sort: str) -> str:

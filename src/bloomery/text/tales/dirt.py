@@ -188,7 +188,7 @@ def _personal_data(dirt: Dirt, tales: Tales, index: int, draws: Draws) -> Spoilt
     tale = tales.tale(index)
     name = next(fact.subject for fact in tale.facts if fact.relation == "works as")
     kind, lead, datum = draws.pick((
-        ("email", f"Write to {name} at ", f"{name.lower()}{draws.below(90) + 10}@example.org"),
+        ("email", f"Write to {name} at ", f"{name.lower().replace(' ', '.')}{draws.below(90) + 10}@example.org"),
         ("phone", f"Call {name} on ", f"+44 7700 900{draws.below(1000):03d}"),
         ("ip_address", f"{name} last signed in from ", f"192.0.2.{draws.below(256)}"),
         ("street_address", f"Send it to {name}, ", f"{draws.below(98) + 1} {draws.pick(STREETS)}"),

@@ -1,9 +1,9 @@
-"""The words of the world: names built of syllables, and one vocabulary per domain.
+"""The words of the world: names of two words, and one vocabulary per domain.
 
 Two rules keep training and held-out tales apart without a list of exceptions. Both are sums of positions modulo
 `CLASSES`, so that exactly one fifth of the combinations is held out while every piece is seen in training:
 
-- a name is a first and a last syllable; it is held out when the sum of their positions is a multiple of five;
+- a name is a first and a second one; it is held out when the sum of their positions is a multiple of five;
 - a thing and a place may share a held-out world only when the sum of their positions is a multiple of five, and a
   training world only when it is not.
 """
@@ -21,20 +21,26 @@ def _phrases(text: str) -> tuple[str, ...]:
     return tuple(" ".join(phrase.split()) for phrase in text.split(","))
 
 
-FIRST = _phrases(
-    """Mar, Til, Bren, Kel, Dor, Fen, Gar, Hol, Jas, Lor, Nim, Pel, Quin, Ros, Sel, Tam,
-    Ven, Wil, Yor, Zan, Ash, Bel, Cor, Dun, Ed, Fal, Gwen, Hes, Ir, Jun, Kit, Lin,
-    Mer, Nor, Ol, Per, Rud, Sam, Tor, Ul, Vik, Wen, Yan, Zel, Ald, Bas, Cal, Dag"""
+FIRST_SHE = _phrases(
+    """Ada, Nora, Elsa, Mabel, Ruth, Clara, Alma, Edith, Greta, Hilda, Irma, Judith,
+    Lydia, Martha, Olive, Petra, Rosa, Stella, Thea, Vera, Wanda, Yvonne, Zelda, Faye"""
 )
-"""First syllables; two people of one story never share one, as a considerate author would have it."""
+"""First names of the people who are called "she"."""
 
-LAST_SHE = _phrases("pa, la, ma, na, ra, sa, fia, va, wyn, beth, belle, mina, sie, lisa, reth, zia, nia, vie, ka, gia")
-"""Last syllables of the people who are called "she"."""
+FIRST_HE = _phrases(
+    """Adam, Boris, Carl, David, Edgar, Felix, Gus, Hugo, Ivan, Jonas, Karl, Leo,
+    Max, Ned, Otto, Paul, Ralph, Simon, Tom, Ulric, Victor, Walter, Yorick, Zach"""
+)
+"""First names of the people who are called "he"."""
 
-LAST_HE = _phrases("bo, lo, mo, no, ric, gan, bert, gus, bur, vin, mund, win, ko, rik, zo, fred, nas, jor, man, pin")
-"""Last syllables of the people who are called "he"."""
+FIRST = FIRST_SHE + FIRST_HE
+"""Two people of one story never share a first name, as a considerate author would have it."""
 
-LAST = LAST_SHE + LAST_HE
+LAST = _phrases(
+    """Reed, Moss, Stone, Ford, Brook, Lane, Hill, Wood, Vale, Marsh, Frost, Snow, Fox, Wolf, Drake, Finch, Swan, Hart, Crane, Lamb,
+    Baker, Mason, Potter, Smith, Turner, Carter, Fuller, Glover, Porter, Tyler, Ash, Birch, Rowan, Hazel, Holly, Ivy, Elm, Alder, Thorn, Sage"""
+)
+"""Second names."""
 
 
 class Place(NamedTuple):
@@ -129,7 +135,7 @@ MOODS = tuple(Mood(word, True) for word in _phrases("happy, proud, calm, cheerfu
 
 
 def name_is_held_out(first: int, last: int) -> bool:
-    """Whether the name made of these two syllables, by position, belongs to the held-out split."""
+    """Whether the name made of these two words, by position, belongs to the held-out split."""
     return (first + last) % CLASSES == 0
 
 
@@ -142,4 +148,4 @@ def names(split: Split) -> tuple[str, ...]:
     """Every name of a split, spelt out."""
     held_out = split == "held_out"
     every = ((i, j) for i in range(len(FIRST)) for j in range(len(LAST)))
-    return tuple(FIRST[i] + LAST[j] for i, j in every if name_is_held_out(i, j) == held_out)
+    return tuple(f"{FIRST[i]} {LAST[j]}" for i, j in every if name_is_held_out(i, j) == held_out)

@@ -19,8 +19,10 @@ class Question:
 
     text: str
     answer: str
-    """One to five words, as somebody would reply: "In the barn", "It is Tilna", "Because the fox was near"."""
+    """A short sentence: "They say the rake is in the barn"."""
     kind: Kind
+    value: str
+    """What the answer tells: "in the barn"."""
 
 
 class Query(NamedTuple):
@@ -50,10 +52,16 @@ WORDINGS: dict[Kind, tuple[str, ...]] = {
 }
 
 REPLIES: dict[Kind, str] = {
-    "who_has": "It is {answer}", "worker": "It is {answer}", "colour": "It is {answer}",
-    "giver": "It was {answer}", "receiver": "It was {answer}",
+    "where_person": "{about} is {answer}", "where_first": "{about} was {answer}", "where_thing": "{about} is {answer}",
+    "where_carried": "{about} is {answer}", "who_has": "{about} is with {answer}", "holding": "{about} has {answer}",
+    "giver": "{about} came from {answer}", "receiver": "{about} went to {answer}", "gift": "{about} gave {other} {answer}",
+    "feeling": "{about} feels {answer}", "reason": "{about} feels {other} {answer}", "colour": "{about} is {answer}",
+    "work": "{about} is {answer}", "worker": "{about} is {answer}",
 }  # fmt: skip
-"""How answers are worded that are not the bare value."""
+"""How answers are worded: as whole sentences that come to the point by way of what was asked about."""
+
+LEAD = "They say "
+"""Before each answer, so that a name never begins one: after a blank it is the same token as in the story, at the beginning it is another."""
 
 KINDS: tuple[Kind, ...] = tuple(WORDINGS)
 
@@ -99,9 +107,8 @@ def word(query: Query, draws: Draws) -> str:
 
 
 def reply(query: Query) -> str:
-    """The answer as somebody would give it: "It was Tilna", "In the barn"."""
-    text = REPLIES.get(query.kind, "{answer}").format(answer=query.answer)
-    return text[0].upper() + text[1:]
+    """The answer as somebody would give it: "They say the rake is in the barn"."""
+    return LEAD + REPLIES[query.kind].format(about=query.about, other=query.other, answer=query.answer)
 
 
 def choose(world: World, n: int, told: Collection[Query], draws: Draws) -> list[Query]:
@@ -122,4 +129,4 @@ def choose(world: World, n: int, told: Collection[Query], draws: Draws) -> list[
 def choose_questions(world: World, told: Collection[Query], draws: Draws) -> tuple[Question, ...]:
     """Up to six questions of different kinds about the final state, none of which the story has itself asked and answered."""
     chosen = choose(world, MAX_QUESTIONS, told, draws)
-    return tuple(Question(word(query, draws), reply(query), query.kind) for query in chosen)
+    return tuple(Question(word(query, draws), reply(query), query.kind, query.answer) for query in chosen)

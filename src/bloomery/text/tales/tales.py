@@ -64,9 +64,9 @@ class Tales(Config):
     """Which vocabulary: each tale of "both" is set in one of the two."""
     split: Split = "train"
     """Held-out tales have names, and things in places, that no training tale has."""
-    size: Literal["small", "full", "mixed"] = "full"
-    """A full tale has two or three people and some 100 words. A small one has little to confuse, so that a model which reads both
-    ("mixed": two small ones for each full one) learns to look things up much sooner than from full ones alone; examine it on full ones."""
+    size: Literal["tiny", "small", "full", "short"] = "full"
+    """A full tale has two or three people and some 100 words; a small one two people and one or two things; a tiny one has little to confuse.
+    A model that reads tiny ones among small ones ("short": as many of each) learns to look things up much sooner than from small ones alone."""
 
     def tale(self, index: int) -> Tale:
         """Tale number `index`, from 0, made on the spot."""
@@ -99,7 +99,7 @@ class Tales(Config):
 
     def _world(self, draws: Draws) -> World:
         domain = draws.pick(("farm", "harbour")) if self.domain == "both" else self.domain
-        size = SIZES[draws.pick(("small", "small", "full")) if self.size == "mixed" else self.size]
+        size = SIZES[draws.pick(("tiny", "small")) if self.size == "short" else self.size]
         world = cast(LEXICONS[domain], self.split, size, draws)
         live(world, draws.pick(size.acts), draws)
         return world

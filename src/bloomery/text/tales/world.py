@@ -207,7 +207,7 @@ def live(world: World, acts: int, draws: Draws) -> None:
         world.happen(Enters(who, draws.pick(world.places), loose.pop() if holds else None))
     for thing in loose:
         world.happen(Lies(thing, draws.pick(world.places)))
-    feelings = draws.weighted((1, 2), (0.7, 0.3)) if len(world.people) > 1 else 1
+    feelings = draws.weighted((1, 2), (0.7, 0.3)) if acts > 1 else 1
     turns = [True] * feelings + [False] * acts
     while turns:
         if draws.take(turns):

@@ -1,0 +1,39 @@
+"""The flattened configs of our recipes, as files: a review sees what a changed default does.
+
+After a change that is meant: python -m tests.recipe.test_golden
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from bloomery.recipe import load_recipe
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+OF_THE_MACHINE = {"source.python", "source.files", "source.contents"}  # what a source adds to its identity from this machine
+DIALS: dict[str, dict[str, str]] = {"quickstart": {}, "stdlib": {}, "novels": {"source": str(GOLDEN / "books")}}
+
+
+def flat(name: str) -> dict[str, dict[str, object]]:
+    stages = load_recipe(str(ROOT / "recipes" / f"{name}.py")).set(DIALS[name]).flat()
+    return {label: {k: v for k, v in fields.items() if k not in OF_THE_MACHINE} for label, fields in stages.items()}
+
+
+@pytest.mark.parametrize("name", DIALS)
+def test_recipe_is_what_it_was(name: str):
+    assert json.loads(json.dumps(flat(name))) == json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.py")), ids=lambda path: path.stem)
+def test_every_recipe_has_a_golden_config(path: Path):
+    assert path.stem in DIALS
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or DIALS:
+        (GOLDEN / f"{name}.json").write_text(json.dumps(flat(name), indent=2, ensure_ascii=False) + "\n")
