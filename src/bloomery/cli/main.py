@@ -117,8 +117,8 @@ def run(ctx: click.Context, recipe: str, **options: Any) -> None:
 @click.option("--dry-run", is_flag=True, help="Print the recipe and what would be made, and leave.")
 @run_options
 def pretrain(
-    source: str, name: str, steps: int, batch_tokens: int, d_model: int, n_layers: int, vocab_size: int, held_out: float, dry_run: bool,
-    **options: Any,
+    source: str, name: str, steps: int, batch_tokens: int, d_model: int, n_layers: int, vocab_size: int, held_out: float,
+    dry_run: bool, **options: Any,
 ) -> None:
     """Train a tokenizer and a model on any text: a recipe built from a few options, printed and run."""
     from bloomery.cli.show import print_recipe, print_results, print_stages
@@ -127,8 +127,10 @@ def pretrain(
     from bloomery.recipe.pretrain import pretrain as build
     from bloomery.text.readers import Files
 
-    sizes = {"steps": steps, "batch_tokens": batch_tokens, "d_model": d_model, "n_layers": n_layers, "vocab_size": vocab_size, "held_out": held_out}
-    recipe = build(name, Files(path=source), **sizes)
+    recipe = build(
+        name, Files(path=source), steps=steps, batch_tokens=batch_tokens, d_model=d_model, n_layers=n_layers, vocab_size=vocab_size,
+        held_out=held_out,
+    )  # fmt: skip
     context = _context(**options)
     if not context.quiet:
         print_recipe(recipe)

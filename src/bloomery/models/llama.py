@@ -230,7 +230,9 @@ class Llama(CausalModel):
 
     def initialise(self, init: WeightInit, seed: int) -> None:
         """Draws all weights in place."""
-        n_layers = self.config.n_layers
+        config = self.config
+        assert isinstance(config, LlamaConfig)
+        n_layers = config.n_layers
         residual = {id(p) for block in self._layers for p in (block.mixer.out.weight, block.ff.down.weight)}
         for name, parameter in self.named_parameters():
             if parameter.ndim == 1:
@@ -241,7 +243,7 @@ class Llama(CausalModel):
                 fill_normal(parameter, init.residual_std(parameter.shape[1], n_layers), seed, name)
             else:
                 fill_normal(parameter, init.matrix_std(parameter.shape[1]), seed, name)
-        init.wire(self.embedding.weight, [block.mixer for block in self._layers], self.config.rope_theta, seed)
+        init.wire(self.embedding.weight, [block.mixer for block in self._layers], config.rope_theta, seed)
 
 
 def _rope_theta(plain: dict[str, Any]) -> float:

@@ -78,7 +78,8 @@ class Tokenize(Stage):
         """The corpus's files of this split, in order."""
         files = sorted(name for name in corpus.manifest.files if name.startswith(PREFIX[self.split]))
         if not files:
-            raise DataError(f"{corpus.reference} has no documents in split={self.split!r}; raise its held_out, or take held_out=0 to measure nothing")
+            remedy = "raise its held_out, or take held_out=0 to measure nothing"
+            raise DataError(f"{corpus.reference} has no documents in split={self.split!r}; {remedy}")
         return files
 
     def _encoded(self, path: Path, tokenizer: Tokenizer) -> Iterator[Encoded]:
