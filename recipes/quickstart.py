@@ -51,7 +51,7 @@ def quickstart(
     example = "In the barn was the farmer Ada Reed with a red net. In the garden stood Tom Moss the cook.\n\nWhere is Ada Reed now?"
     chat = Train(
         name="chat", init=Continue(base=base), sources=(Share(tokens=talk_tokens),), batch_tokens=4096, steps=chat_steps,
-        optimizer=Muon(learning_rate=2.5e-3, others=AdamW(learning_rate=8e-3)), watch=Watch(prompts=(example,), template=ChatTemplate()),
+        optimizer=Muon(learning_rate=1e-3, others=AdamW(learning_rate=4e-3)), watch=Watch(prompts=(example,), template=ChatTemplate()),
         tokenizer=tokenizer, packing=Fit(), max_seq_len=256, seed=seed,
     )  # fmt: skip
     asked = {"questions": exam, "limit": questions}

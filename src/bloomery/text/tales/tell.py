@@ -15,7 +15,7 @@ OPENINGS = (
     "On a {weather} evening", "It was a {weather} day, and", "It was a {weather} morning, and",
 )  # fmt: skip
 
-ENTERS = ("{at} was the {role} {who}", "{at} stood the {role} {who}", "{at} waited the {role} {who}", "{at} was {who} the {role}")
+ENTERS = ("{at} was the {role} {who}", "{at} stood the {role} {who}", "{at} waited the {role} {who}", "{at} sat the {role} {who}")
 WITH = (" with {a}", ", who had {a}", ", who held {a}")
 LIES = ("{at} there was {a}.", "{at} lay {a}.", "{at} was {a}.")
 GOES = ("to {the} went {who}.", "to {the} walked {who}.", "to {the} ran {who}.", "to {the} hurried {who}.")
@@ -103,7 +103,7 @@ def _link(event: Act, moods: dict[Person, Mood], draws: Draws) -> str:
 
 def _name(who: Person, draws: Draws) -> str:
     """A person who is known already, often with what they do."""
-    return draws.pick((who.name, who.name, f"{who.name} the {who.role}", f"the {who.role} {who.name}"))
+    return f"the {who.role} {who.name}" if draws.chance(0.5) else who.name
 
 
 def _the(thing: Thing, draws: Draws) -> str:
