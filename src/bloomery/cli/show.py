@@ -64,8 +64,8 @@ def print_results(artifacts: Iterable[Artifact]) -> None:
 
 
 def print_lineage(tree: Lineage) -> None:
-    """The tree from an artifact back to its sources."""
-    console.print(_branch("", tree))
+    """The tree from an artifact back to its sources; what stands on it twice is drawn once."""
+    console.print(_branch("", tree, set()))
 
 
 def print_store(store: Store) -> None:
@@ -96,7 +96,7 @@ def print_trace(artifact: Artifact, step: int, documents: Sequence[Any]) -> None
         console.print(Text(f"  row {found.row}  tokens {found.start}–{found.stop} of {found.source} {found.id}"))
 
 
-def _branch(field: str, tree: Lineage) -> Tree:
+def _branch(field: str, tree: Lineage, drawn: set[str]) -> Tree:
     label = Text.assemble((f"{field}: " if field else "", "dim"), (tree.reference, "bold"))
     if tree.artifact is None:
         label.append("  (no longer in the store)", "red")
@@ -104,8 +104,12 @@ def _branch(field: str, tree: Lineage) -> Tree:
         figures = {k: v for k, v in tree.artifact.manifest.summary.items() if isinstance(v, int | float | str)}
         label.append("  " + ", ".join(f"{k} {_short(v)}" for k, v in list(figures.items())[:5]), "dim")
     branch = Tree(label)
+    if tree.reference in drawn and tree.inputs:
+        branch.add(Text("as above", "dim"))
+        return branch
+    drawn.add(tree.reference)
     for name, child in tree.inputs.items():
-        branch.children.append(_branch(name, child))
+        branch.children.append(_branch(name, child, drawn))
     return branch
 
 
