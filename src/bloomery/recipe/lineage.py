@@ -17,10 +17,13 @@ class Lineage:
 
     def verify(self) -> None:
         """Compares every file of the artifact and of all it came from with its checksum; raises `ArtifactError` at the first damage."""
-        if self.artifact is not None:
-            self.artifact.verify()
-        for child in self.inputs.values():
-            child.verify()
+        for artifact in self._artifacts().values():
+            artifact.verify()
+
+    def _artifacts(self) -> dict[str, Artifact]:
+        """Every artifact of the tree once, however many stand on it, inputs first."""
+        found = {reference: artifact for child in self.inputs.values() for reference, artifact in child._artifacts().items()}
+        return found if self.artifact is None else found | {self.reference: self.artifact}
 
 
 def lineage(reference: str, store: Store) -> Lineage:

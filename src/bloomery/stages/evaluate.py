@@ -12,12 +12,11 @@ from bloomery.core.units import Tokens, human_seconds
 from bloomery.evals import ExactMatch, questions_of
 from bloomery.generate import complete
 from bloomery.models import read_model
-from bloomery.stages.prepare import Prepare
+from bloomery.stages.prepare import Prepare, documents
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.train import Train
 from bloomery.store import Artifact, Workspace, write_json, write_text
 from bloomery.text.chat import ChatTemplate
-from bloomery.text.documents import read_parquet
 from bloomery.text.tokenizer import Tokenizer
 
 ASKED_AT_ONCE = 64
@@ -70,8 +69,7 @@ class Evaluate(Stage):
 
 def conversations(corpus: Artifact) -> Iterator[tuple[str, list[dict[str, str]], list[str]]]:
     """Id, messages and kinds of questions of each conversation in a prepared corpus."""
-    shards = [corpus.checked(name) for name in sorted(corpus.manifest.files) if name.startswith("documents-")]
-    for batch in read_parquet(shards, columns=["id", "messages", "meta"]):
+    for batch in documents(corpus, columns=("id", "messages", "meta")):
         for row in batch.to_pylist():
             if row["messages"]:
                 about = json.loads(row["meta"]) if row["meta"] else {}

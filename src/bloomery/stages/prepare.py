@@ -11,7 +11,6 @@ behind the last marked part, with what its filters remembered, so that the bytes
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -35,7 +34,6 @@ from bloomery.text.filters.chain import text_bytes
 from bloomery.text.readers import Reader
 
 PARTS = "parts"  # folder in the workspace for what only an unfinished run needs
-SAY_EVERY_S = 10.0
 
 
 class Prepare(Stage):
@@ -51,7 +49,8 @@ class Prepare(Stage):
     """Text read per part, which makes one shard at most; the work's memory is a few times this."""
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
-        progress = _Progress(context, self.reference, self.source.total_bytes())
+        expected = self.source.total_bytes()
+        of = f" of about {human_bytes(expected)}" if expected else ""
         chain = Chain(self.filters)
         marks = [read_json(path) for path in sorted((workspace.path / PARTS).glob("*.json"))]
         for mark in marks:
@@ -64,7 +63,8 @@ class Prepare(Stage):
         for part in parts(self.source.batches(after=marks[-1]["last"] if marks else None), self.shard_bytes):
             marks.append(self._make(len(marks), part, chain, workspace.path))
             bytes_read += marks[-1]["bytes"]
-            progress.say(sum(mark["read"] for mark in marks), bytes_read)
+            read = human_count(sum(mark["read"] for mark in marks))
+            context.progress(f"{self.reference}: {read} documents, {human_bytes(bytes_read)}{of}")
         if not sum(mark["documents"] for mark in marks):
             if not marks:
                 raise DataError(f"{self.source} holds no document; give a source with text in it")
@@ -164,18 +164,3 @@ def parts(batches: Iterator[pa.RecordBatch], part_bytes: int) -> Iterator[list[p
                 part, room = [], part_bytes
     if part:
         yield part
-
-
-class _Progress:
-    """Says how far the reading is, not more often than people want to hear it."""
-
-    def __init__(self, context: RunContext, reference: str, total_bytes: int | None) -> None:
-        self._context, self._reference, self._total = context, reference, total_bytes
-        self._said = time.monotonic()
-
-    def say(self, documents: int, read: int) -> None:
-        if time.monotonic() - self._said < SAY_EVERY_S:
-            return
-        self._said = time.monotonic()
-        of = f" of about {human_bytes(self._total)}" if self._total else ""
-        self._context.say(f"{self._reference}: {human_count(documents)} documents, {human_bytes(read)}{of}")

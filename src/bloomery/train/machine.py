@@ -38,11 +38,6 @@ def matmul_rate(device: str = "cpu", dtype: torch.dtype = torch.float32, seconds
     return best
 
 
-def bf16_pays(device: str = "cpu") -> bool:
-    """Whether bf16 matrix products are at least 1.3 times as fast as fp32 ones here: false on a CPU without units for it."""
-    return matmul_rate(device, torch.bfloat16, 0.1) > 1.3 * matmul_rate(device, torch.float32, 0.1)
-
-
 def compile_pays(flops: float, device: str = "cpu") -> bool:
     """Whether a run of so many operations repays compilation. A function of the plan alone, so that a resumed run decides alike."""
     return flops >= COMPILE_FLOPS.get(device.split(":")[0], COMPILE_FLOPS["cuda"])

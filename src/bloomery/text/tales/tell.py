@@ -90,7 +90,7 @@ def _introduction(event: Event, draws: Draws) -> str:
             text = draws.pick(ENTERS).format(who=person.name, role=person.role, at=place.at)
             return text + (draws.pick(WITH).format(a=thing.a) if thing else "") + "."
         case Lies(thing, place):
-            return draws.pick(LIES).format(a=thing.a, A=_capital(thing.a), at=place.at)
+            return draws.pick(LIES).format(a=thing.a, at=place.at)
     raise AssertionError(f"{event} introduces nobody")
 
 
