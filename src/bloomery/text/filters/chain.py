@@ -1,15 +1,15 @@
-"""`Chain`: filters one after the other over a corpus, with the book of what each did."""
+"""Filters one after the other, with the book of what each did."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bloomery.text.filters.filter import VERDICTS, Filter
+from bloomery.text.filters.filter import Operator, Verdicts
 
 
 @dataclass
@@ -26,50 +26,56 @@ class Flow:
     def __str__(self) -> str:
         return f"{self.filter} dropped {self.documents_in - self.documents_out} of {self.documents_in}"
 
+    def add(self, other: Self) -> None:
+        """Counts what another part of the corpus went through, too."""
+        for name in ("documents_in", "documents_out", "bytes_in", "bytes_out", "rewritten"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
-class Filtered(NamedTuple):
-    """What a chain makes of a batch."""
+
+@dataclass(frozen=True)
+class Filtered:
+    """What filters make of a batch.
+
+    Attributes:
+        batch: the documents that are left.
+        flows: the funnel.
+        dropped: for each filter, the documents that went, as it found them.
+        verdicts: for each filter, the schema `VERDICTS`.
+        measures: for each filter that measured something, `id` and a float32 column "<filter>.<measure>" for each measure.
+        bounds: for each of these columns, the least and the most that stays.
+    """
 
     batch: pa.RecordBatch
-    """The documents that are left."""
-    verdicts: pa.Table
-    """The schema `VERDICTS`; in the order of the filters, and of the documents within each."""
+    flows: tuple[Flow, ...] = ()
+    dropped: tuple[pa.RecordBatch, ...] = ()
+    verdicts: tuple[pa.RecordBatch, ...] = ()
+    measures: tuple[pa.Table, ...] = ()
+    bounds: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+
+    def after(self, name: str, verdicts: Verdicts) -> Filtered:
+        """What there is when one more filter, called `name`, has spoken."""
+        left, table = verdicts.kept(), verdicts.table(name)
+        rewritten = pc.sum(pc.equal(table.column("action"), "rewrite")).as_py() or 0
+        flow = Flow(name, self.batch.num_rows, left.num_rows, text_bytes(self.batch), text_bytes(left), rewritten)
+        numbers = {f"{name}.{measure.name}": measure.values.cast(pa.float32()) for measure in verdicts.measures}
+        return Filtered(
+            left, (*self.flows, flow), (*self.dropped, self.batch.filter(verdicts.dropped)), (*self.verdicts, table),
+            (*self.measures, pa.table({"id": self.batch.column("id")} | numbers)) if numbers else self.measures,
+            {**self.bounds, **{f"{name}.{measure.name}": (measure.low, measure.high) for measure in verdicts.measures}},
+        )  # fmt: skip
 
 
-class Chain:
-    """Filters at work on one corpus, fed batch after batch in source order. Goes on from `state` after an interruption."""
+def run_through(operators: Iterable[tuple[str, Operator]], filtered: Filtered) -> Filtered:
+    """Goes on filtering by operators that have names."""
+    for name, operator in operators:
+        filtered = filtered.after(name, operator(filtered.batch))
+    return filtered
 
-    def __init__(self, filters: Sequence[Filter]) -> None:
-        kinds = [filter.kind() for filter in filters]
-        self.names = [kind if kinds.count(kind) == 1 else f"{kind}[{i}]" for i, kind in enumerate(kinds)]
-        self._judges = [filter.begin() for filter in filters]
-        self.funnel = [Flow(name) for name in self.names]
 
-    def __call__(self, batch: pa.RecordBatch) -> Filtered:
-        books = []
-        for judge, flow in zip(self._judges, self.funnel, strict=True):
-            verdicts = judge(batch)
-            books.append(verdicts.table(flow.filter))
-            flow.documents_in += batch.num_rows
-            flow.bytes_in += text_bytes(batch)
-            batch = verdicts.kept()
-            flow.documents_out += batch.num_rows
-            flow.bytes_out += text_bytes(batch)
-            flow.rewritten += pc.sum(pc.equal(books[-1]["action"], "rewrite")).as_py() or 0
-        return Filtered(batch, pa.Table.from_batches(books, VERDICTS))
-
-    def learnt(self) -> dict[str, pa.Table]:
-        """What the filters with a memory have come to remember since the last call, by their names."""
-        news = {name: judge.learnt() for name, judge in zip(self.names, self._judges, strict=True)}
-        return {name: table for name, table in news.items() if table is not None}
-
-    def recall(self, name: str, learnt: pa.Table) -> None:
-        """Gives a filter back what it had `learnt`."""
-        self._judges[self.names.index(name)].recall(learnt)
-
-    def plain(self) -> list[dict[str, int | str]]:
-        """The funnel as plain data."""
-        return [asdict(flow) for flow in self.funnel]
+def names_of(filters: Sequence[object]) -> list[str]:
+    """A name for each filter: its class, and its place where another of its class is there."""
+    kinds = [type(filter).__name__ for filter in filters]
+    return [kind if kinds.count(kind) == 1 else f"{kind}[{i}]" for i, kind in enumerate(kinds)]
 
 
 def text_bytes(batch: pa.RecordBatch | pa.Table) -> int:

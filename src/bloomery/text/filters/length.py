@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bloomery.text.filters.filter import Filter, Verdicts
+from bloomery.text.filters.filter import Filter, Measure, Verdicts
 
 
 class Length(Filter):
@@ -23,11 +23,5 @@ class Length(Filter):
             raise self.refuse("max_chars", f"is below min_chars={self.min_chars}, so nothing would stay; raise it")
 
     def __call__(self, batch: pa.RecordBatch) -> Verdicts:
-        chars = pc.utf8_length(pc.utf8_trim_whitespace(batch.column("text")))
-        short = pc.less(chars, self.min_chars)
-        long = pc.greater(chars, self.max_chars if self.max_chars is not None else 1 << 62)
-        reasons = pc.case_when(pc.make_struct(short, long), pa.scalar("too short"), pa.scalar("too long"))
-        threshold = pc.if_else(long, pa.scalar(self.max_chars, pa.float64()), pa.scalar(float(self.min_chars)))
-        return Verdicts(
-            batch=batch, reasons=reasons, dropped=pc.or_(short, long), values=chars.cast(pa.float64()), threshold=threshold,
-        )
+        chars = pc.utf8_length(pc.utf8_trim_whitespace(batch.column("text"))).cast(pa.float64())
+        return Verdicts.by_measures(batch, [Measure(name="chars", values=chars, low=self.min_chars, high=self.max_chars)])
