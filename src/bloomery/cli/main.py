@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,6 +51,8 @@ def run_options(command: Any) -> Any:
         click.option("--micro-batch", type=click.IntRange(min=1), help="Rows per forward pass; chosen by memory if not given."),
         click.option("--compile", "compiling", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
                      help="torch.compile: auto where the planned steps repay it."),
+        click.option("--workers", type=click.IntRange(min=1), help="Processes that work on documents; one per core if not given."),
+        click.option("--cluster", metavar="ADDRESS", help="Work on documents on a Ray cluster: auto, ray://host:port, or local."),
         click.option("--quiet", is_flag=True, help="Print nothing but errors."),
         store_option,
     ):  # fmt: skip
@@ -187,6 +190,34 @@ def trace(model: str, step: int, store_path: Path) -> None:
     print_trace(artifact, step, documents_of_step(artifact, step))
 
 
+@cli.command(
+    epilog="""\b
+Examples:
+  bloomery inspect Prepare/web                                      the funnel, and ten random dropped documents
+  bloomery inspect Prepare/web --filter Gopher --reason words       those dropped by one filter, for one reason
+  bloomery inspect Prepare/web --what-if 'Gopher.words>=30'         what another threshold would change
+  bloomery inspect Prepare/web --html data.html --card README.md    the Data page, and a card for the hub"""
+)
+@click.argument("corpus")
+@click.option("--filter", help="Only documents dropped by this filter.")
+@click.option("--reason", help="Only documents dropped for a reason with this in it.")
+@click.option("--search", help="Only documents with this in their text; kept ones, too.")
+@click.option("--n", type=click.IntRange(min=1), default=10, show_default=True, help="How many documents to show.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which ones: another seed picks others.")
+@click.option("--id", help="Tell the whole story of one document.")
+@click.option("--what-if", metavar="CONDITION", help="Try another threshold: MEASURE>=NUMBER or MEASURE<=NUMBER.")
+@click.option("--pairs", "show_pairs", is_flag=True, help="Show duplicates beside what they repeat.")
+@click.option("--leaks", "show_leaks", is_flag=True, help="Show which test items were met, and where.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the Data page to this file.")
+@click.option("--card", "card_path", type=click.Path(path_type=Path, dir_okay=False), help="Write a card for the data set to this file.")
+@store_option
+def inspect(corpus: str, store_path: Path, **options: Any) -> None:
+    """Look at what was dropped from CORPUS, a prepared one, and why."""
+    from bloomery.cli.inspect import inspect_corpus
+
+    inspect_corpus(_artifact(corpus, store_path), **options)
+
+
 @cli.command(epilog="Example: bloomery chat store/Train/chat-0123456789ab --temperature 0")
 @click.argument("model")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True, help="0 takes the likeliest token each time.")
@@ -248,7 +279,8 @@ def _artifact(text: str, store_path: Path) -> Any:
 
 
 def _context(
-    *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], quiet: bool
+    *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], workers: int | None,
+    cluster: str | None, quiet: bool,
 ) -> RunContext:
     import torch
 
@@ -257,4 +289,7 @@ def _context(
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu or install a CUDA build of torch")
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return RunContext(store=_store(store_path), device=chosen, micro_batch=micro_batch, compile=compiling, quiet=quiet)
+    return RunContext(
+        store=_store(store_path), device=chosen, micro_batch=micro_batch, compile=compiling, workers=workers or os.cpu_count() or 1,
+        cluster=cluster, quiet=quiet,
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from bloomery.core.identity import content_key
 from bloomery.core.units import human_seconds
 from bloomery.store import Artifact, Store, Workspace
 from bloomery.store.files import os_errors
+from bloomery.text.engine import Executor, Processes, Ray
 
 
 class Stage(Config):
@@ -115,6 +116,8 @@ class RunContext:
         quiet: print nothing but errors.
         checkpoint_every_s: seconds between the checkpoints of long stages.
         progress_every_s: seconds between lines of progress.
+        workers: processes that work on documents; 1 does it all in this one.
+        cluster: address of a Ray cluster that works on documents instead ("auto", "ray://host:port", "local").
     """
 
     store: Store
@@ -124,7 +127,13 @@ class RunContext:
     quiet: bool = False
     checkpoint_every_s: float = 20.0
     progress_every_s: float = 5.0
+    workers: int = 1
+    cluster: str | None = None
     _last_progress: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False)
+
+    def executor(self) -> Executor:
+        """Who works on documents."""
+        return Ray(self.cluster) if self.cluster else Processes(self.workers)
 
     def say(self, line: str) -> None:
         """One line about what goes on."""

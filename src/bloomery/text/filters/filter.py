@@ -78,9 +78,7 @@ class Verdicts:
         for column in ("text", "messages", "meta"):
             old, new = before.column(column), after.column(column)
             if not old.equals(new):
-                alike = [a == b for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True)] if column == "messages" else None
-                equal = pa.array(alike) if alike is not None else pc.or_(pc.fill_null(pc.equal(old, new), False), pc.and_(old.is_null(), new.is_null()))
-                same = pc.and_(same, equal)
+                same = pc.and_(same, _equal(old, new))
         reasons = pc.if_else(same, pa.scalar(None, pa.string()), pa.scalar(reason))
         return cls(batch=after, reasons=reasons, dropped=pa.array(np.zeros(before.num_rows, bool)), spans=spans)
 
@@ -117,8 +115,15 @@ class Verdicts:
         return every.filter(pc.is_valid(self.reasons)).cast(VERDICTS)
 
 
+def _equal(old: pa.Array, new: pa.Array) -> pa.Array:
+    """Row by row; two nulls are equal."""
+    if pa.types.is_nested(old.type):  # which Arrow does not compare
+        return pa.array([a == b for a, b in zip(old.to_pylist(), new.to_pylist(), strict=True)], pa.bool_())
+    return pc.or_(pc.fill_null(pc.equal(old, new), False), pc.and_(old.is_null(), new.is_null()))
+
+
 Operator = Callable[[pa.RecordBatch], Verdicts]
-"""A filter ready for work: a pure function of a batch of the schema `DOCUMENTS`; the verdict on a row is the same whatever batch it comes in."""
+"""A filter ready for work: a pure function of a batch of the schema `DOCUMENTS`; a row's verdict is the same whatever batch it comes in."""
 
 
 class Filter(Config):
@@ -129,7 +134,7 @@ class Filter(Config):
         raise NotImplementedError
 
     def open(self, folder_of: Callable[[Any], Path]) -> Operator:
-        """Who judges, once in each process that works.
+        """Who judges: something that travels to other processes, and so loads what is large only when it first judges.
 
         Args:
             folder_of: finds the folder of the artifact that a stage among the fields has made.
@@ -140,15 +145,23 @@ class Filter(Config):
 class Notes(Protocol):
     """What a global filter has noted of all documents, part after part, in source order."""
 
-    first: int
-    """The rows before this one belong to corpora that are there already: nothing of them can be dropped, and they come first in every order."""
-    rows: int
-    """How many documents there are, those of earlier corpora included."""
-    scratch: Path
-    """A folder for what does not fit in memory; it is removed afterwards."""
+    @property
+    def first(self) -> int:
+        """The rows before this one are of corpora that are there already: they come first in every order, and nothing of them goes."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many documents there are, those of earlier corpora included."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what does not fit in memory; it is removed afterwards."""
+        ...
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The tables that `note` made, in source order, one or more per part, with `row` counted over all documents. Can be called repeatedly."""
+        """What `note` made, in source order, one or more tables per part, `row` counted over all documents; again at every call."""
         ...
 
 
@@ -160,13 +173,14 @@ class GlobalFilter(Filter):
     """
 
     def note(self, batch: pa.RecordBatch) -> pa.Table:
-        """What must be known of the documents of a batch: any number of rows each, of which the int64 column `row` says whose (0 is the first)."""
+        """What must be known of the documents of a batch: any number of rows each; the int64 column `row` says whose (0 is the first's)."""
         raise NotImplementedError
 
     def resolve(self, notes: Notes) -> pa.Table:
         """What is to be done: a table with an int64 column `row`, any number of times each, in ascending order.
 
-        An int64 column `of`, if there is one, names another document, by its row; `apply` finds its id there instead. No row is below `notes.first`.
+        An int64 column `of`, if there is one, names another document, by its row; `apply` finds its id there instead. No `row` is below
+        `notes.first`.
         """
         raise NotImplementedError
 
@@ -179,7 +193,9 @@ class GlobalFilter(Filter):
         return judge_all(self, [batch])[0]
 
 
-def judge_all(filter: GlobalFilter, batches: Sequence[pa.RecordBatch], known: Sequence[pa.RecordBatch] = (), scratch: Path = Path()) -> list[Verdicts]:
+def judge_all(
+    filter: GlobalFilter, batches: Sequence[pa.RecordBatch], known: Sequence[pa.RecordBatch] = (), scratch: Path = Path(),
+) -> list[Verdicts]:
     """The verdicts on a small corpus, all in memory: the plain meaning of a global filter, which engines must equal.
 
     Args:
@@ -190,7 +206,8 @@ def judge_all(filter: GlobalFilter, batches: Sequence[pa.RecordBatch], known: Se
     """
     everything = [*known, *batches]
     starts = np.concatenate([[0], np.cumsum([batch.num_rows for batch in everything])]).tolist()
-    notes = _InMemory([shifted(filter.note(b), start) for b, start in zip(everything, starts[:-1], strict=True)], starts[len(known)], starts[-1], scratch)
+    tables = [shifted(filter.note(batch), start) for batch, start in zip(everything, starts[:-1], strict=True)]
+    notes = _InMemory(tables, starts[len(known)], starts[-1], scratch)
     ids = pa.chunked_array([batch.column("id") for batch in everything], pa.string())
     decisions = named(filter.resolve(notes), ids)
     return [filter.apply(b, between(decisions, start, start + b.num_rows)) for b, start in zip(batches, starts[len(known) : -1], strict=True)]
