@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from bloomery.core.errors import DataError
 from bloomery.text.documents import Document, in_batches
-from bloomery.text.readers.reader import Reader
+from bloomery.text.readers.reader import OnDamage, Reader, warn
 
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "__pycache__", "lib-dynload"}
 
@@ -31,7 +31,7 @@ class StandardLibrary(Reader):
     def identity(self, path: str = "") -> dict[str, Any]:
         return super().identity(path) | {"python": f"{platform.python_implementation()} {platform.python_version()}"}
 
-    def batches(self, after: str | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(self, after: str | None = None, on_damage: OnDamage = warn) -> Iterator[pa.RecordBatch]:
         files = self._files()
         if after is not None:
             files = files[[name for name, _ in files].index(after) + 1 :]

@@ -12,6 +12,7 @@ import zstandard
 
 from bloomery.core.errors import DataError
 from bloomery.core.units import human_bytes
+from bloomery.text.readers.unpacked import UNPACK, BrokenError, Raw
 
 CHUNK = 1 << 20
 SLICE = 4096  # compressed bytes handed over at a time: bounds what a "bomb" of zeros can expand to at once
@@ -30,6 +31,9 @@ def chunks(file: BinaryIO, name: str) -> Iterator[bytes]:
     Raises:
         DataError: the compressed data is damaged or ends early.
     """
+    if name.endswith(".lz4"):
+        yield from _lz4(file, name)
+        return
     make = next((make for suffix, make in DECOMPRESSORS.items() if name.endswith(suffix)), None)
     raw = iter(lambda: file.read(CHUNK), b"")
     if make is None:
@@ -58,6 +62,15 @@ def chunks(file: BinaryIO, name: str) -> Iterator[bytes]:
         raise DataError(f"{name} ends early: its compressed data was cut off at byte {position}; fetch or compress it again")
 
 
+def _lz4(file: BinaryIO, name: str) -> Iterator[bytes]:
+    raw = Raw(file)
+    try:
+        while raw.peek(1):
+            yield from UNPACK["lz4"](raw)
+    except BrokenError as error:
+        raise DataError(f"{name} is damaged near its byte {raw.offset} ({error}); fetch or compress it again") from None
+
+
 def pieces(stream: Iterator[bytes], separator: bytes, limit: int, too_long: Callable[[int], DataError]) -> Iterator[bytes]:
     """Cuts a stream at a separator, which is left out; what follows the last one is a piece unless it is empty.
 
@@ -82,6 +95,27 @@ def pieces(stream: Iterator[bytes], separator: bytes, limit: int, too_long: Call
             raise too_long(number + 1)
     if rest:
         yield bytes(rest)
+
+
+def bounded_pieces(stream: Iterator[bytes], separator: bytes, limit: int) -> Iterator[bytes | int]:
+    """Like `pieces`, but a piece that is longer than the limit is passed over, and comes as the number of its bytes."""
+    rest, passed = bytearray(), 0
+    for chunk in stream:
+        seen = max(0, len(rest) - len(separator) + 1)
+        rest += chunk
+        if rest.find(separator, seen) >= 0:
+            *done, last = bytes(rest).split(separator)
+            rest = bytearray(last)
+            for piece in done:
+                size = passed + len(piece)
+                yield piece if size <= limit else size
+                passed = 0
+        if passed + len(rest) > limit:
+            keep = len(separator) - 1
+            passed += len(rest) - keep
+            del rest[: len(rest) - keep]
+    if rest or passed:
+        yield bytes(rest) if not passed else passed + len(rest)
 
 
 def whole(stream: Iterator[bytes], name: str, limit: int) -> bytes:
@@ -117,3 +151,9 @@ def decoded(data: bytes, encoding: str, name: str, offset: int = 0) -> str:
         guess = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else western
         wrong = f"0x{data[error.start]:02x}" if error.start < len(data) else "the end"
         raise DataError(f"{name} is not {encoding} at byte {offset + error.start} ({wrong}); try Files(encoding={guess!r})") from None
+
+
+def bare(name: str) -> str:
+    """A file's name without what says how it is compressed, in lower case."""
+    name = name.lower()
+    return next((name.removesuffix(s) for s in (*DECOMPRESSORS, ".lz4") if name.endswith(s)), name)

@@ -12,7 +12,7 @@ from annotated_types import Ge
 from pydantic import Field
 
 from bloomery.text.documents import Document, conversation, in_batches
-from bloomery.text.readers.reader import Reader
+from bloomery.text.readers.reader import OnDamage, Reader, warn
 from bloomery.text.tales import Dirt, Tale, Tales
 
 Count = Annotated[int, Ge(1)]
@@ -28,7 +28,7 @@ class _Book(Reader):
     first: Annotated[int, Ge(0)] = 0
     """The number of the first one."""
 
-    def batches(self, after: str | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(self, after: str | None = None, on_damage: OnDamage = warn) -> Iterator[pa.RecordBatch]:
         start = self.first if after is None else int(after.rpartition("/")[2]) + 1
         yield from in_batches(self._document(index) for index in range(start, self.first + self.count))
 
