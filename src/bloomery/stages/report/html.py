@@ -7,19 +7,9 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from bloomery.stages.look import cards, code, document, table
 from bloomery.stages.report.page import Examination, Page, Training
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1d2125; background: #fff }
-h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #d8dde3; padding-bottom: .2rem }
-table { border-collapse: collapse; margin: .8rem 0 } td, th { text-align: left; padding: .15rem 1rem .15rem 0; vertical-align: top }
-th { font-weight: 600; border-bottom: 1px solid #d8dde3 } td.figure { font-variant-numeric: tabular-nums; text-align: right }
-.cards { display: flex; flex-wrap: wrap; gap: .8rem } .card { border: 1px solid #d8dde3; border-radius: .5rem; padding: .5rem .9rem }
-.card b { display: block; font-size: 1.35rem } .card span { color: #5b6570; font-size: .85rem }
-.plots { display: flex; flex-wrap: wrap; gap: .5rem } .plots svg { max-width: 100%; height: auto }
-code, pre { font: 13px/1.45 ui-monospace, monospace } .text { white-space: pre-wrap } summary { cursor: pointer; color: #5b6570 }
-.bad { color: #b3261e } .dim { color: #5b6570 }
-"""
 COLOURS = ("#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6")
 
 
@@ -32,20 +22,17 @@ def html_page(page: Page) -> str:
         parts += ["<h2>Held-out questions answered exactly</h2>", _kinds(page.examinations), _wrong(page.examinations[-1])]
     for training in page.trainings:
         parts.append(_training(training))
-    made = [(_code(reference), escape(size), escape(seconds)) for reference, size, seconds in page.made]
-    parts += ["<h2>Artifacts, inputs first</h2>", _table(("artifact", "size", "time"), made)]
+    made = [(code(reference), escape(size), escape(seconds)) for reference, size, seconds in page.made]
+    parts += ["<h2>Artifacts, inputs first</h2>", table(("artifact", "size", "time"), made)]
     body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(page.title)}</title><style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
+    return document(page.title, body)
 
 
 def _headline(page: Page) -> str:
-    cards = [(f"{e.exact:.1%}", f"{e.name}: {e.asked} held-out questions, ± {e.standard_error:.1%}") for e in page.examinations]
-    cards += [(f"{c.values[-1]:.3f}", f"bits per byte of {corpus} after {t.name}") for t in page.trainings for corpus, c in t.bits.items()]
-    cards += [(t.figures["tokens"], f"tokens in {t.name}, {t.figures['time']}") for t in page.trainings]
-    return '<div class="cards">' + "".join(f'<div class="card"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in cards) + "</div>"
+    figures = [(f"{e.exact:.1%}", f"{e.name}: {e.asked} held-out questions, ± {e.standard_error:.1%}") for e in page.examinations]
+    figures += [(f"{c.values[-1]:.3f}", f"bits per byte of {corpus} after {t.name}") for t in page.trainings for corpus, c in t.bits.items()]
+    figures += [(t.figures["tokens"], f"tokens in {t.name}, {t.figures['time']}") for t in page.trainings]
+    return cards(figures)
 
 
 def _plots(trainings: Sequence[Training]) -> str:
@@ -92,7 +79,7 @@ def _kinds(examinations: Sequence[Examination]) -> str:
 
     rows = [(escape(kind or "(all)"), *(cell(*e.kinds[kind]) if kind in e.kinds else "" for e in examinations)) for kind in kinds]
     rows.append(("<b>all</b>", *(f"<b>{cell(e.exact, e.asked)}</b>" for e in examinations)))
-    return _table(("kind of question", *(escape(e.name) for e in examinations)), rows)
+    return table(("kind of question", *(escape(e.name) for e in examinations)), rows)
 
 
 def _wrong(examination: Examination) -> str:
@@ -102,26 +89,16 @@ def _wrong(examination: Examination) -> str:
         (f'<div class="text">{escape(w["question"])}</div>', escape(w["expected"]), f'<span class="bad">{escape(w["answer"])}</span>')
         for w in examination.wrong
     ]
-    table = _table(("question", "expected", "answer"), rows)
-    return f"<details><summary>wrong answers of {escape(examination.name)}</summary>{table}</details>"
+    wrong = table(("question", "expected", "answer"), rows)
+    return f"<details><summary>wrong answers of {escape(examination.name)}</summary>{wrong}</details>"
 
 
 def _training(training: Training) -> str:
     figures = " · ".join(f"{escape(name)} <b>{escape(value)}</b>" for name, value in training.figures.items())
     samples = [(str(step), escape(prompt), f'<div class="text">{escape(answer)}</div>') for step, prompt, answer in training.samples]
-    settings = [(_code(name), _code(value)) for name, value in training.settings.items()]
+    settings = [(code(name), code(value)) for name, value in training.settings.items()]
     return (
-        f"<h2>Training {_code(training.reference)}</h2><p>{figures}</p>"
-        + (f"<h3>What it said</h3>{_table(('step', 'prompt', 'answer'), samples)}" if samples else "")
-        + f"<details><summary>settings</summary>{_table(('field', 'value'), settings)}</details>"
+        f"<h2>Training {code(training.reference)}</h2><p>{figures}</p>"
+        + (f"<h3>What it said</h3>{table(('step', 'prompt', 'answer'), samples)}" if samples else "")
+        + f"<details><summary>settings</summary>{table(('field', 'value'), settings)}</details>"
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
-    top = "".join(f"<th>{cell}</th>" for cell in head)
-    return f"<table><tr>{top}</tr>" + "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows) + "</table>"
-
-
-def _code(text: str) -> str:
-    return f"<code>{escape(text)}</code>"

@@ -1,0 +1,215 @@
+"""How the record of a prepared corpus looks in the terminal. Texts are printed as plain text, with a visible sign for each control character."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from bloomery.core.units import human_bytes
+from bloomery.stages.record import Found, Judgement, Piece, Record, card, condition, differences, excerpt, html_page, inert, leaks, page_of, pairs
+from bloomery.stages.record import story as story_of
+from bloomery.stages.record import what_if as try_out
+from bloomery.stages.record.inert import one_line
+from bloomery.stages.record.page import figures, share
+from bloomery.stages.record.record import KINDS, PLACES, containing
+from bloomery.stages.record.what_if import Bounds
+from bloomery.store import Artifact, write_text
+
+console = Console(highlight=False)
+STYLES = {"": "", "mark": "black on yellow", "gap": "dim"}
+ACTIONS = {"kept": "green", "rewrite": "yellow", "drop": "red", "not reached": "dim"}
+BAR = 30  # columns
+LEAKS_SHOWN = 40
+
+
+def inspect_corpus(
+    artifact: Artifact, *, filter: str | None, reason: str | None, search: str | None, n: int, seed: int, id: str | None, what_if: str | None,
+    show_pairs: bool, show_leaks: bool, html: Path | None, card_path: Path | None,
+) -> None:  # fmt: skip
+    """Prints what was asked for, or writes it; the funnel and some dropped documents where nothing was."""
+    record = Record(artifact)
+    if html is not None:
+        _write(html, html_page(page_of(record, n, seed)), "open it in a browser")
+    if card_path is not None:
+        _write(card_path, card(record, seed=seed), "as README.md beside the shards it is what the hub shows")
+    asked = html is not None or card_path is not None
+    if id is not None:
+        asked = True
+        print_story(record, id)
+    if what_if is not None:
+        asked = True
+        print_what_if(record, *condition(record, what_if), n)
+    if show_pairs:
+        asked = True
+        print_pairs(record, n, seed, filter)
+    if show_leaks:
+        asked = True
+        print_leaks(record)
+    if not asked:
+        if filter is None and reason is None and search is None:
+            print_funnel(record)
+        print_samples(record, n, seed, filter, reason, search)
+
+
+def print_funnel(record: Record) -> None:
+    """A bar per filter: what is left of all that was read, and what it took."""
+    console.print(Text(record.artifact.reference, "bold"))
+    console.print(Text("; ".join(f"{figure} {what}" for figure, what in figures(record))))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading, justify in (
+        ("filter", "left"), ("left of all", "left"), ("came", "right"), ("dropped", "right"), ("share", "right"), ("bytes less", "right"), ("rewritten", "right"),
+    ):  # fmt: skip
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    whole = max(1, record.funnel[0].documents_in) if record.funnel else 1
+    for flow in record.funnel:
+        gone = flow.documents_in - flow.documents_out
+        left = round(BAR * flow.documents_out / whole)
+        taken = min(BAR - left, max(round(BAR * gone / whole), int(gone > 0)))
+        bar = Text.assemble(("█" * left, "blue"), ("█" * taken, "red"), ("░" * (BAR - left - taken), "dim"))
+        table.add_row(
+            _plain(flow.filter), bar, f"{flow.documents_in:,}", f"{gone:,}", share(gone, flow.documents_in), human_bytes(flow.bytes_in - flow.bytes_out),
+            f"{flow.rewritten:,}",
+        )  # fmt: skip
+    console.print(table)
+
+
+def print_samples(record: Record, n: int, seed: int, filter: str | None, reason: str | None, search: str | None) -> None:
+    """Random dropped documents; with words to search for alone, those that were kept, too."""
+    found, total = record.dropped(n, seed, filter=filter, reason=reason, search=search)
+    console.print(Text(f"{len(found)} of {total:,} dropped documents, at random (seed {seed})" if total else "no dropped document fits", "bold"))
+    for one in found:
+        print_document(one, search)
+    if search is None or filter is not None or reason is not None:
+        return
+    for kind in KINDS[:2]:
+        found, total = record.sample(kind, n, seed, lambda t: containing(t["text"], search), ["text"])
+        console.print(Text(f"{len(found)} of {total:,} documents {PLACES[kind]}" if total else f"no document that was {PLACES[kind]} fits", "bold"))
+        for one in found:
+            print_document(one, search)
+
+
+def print_document(found: Found, search: str | None = None) -> None:
+    """A document in a frame, with why it went above it."""
+    drop = found.drop
+    head = _said(drop) if drop else Text(found.where, "green")
+    text = inert(found.text)
+    spans = list(drop.spans) if drop else []
+    if search:
+        spans += _places(text, search)
+    console.print(Panel(_text(excerpt(text, spans)), title=head, subtitle=_plain(found.id), title_align="left", subtitle_align="right"))
+
+
+def print_story(record: Record, id: str) -> None:
+    """One document from the reader to where it is now."""
+    told = story_of(record, id)
+    console.print(_plain(told.id, "bold"))
+    for filter, what, said in told.steps:
+        line = Text.assemble("  ", (what.ljust(12), ACTIONS[what]), _plain(filter))
+        if said is not None:
+            line.append_text(Text(": ").append_text(_why(said)))
+        console.print(line)
+        measured = [f"{name.rpartition('.')[2].replace('_', ' ')} {value:.4g}" for name, value in told.measures.items() if name.rpartition(".")[0] == filter]
+        if measured:
+            console.print(Padding(_plain(", ".join(measured), "dim"), (0, 0, 0, 14)))
+    if told.found is None:
+        console.print(Text("its text is not on record"))
+    else:
+        console.print(Text(f"{told.found.where}, in {told.found.place.path.name}"))
+    if told.repeats:
+        console.print(_plain(f"dropped as repetitions of it: {', '.join(told.repeats)}"))
+    if told.found is not None:
+        print_document(told.found)
+
+
+def print_what_if(record: Record, measure: str, bounds: Bounds, n: int) -> None:
+    """What another threshold would change, and documents at the margin."""
+    found = try_out(record, measure, bounds, n)
+    console.print(Text(f"{one_line(measure)}: {_bounds(found.before)} → {_bounds(found.after)}", "bold"))
+    then = found.dropped + found.lost - found.released
+    console.print(Text(f"  dropped by {found.filter} now   {found.dropped:>12,}  {share(found.dropped, found.reached):>7} of {found.reached:,}"))
+    console.print(Text(f"  dropped by {found.filter} then  {then:>12,}  {share(then, found.reached):>7}"))
+    if found.released:
+        console.print(Text(f"  {found.released:,} more would pass; what later filters would say of them is not known", "green"))
+    if found.lost:
+        console.print(Text(f"  {found.lost:,} more would go; {found.lost_kept:,} of them are in the corpus now, later filters took the others", "red"))
+    if not found.released and not found.lost:
+        console.print(Text("  nothing would change"))
+    for value, one in found.examples:
+        head = Text(f"{one_line(measure)} {value:.4g}, {one.where}" + (f" by {one.filter}" if one.filter else ""))
+        console.print(Panel(_text(excerpt(inert(one.text), one.drop.spans if one.drop else ())), title=head, subtitle=_plain(one.id), title_align="left"))
+
+
+def print_pairs(record: Record, n: int, seed: int, filter: str | None) -> None:
+    """Repetitions beside what they repeat; words that the other one lacks are marked."""
+    found, total = pairs(record, n, seed, filter)
+    console.print(Text(f"{len(found)} of {total:,} repetitions, at random (seed {seed})" if total else "no repetition is on record", "bold"))
+    for pair in found:
+        if pair.twin is None:
+            sides: Sequence[list[Piece]] = (excerpt(inert(pair.dropped.text)), [Piece("its text is not here", "gap")])
+        else:
+            sides = differences(inert(pair.dropped.text), inert(pair.twin.text), 600)
+        where = pair.twin.where if pair.twin else "elsewhere"
+        names = (f"dropped {pair.dropped.id}", f"{where} {pair.of}")
+        width = max(20, (console.width - 2) // 2)
+        panels: list[RenderableType] = [Panel(_text(side), title=_plain(name), title_align="left", width=width) for side, name in zip(sides, names, strict=True)]
+        head = _said(pair.dropped.drop) if pair.dropped.drop else Text()
+        console.print(Group(head, Columns(panels, padding=(0, 1))))
+
+
+def print_leaks(record: Record) -> None:
+    """The test items that were met, and in which documents."""
+    found = leaks(record)
+    if not found:
+        console.print(Text("no test item was met in any document, or no filter looked for them", "bold"))
+        return
+    console.print(Text(f"{len(found):,} test items were met", "bold"))
+    for leak in found[:LEAKS_SHOWN]:
+        console.print(Text.assemble((f"{leak.dropped:>6,} dropped {leak.rewritten:>6,} rewritten  ", "red"), _plain(leak.item)))
+        console.print(Padding(_plain(", ".join(leak.ids), "dim"), (0, 0, 0, 10)))
+    if len(found) > LEAKS_SHOWN:
+        console.print(Text(f"… and {len(found) - LEAKS_SHOWN:,} more"))
+
+
+def _said(said: Judgement) -> Text:
+    return Text.assemble(_plain(said.filter, "bold red"), ": ", _why(said))
+
+
+def _why(said: Judgement) -> Text:
+    """The reason, and the value against the threshold."""
+    why = _plain(said.reason)
+    if said.value is not None:
+        why.append(f" ({said.value:.4g}" + (f" against {said.threshold:.4g})" if said.threshold is not None else ")"), "bold")
+    return why
+
+
+def _bounds(bounds: Bounds) -> str:
+    low, high = bounds
+    words = [f"at least {low:g}"] * (low is not None) + [f"at most {high:g}"] * (high is not None)
+    return " and ".join(words) or "no bound"
+
+
+def _places(text: str, words: str) -> list[tuple[int, int]]:
+    """Where words stand in a text, in upper or lower case."""
+    import re
+
+    return [match.span() for match in re.finditer(re.escape(words), text, re.IGNORECASE)][:100]
+
+
+def _text(pieces: Sequence[Piece]) -> Text:
+    return Text.assemble(*((piece.text, STYLES[piece.kind]) for piece in pieces))
+
+
+def _plain(text: str, style: str = "") -> Text:
+    return Text(one_line(text), style)
+
+
+def _write(path: Path, text: str, next_step: str) -> None:
+    write_text(path, text)
+    console.print(Text(f"{path} ({human_bytes(len(text.encode()))}): {next_step}", "green"))

@@ -1,0 +1,59 @@
+"""What our HTML pages share: one style, light and dark, and a few building blocks. No page asks for anything from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1d2125; --paper: #fff; --line: #d8dde3; --dim: #5b6570; --soft: #f5f7f9; --bad: #b3261e;
+  --main: #1f6feb; --mark: #ffe08a }
+@media (prefers-color-scheme: dark) { :root { --ink: #e3e6ea; --paper: #14171a; --line: #333a41; --dim: #97a1ab; --soft: #1c2024;
+  --bad: #ff8a80; --main: #6ea8fe; --mark: #6b5412 } .plots svg { background: #fff; border-radius: .5rem } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: var(--ink); background: var(--paper) }
+h1 { font-size: 1.6rem } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem }
+table { border-collapse: collapse; margin: .8rem 0 } td, th { text-align: left; padding: .15rem 1rem .15rem 0; vertical-align: top }
+th { font-weight: 600; border-bottom: 1px solid var(--line) } td.figure, th.figure { font-variant-numeric: tabular-nums; text-align: right }
+.cards { display: flex; flex-wrap: wrap; gap: .8rem } .card { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem .9rem }
+.card b { display: block; font-size: 1.35rem } .card span { color: var(--dim); font-size: .85rem }
+.plots { display: flex; flex-wrap: wrap; gap: .5rem } .plots svg { max-width: 100%; height: auto }
+code, pre { font: 13px/1.45 ui-monospace, monospace } .text { white-space: pre-wrap } summary { cursor: pointer; color: var(--dim) }
+.bad { color: var(--bad) } .dim { color: var(--dim) }
+"""
+
+
+def document(title: str, body: str, *, style: str = "", policy: str = "") -> str:
+    """A whole HTML document.
+
+    Args:
+        title: plain text.
+        body: HTML.
+        style: rules beside those of every page.
+        policy: the content security policy, if it needs one.
+    """
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">' if policy else ""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{meta}'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def cards(figures: Sequence[tuple[str, str]]) -> str:
+    """Figures in boxes, each with what it is."""
+    return '<div class="cards">' + "".join(f'<div class="card"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in figures) + "</div>"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], figures: Sequence[int] = ()) -> str:
+    """A table of cells that are HTML already; the columns in `figures` hold numbers."""
+
+    def cell(tag: str, place: int, content: str) -> str:
+        return f'<{tag} class="figure">{content}</{tag}>' if place in figures else f"<{tag}>{content}</{tag}>"
+
+    lines = [("th", head), *(("td", row) for row in rows)]
+    return "<table>" + "".join("<tr>" + "".join(cell(tag, i, c) for i, c in enumerate(cells)) + "</tr>" for tag, cells in lines) + "</table>"
+
+
+def code(text: str) -> str:
+    """A name, as it is written."""
+    return f"<code>{escape(text)}</code>"

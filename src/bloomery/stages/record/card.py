@@ -1,0 +1,143 @@
+"""The card of a data set: Markdown below a YAML head, as the hub lays it out. It may lie as README.md beside the shards."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from bloomery.core.units import human_bytes
+from bloomery.stages.record.census import Census, census
+from bloomery.stages.record.inert import inert, one_line
+from bloomery.stages.record.page import figures, share
+from bloomery.stages.record.pairs import DUPLICATE, LEAK_FILTER, leaks
+from bloomery.stages.record.record import Found, Record, containing
+from bloomery.stages.record.rules import Rule, rules
+
+SAMPLE_CHARS = 600
+ROWS = 20  # of a table
+
+
+def card(record: Record, n: int = 3, seed: int = 0) -> str:
+    """The card: what is in the corpus and where from, what was taken out and why, and n random documents."""
+    counted, told = census(record), rules(record)
+    repeated = sum(table.num_rows for table in record.verdicts(lambda t: containing(t["reason"], DUPLICATE), ["reason"]))
+    parts = [
+        _head(record, counted), f"# {_plain(record.artifact.manifest.name)}", "", "Prepared by Bloomery. " + _sentence(record), "",
+        "## What is in it", "", *_counts("source", counted.sources), *_counts("language", counted.languages), *_counts("licence", counted.licences),
+        *([] if counted.licences else ["The documents do not say under which licence they stand; ask their sources.", ""]),
+        "## How it was filtered", "", *_filters(told), "## What was removed, and why", "", *_removed(record, told),
+        "## Repetitions and test items", "", *_judged_together(record, told, repeated),
+        "## Some documents", "", *_samples(record.sample("documents", n, seed)[0], seed),
+        "## Where it came from", "", *_lineage(record),
+    ]  # fmt: skip
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _head(record: Record, counted: Census) -> str:
+    """The YAML head. Values are written as JSON, which is YAML, too."""
+    summary = record.summary
+    head: dict[str, Any] = {"pretty_name": record.artifact.manifest.name}
+    if counted.languages:
+        head["language"] = sorted(counted.languages)
+    head["license"] = next(iter(counted.licences)) if len(counted.licences) == 1 else "other" if counted.licences else "unknown"
+    splits = [{"split": split, "path": f"{kind}-*.parquet"} for split, kind in (("train", "documents"), ("validation", "held_out")) if record.files(kind)]
+    head |= {
+        "size_categories": [_size(summary["documents"] + summary["held_out_documents"])], "task_categories": ["text-generation"], "tags": ["bloomery"],
+        "configs": [{"config_name": "default", "data_files": splits}],
+    }  # fmt: skip
+    return "\n".join(["---", *(f"{name}: {json.dumps(value, ensure_ascii=True)}" for name, value in head.items()), "---", ""])
+
+
+def _size(documents: int) -> str:
+    """The hub's word for a number of documents."""
+    names = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B", "100B<n<1T", "n>1T")
+    return names[min(len(names) - 1, max(0, len(str(documents)) - 3))]
+
+
+def _sentence(record: Record) -> str:
+    return "; ".join(f"{figure} {what}" for figure, what in figures(record)) + "."
+
+
+def _counts(name: str, counted: Counter[str]) -> list[str]:
+    if not counted:
+        return []
+    whole = counted.total()
+    rows = [(_plain(value), f"{documents:,}", share(documents, whole)) for value, documents in counted.most_common(ROWS)]
+    more = [f"… and {len(counted) - ROWS:,} more.", ""] if len(counted) > ROWS else []
+    return [*_table((name, "documents", "share"), rows), *more]
+
+
+def _filters(told: Sequence[Rule]) -> list[str]:
+    lines = []
+    for place, rule in enumerate(told, 1):
+        settings = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in rule.fields.items())
+        parts = (rule.sentence, f"Bounds: {'; '.join(rule.bounds)}." if rule.bounds else "", f"Set: {settings}." if settings else "",
+                 f"Source: {rule.source}." if rule.source else "")  # fmt: skip
+        lines.append(f"{place}. **{_plain(rule.flow.filter)}.** " + " ".join(_plain(part) for part in parts if part))
+    return [*(lines or ["No filter stood here."]), ""]
+
+
+def _removed(record: Record, told: Sequence[Rule]) -> list[str]:
+    rows = [
+        (_plain(r.flow.filter), f"{r.flow.documents_in:,}", f"{r.dropped:,}", share(r.dropped, r.flow.documents_in),
+         human_bytes(r.flow.bytes_in - r.flow.bytes_out), f"{r.flow.rewritten:,}") for r in told
+    ]  # fmt: skip
+    lines = _table(("filter", "documents in", "dropped", "share", "bytes removed", "rewritten"), rows)
+    reasons = _reasons(record)
+    if reasons:
+        lines += ["Reasons, the most frequent first (names of documents left out):", ""]
+        lines += _table(("filter", "reason", "documents"), [(_plain(f), _plain(r), f"{count:,}") for (f, r), count in reasons.most_common(ROWS)])
+    return lines
+
+
+def _reasons(record: Record) -> Counter[tuple[str, str]]:
+    """How often documents were dropped for which reason."""
+    counted: Counter[tuple[str, str]] = Counter()
+    for table in record.verdicts(lambda t: containing(t["action"], "drop"), ["filter", "action", "reason"]):
+        for row in table.group_by(["filter", "reason"]).aggregate([([], "count_all")]).to_pylist():
+            reason = row["reason"].partition(DUPLICATE)
+            counted[row["filter"], reason[0] + reason[1].removesuffix(" of ") if reason[1] else one_line(row["reason"], 80)] += row["count_all"]
+        if len(counted) > 100_000:
+            counted = Counter(dict(counted.most_common(1000)))
+    return counted
+
+
+def _judged_together(record: Record, told: Sequence[Rule], repeated: int) -> list[str]:
+    lines = [f"- {repeated:,} documents were dropped as repetitions of others." if repeated else "- No document was dropped as a repetition of another."]
+    if any(rule.flow.filter.startswith(LEAK_FILTER) for rule in told):
+        met = leaks(record)
+        dropped, rewritten = sum(leak.dropped for leak in met), sum(leak.rewritten for leak in met)
+        lines.append(f"- {len(met):,} test items were met; {dropped:,} documents were dropped and {rewritten:,} rewritten for it.")
+    else:
+        lines.append("- It was not compared with any test set.")
+    return [*lines, ""]
+
+
+def _samples(found: Sequence[Found], seed: int) -> list[str]:
+    lines = [f"Picked at random (seed {seed}); long ones are cut.", ""]
+    for one in found:
+        text = inert(one.text[:SAMPLE_CHARS]) + (" …" if len(one.text) > SAMPLE_CHARS else "")
+        fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))  # longer than any in the text, so that none ends it
+        lines += [f"{_plain(one.id)}", "", f"{fence}text", text, fence, ""]
+    return lines
+
+
+def _lineage(record: Record) -> list[str]:
+    manifest = record.artifact.manifest
+    inputs = [f"- `{field}`: `{reference}`" for field, reference in manifest.inputs.items()]
+    fields = json.dumps(manifest.fields, indent=2, ensure_ascii=True)
+    version = manifest.made["bloomery"]
+    return [f"`{record.artifact.reference}`, made with Bloomery {version}.", "", *inputs, *([""] if inputs else []), "```json", fields, "```"]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [*("| " + " | ".join(line) + " |" for line in lines), ""]
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown takes as it stands: on one line, and with every sign escaped that could mean something."""
+    return re.sub(r"([\\`*_{}\[\]<>#|!~$&])", r"\\\1", one_line(text, 2000))
