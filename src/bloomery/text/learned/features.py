@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 PIECE_CHARS = 1 << 19  # characters hashed at once: some 50 MB of work space
+PORTION_BYTES = 2 << 20  # text turned into bags at once: some 150 MB of work space
 CODES = 0x110000
 SPACE, SYMBOL, ALONE, LETTER = 0, 1, 2, 3
 BOUNDARY = np.uint64(0x9E3779B97F4A7C15)  # stands for the ends of a word in character n-grams
@@ -62,6 +64,19 @@ class Bags(NamedTuple):
     def rows(self) -> np.ndarray:
         """(entries,) int64: the row that each entry is of."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+    def take(self, rows: np.ndarray) -> Bags:
+        """Some of the rows."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        at = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        return Bags(self.indices[at], self.counts[at], offsets)
+
+    def unit(self) -> Bags:
+        """The rows scaled to length 1; empty ones stay empty."""
+        rows, values = self.rows(), self.counts.astype(np.float64)
+        lengths = np.sqrt(np.bincount(rows, values**2, len(self.offsets) - 1))
+        return self._replace(counts=(values / lengths[rows]).astype(np.float32))
 
 
 def mixed(values: np.ndarray) -> np.ndarray:
@@ -112,6 +127,17 @@ def bags(texts: pa.Array, buckets: int, *, word_ngrams: int = 1, char_ngrams: tu
     rows = (unique // size).astype(np.int64)
     offsets = np.searchsorted(rows, np.arange(len(texts) + 1))
     return Bags((unique % size).astype(np.int64), counts.astype(np.float32), offsets)
+
+
+def portions(texts: pa.Array) -> Iterator[pa.Array]:
+    """The texts in slices of little memory, each of one text at least."""
+    ends = np.cumsum(pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False).astype(np.int64))
+    start = 0
+    while start < len(texts):
+        room = (ends[start - 1] if start else 0) + PORTION_BYTES
+        end = max(int(np.searchsorted(ends, room, side="right")), start + 1)
+        yield texts[start:end]
+        start = end
 
 
 def _split(texts: pa.Array, digits: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
