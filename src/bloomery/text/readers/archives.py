@@ -19,7 +19,7 @@ HEADER_BYTES = 1 << 18  # that a record's header may have
 LINE_BYTES = 1 << 14  # that the one line of an ARC's header may have
 SKIM = 16  # times the limit: unpacked bytes of too long a record that are looked through for its end
 NEWLINES = b"\r\n"
-_BLANK = re.compile(rb"[\r\n]*")
+_BLANK = re.compile(rb"[\r\n]+")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class _BadError(Exception):
 class Dialect(Protocol):
     """How records are told and read."""
 
+    seal: bytes
+    """What stands behind a record and nearly never within one; empty if there is no such thing."""
+
     def is_start(self, head: bytes) -> bool:
         """Whether a record begins with these bytes."""
         ...
@@ -62,6 +65,7 @@ class Dialect(Protocol):
 class Warc:
     """Records of WARC files: a version, fields, an empty line, the content, two empty lines."""
 
+    seal = b"\r\n\r\n"
     _start = re.compile(rb"WARC/[01]\.\d+[ \t]*\r?\n")
     _end = re.compile(rb"\n\r?\n")
 
@@ -98,6 +102,7 @@ class Warc:
 class Arc:
     """Records of ARC files: one line of URL, address, date, type and length (ARC 2.0 has more between them), and the content."""
 
+    seal = b""
     _line = re.compile(rb"\n(?=[a-z][a-z0-9+.-]{1,20}:)")
 
     def is_start(self, head: bytes) -> bool:
@@ -146,8 +151,8 @@ def records(archive: Unpacked, dialect: Dialect, name: str, limit: int, wanted: 
         wanted: the kinds of records to give; the others are only passed over.
     """
     while True:
-        while archive.fill(1) and archive.window[0] in NEWLINES:
-            archive.drop(_BLANK.match(archive.window).end())
+        while archive.fill(1) and (blank := _BLANK.match(archive.window)):
+            archive.drop(blank.end())
         place = archive.place()
         if not archive.window:
             if archive.fault is None:
@@ -190,6 +195,8 @@ def _good_end(archive: Unpacked, dialect: Dialect, end: int) -> int:
         return 0
     if len(archive.window) == tail:  # the end of the archive, or of what can be unpacked: was it the member of this record that broke?
         return tail if archive.fault is None or tail in archive.members(tail) else 0
+    if dialect.seal and archive.window.startswith(dialect.seal, end):
+        return tail
     archive.fill(tail + LINE_BYTES)
     return tail if tail in archive.members(tail) or dialect.is_start(bytes(archive.window[tail : tail + LINE_BYTES])) else 0
 

@@ -67,8 +67,7 @@ def page(record: Record, name: str, limit: int, content_types: Sequence[str]) ->
         return Damage(f"{name}#{record.place}", str(error), len(record.content))
     text, charset = decoded_page(body, charset_of(said))
     meta = {"url": fields.get("warc-target-uri", "").strip("<>"), "date": fields.get("warc-date"), "content_type": kind, "charset": charset}
-    if status is not None:
-        meta["status"] = status
+    meta |= {} if status is None else {"status": status}
     return Document(f"{name}#{record.place}", text, name, None, json.dumps(meta, ensure_ascii=False))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from xml.parsers import expat
 
 from bloomery.core.units import human_bytes
@@ -22,7 +22,7 @@ def is_dump(head: bytes) -> bool:
     return b"<mediawiki" in head or (PAGE in head and b"<revision" in head)
 
 
-def pages(stream: Iterator[bytes], name: str, limit: int, namespaces: tuple[int, ...], skip: int) -> Iterator[Document | Damage]:
+def pages(stream: Iterator[bytes], name: str, limit: int, namespaces: Sequence[int], skip: int) -> Iterator[Document | Damage]:
     """The articles of a dump as plain text, in their order; redirects are left out.
 
     `meta` has title, page (its number), namespace and date. A page that is broken or too long is damage.
