@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.text.learned import features
@@ -46,6 +46,7 @@ def test_different_words_have_different_hashes():
     assert len(set(split(" ".join(many)))) == len(many)
 
 
+@settings(max_examples=20, deadline=None)
 @given(TEXTS)
 def test_texts_do_not_know_of_each_other(texts):
     together = words(pa.array(texts, pa.string()))
@@ -71,6 +72,7 @@ def naive_grams(text, low, high):
     return Counter(word[i : i + n] for word in padded for n in range(low, high + 1) for i in range(len(word) - n + 1))
 
 
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.text(alphabet="abc ", max_size=14), min_size=1, max_size=4))
 def test_character_ngrams_are_those_of_a_loop(texts):
     whole, plain = bags(pa.array(texts), 1 << 40, char_ngrams=(2, 4)), bags(pa.array(texts), 1 << 40)
@@ -85,6 +87,7 @@ def test_pairs_do_not_reach_over_the_end_of_a_text():
     assert np.diff(bags(pa.array(["a b c d", "a b"]), 1 << 40, word_ngrams=3).offsets).tolist() == [9, 3]
 
 
+@settings(max_examples=20, deadline=None)
 @given(TEXTS, st.integers(1, 9))
 def test_bags_count_all_features(texts, buckets):
     bag = bags(pa.array(texts, pa.string()), buckets)
@@ -99,6 +102,7 @@ def test_rows_can_be_taken_and_scaled():
     assert np.allclose(bag.unit().counts, [0.6, 0.8, 1])
 
 
+@settings(max_examples=20, deadline=None)
 @given(TEXTS)
 def test_portions_are_the_whole(texts):
     array = pa.array(texts, pa.string())

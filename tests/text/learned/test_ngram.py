@@ -75,7 +75,7 @@ TEXTS = st.lists(st.lists(st.sampled_from("aaabbcdefg"), min_size=1, max_size=12
 
 
 @pytest.mark.parametrize(("order", "least", "min_counts"), [(2, 1, None), (3, 1, None), (5, 2, None), (3, 2, (1, 2)), (4, 1, (2, 2, 3))])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(train_on=TEXTS, read=TEXTS)
 def test_it_equals_the_same_with_dictionaries(tmp_path_factory, order, least, min_counts, train_on, read):
     model = train(tmp_path_factory.mktemp("n"), train_on, order, least, min_counts=min_counts)
@@ -155,7 +155,7 @@ def test_only_the_commonest_words_are_known(tmp_path):
 
 
 @given(st.lists(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=30), max_size=8))
-@settings(max_examples=50)
+@settings(max_examples=20, deadline=None)
 def test_runs_count_like_a_counter(tmp_path_factory, chunks):
     runs = Runs(tmp_path_factory.mktemp("r") / "runs")
     for chunk in chunks:
