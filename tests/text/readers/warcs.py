@@ -6,7 +6,9 @@ import gzip
 from collections.abc import Sequence
 
 
-def record(body: bytes, kind: str = "response", length: object = None, http: str = "Content-Type: text/plain", url: str = "http://x.org/") -> bytes:
+def record(
+    body: bytes, kind: str = "response", length: object = None, http: str = "Content-Type: text/plain", url: str = "http://x.org/",
+) -> bytes:
     """A record of a WARC file; `length` other than the truth is a lie."""
     block = f"HTTP/1.1 200 OK\r\n{http}\r\n\r\n".encode() + body if kind == "response" else body
     media = "application/http; msgtype=response" if kind == "response" else "text/plain"

@@ -40,7 +40,7 @@ class Unpacked:
 
     def __init__(self, file: BinaryIO, name: str, is_start: Callable[[bytes], bool], offset: int = 0, inner: int = 0) -> None:
         self._raw = Raw(file)
-        self._packing = _packing(self._raw.peek(PROBE), name, is_start)
+        self._packing = _packing(self._raw.peek(CHUNK), name, is_start)
         if offset:
             self._raw.seek(offset)
         self._is_start = is_start
@@ -215,11 +215,12 @@ class BrokenError(Exception):
 
 
 def _packing(head: bytes, name: str, is_start: Callable[[bytes], bool]) -> str | None:
-    """How a file is packed, by its first bytes, or if they say nothing by its name: "gzip", "zstd", "lz4", or not at all."""
+    """How a file is packed, by its first bytes, or by its name where they look otherwise: "gzip", "zstd", "lz4", or not at all."""
     known = next((packing for packing, magic in MAGIC.items() if head.startswith(magic)), None)
-    if known or not head or is_start(head):
-        return known
-    return next((packing for suffix, packing in SUFFIXES.items() if name.endswith(suffix)), None)
+    named = next((packing for suffix, packing in SUFFIXES.items() if name.endswith(suffix)), None)
+    if named and head and not is_start(head) and (known is None or MAGIC[named] in head):
+        return named
+    return known
 
 
 def _only_zeros_left(raw: Raw) -> bool:
