@@ -10,26 +10,33 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, Literal, NamedTuple
 
 import fsspec
 import pyarrow as pa
+from annotated_types import Le
 from fsspec.implementations.local import LocalFileSystem
 
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.units import Bytes
 from bloomery.store.files import sha256_of
-from bloomery.text.readers.formats import Format, bare
-from bloomery.text.readers.reader import Reader
+from bloomery.text.readers.formats import DUMP, Format
+from bloomery.text.readers.reader import Damage, OnDamage, Reader, warn
+from bloomery.text.readers.rows import Rows
+from bloomery.text.readers.streams import bare
+from bloomery.text.readers.web import PAGES
 from bloomery.text.tokenizer import without_surrogates
 
 SUFFIXES = (
-    ".txt", ".text", ".md", ".rst", ".tex", ".html", ".htm", ".xml", ".csv", ".tsv", ".log", ".en", ".de", ".fr",
+    ".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".html", ".htm", ".xhtml", ".xml", ".csv", ".tsv", ".log", ".en", ".de", ".fr",
+    ".warc", ".wet", ".arc", ".epub",
     ".jsonl", ".ndjson", ".json", ".parquet",
     ".py", ".pyi", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".java", ".js", ".ts", ".rb", ".sh", ".sql",
     ".toml", ".yaml", ".yml", ".ini", ".cfg",
 )  # fmt: skip
-"""What is read from a folder where `include` doesn't say otherwise; each also with .gz, .zst, .bz2 or .xz behind it."""
+"""What is read from a folder where `include` doesn't say otherwise; each also with .gz, .zst, .bz2, .xz or .lz4 behind it.
+PDFs are read where `include` asks for them."""
+NO_EMPTY = (".parquet", ".epub", ".pdf", ".csv", ".tsv")  # kinds of which an empty file is none; it is passed over
 
 
 class FoundFile(NamedTuple):
@@ -43,9 +50,12 @@ class FoundFile(NamedTuple):
 class Files(Reader):
     """Documents from files, in order of their names.
 
-    A text file is one document (several with `separator`), a row of JSONL, JSON or Parquet is one, and compressed files are read as they
-    are. Rows with `messages` (OpenAI's form), `prompt` and `completion`, or `instruction`, `input` and `output` (Alpaca's) are
-    conversations. It counts in keys by its files' names and contents; where they lie does not matter.
+    A text file is one document (several with `separator`), a row of JSONL, JSON, Parquet, CSV or TSV is one, so are a page of HTML, a page
+    of a web archive (WARC, WET, ARC), an article of a wiki's dump, a book (EPUB, PDF); compressed files are read as they are. Pages come as
+    their markup, with `content_type` in `meta`, and are made text by a filter; Markdown's front matter goes into `meta`.
+
+    Rows without the text column are conversations where their columns are those of a usual instruction, chat or preference data set; see
+    `Rows`. It counts in keys by its files' names and contents; where they lie does not matter.
 
     Example:
         >>> Files(path="novels", include=("*.txt",), encoding="cp1252")
@@ -64,8 +74,17 @@ class Files(Reader):
     """The codec of text and JSONL files; bytes that are not in it are an error."""
     separator: str = ""
     """What stands between the documents of a text file ("<|endoftext|>", or a newline for one per line); empty: the file is one document."""
-    max_document_bytes: Bytes = 64 << 20
-    """What one file, line or row may have; a longer one is refused before it fills the memory."""
+    rows: Rows = Rows()
+    """How rows of JSONL, JSON and Parquet become documents, and what happens to bad ones."""
+    content_types: tuple[str, ...] = PAGES
+    """The media types to read from web archives, by what the server said, or what a page looks like where it said nothing."""
+    namespaces: tuple[int, ...] = (0,)
+    """The namespaces to read from dumps of wikis: 0 are articles, 4 is the project's, 12 help."""
+    on_bad_file: Literal["stop", "count"] = "stop"
+    """"stop": a text or table that cannot be read is an error that names it. "count": what can be read of it is read, and the rest is on record
+    as damage, as it always is of archives, pages, dumps and books."""
+    max_document_bytes: Annotated[Bytes, Le(1 << 30)] = 64 << 20
+    """What one file, line, row or unpacked page may have; a longer one is refused, or passed over, before it fills the memory."""
 
     def check(self) -> None:
         try:
@@ -80,23 +99,28 @@ class Files(Reader):
         digest = hashlib.sha256(repr(marks).encode()).hexdigest()
         return plain | {"files": len(marks), "contents": digest[:32]}
 
-    def batches(self, after: str | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(self, after: str | None = None, on_damage: OnDamage = warn) -> Iterator[pa.RecordBatch]:
         format = Format(
             text_column=self.text_column, meta_columns=self.meta_columns, encoding=self.encoding, separator=self.separator,
-            limit=self.max_document_bytes,
+            limit=self.max_document_bytes, rows=self.rows, content_types=self.content_types, namespaces=self.namespaces, on_damage=on_damage,
         )
-        files, skip = self.files(), 0
+        files, behind = self.files(), None
         if after is not None:
             name, _, row = after.rpartition("#")
-            name, skip = (name, int(row[1:])) if any(name == file.name for file in files) else (after, 1)
+            name, behind = (name, row) if any(name == file.name for file in files) else (after, "")
             files = files[[file.name for file in files].index(name) :]
         if not any(file.bytes for file in files):
             raise DataError(f"Files.path={self.path!r}: {'every file is' if len(files) > 1 else 'the file is'} empty; give one with text in it")
         for file in files:
-            if file.bytes or not bare(file.name).endswith(".parquet"):
-                with self._open(file) as stream:
-                    yield from format.read(stream, file.name, skip)
-            skip = 0
+            try:
+                if file.bytes or not bare(file.name).endswith(NO_EMPTY):
+                    with self._open(file) as stream:
+                        yield from format.read(stream, file.name, behind)
+            except DataError as error:
+                if self.on_bad_file == "stop":
+                    raise
+                on_damage(Damage(file.name, str(error), file.bytes))
+            behind = None
 
     def total_bytes(self) -> int | None:
         return sum(file.bytes for file in self.files())
@@ -184,7 +208,8 @@ def _wanted(name: str, include: tuple[str, ...]) -> bool:
     inner = name.split("/", 1)[1]
     if include:
         return any(fnmatch.fnmatch(inner, p) or fnmatch.fnmatch(PurePosixPath(inner).name, p) for p in include)
-    return PurePosixPath(bare(name)).suffix in SUFFIXES
+    plain = bare(name)
+    return PurePosixPath(plain).suffix in SUFFIXES or DUMP.search(plain) is not None
 
 
 def _under(base: str, path: str) -> str:
