@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.core.errors import ArtifactError, ConfigError, DataError
-from bloomery.text.tokenizer import CONTROL_TOKENS, Tokenizer, cut
+from bloomery.text.tokenizer import CONTROL_TOKENS, ByteBPE, Gpt4, Tokenizer
 
 CORPUS = [f"The cat number {i} didn't see the {i * 37} dogs.\n\n  It slept, and it wasn't hungry: «naïve» café №{i}.\n" for i in range(200)]
 TRICKY = [*CONTROL_TOKENS, "<|", "|>", "\r\n", "\n\n", "  ", "\t", "'ll", "12345", "\x00", "\ufeff", "e\u0301"]
@@ -31,22 +31,9 @@ def test_no_text_forges_a_control_token(tokenizer, text):
     assert not set(tokenizer.encode(text)) & set(tokenizer.controls)
 
 
-@settings(deadline=None, max_examples=300)
-@given(texts, st.integers(1, 6))
-def test_a_text_cut_into_pieces_encodes_like_the_whole(tokenizer, text, piece_chars):
-    pieces = cut(text, piece_chars)
-    whole = tokenizer._text.encode(text, add_special_tokens=False).ids
-    assert "".join(pieces) == text
-    assert [i for piece in pieces for i in tokenizer.encode(piece)] == whole
-
-
 def test_lone_surrogates_become_replacement_characters(tokenizer):
     assert tokenizer.decode(tokenizer.encode("cat \ud800 dog \ud83d")) == "cat \ufffd dog \ufffd"
     assert tokenizer.decode(tokenizer.encode_markup("cat \udfff")) == "cat \ufffd"
-
-
-def test_long_texts_are_cut_at_all():
-    assert len(cut("line\n" * 100, 50)) == 10
 
 
 @settings(deadline=None)
@@ -68,7 +55,8 @@ def test_markup_means_control_tokens(tokenizer):
 
 
 def test_documents_stand_between_begin_and_end(tokenizer):
-    assert tokenizer.encode_documents(["cat"]) == [[tokenizer.begin, *tokenizer.encode("cat"), tokenizer.end]]
+    [ids] = tokenizer.encode_documents(["cat"])
+    assert ids.tolist() == [tokenizer.begin, *tokenizer.encode("cat"), tokenizer.end]
 
 
 def test_training_is_deterministic_and_reads_the_corpus_once():
@@ -100,7 +88,7 @@ def test_merges_make_the_text_shorter(tokenizer):
 
 @pytest.mark.parametrize(("max_digits", "longest"), [(1, 1), (3, 3)])
 def test_digits_group_up_to_the_limit(max_digits, longest):
-    trained = Tokenizer.train(["100000 200000 100200 300100"] * 50, vocab_size=500, max_digits=max_digits)
+    trained = Tokenizer.train(["100000 200000 100200 300100"] * 50, vocab_size=500, model=ByteBPE(split=Gpt4(max_digits=max_digits)))
     assert max(len(token) for token in trained.token_bytes if token.isdigit()) == longest
 
 
