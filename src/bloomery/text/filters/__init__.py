@@ -1,12 +1,19 @@
 """What happens to documents between reading and tokenizing: each filter keeps, rewrites or drops, and says why."""
 
+from bloomery.text.filters.c4 import C4Quality
 from bloomery.text.filters.chain import Filtered, Flow, names_of, run_through, text_bytes
 from bloomery.text.filters.duplicates import ExactDuplicates
 from bloomery.text.filters.filter import VERDICTS, Filter, GlobalFilter, Measure, Notes, Operator, Verdicts, judge_all
+from bloomery.text.filters.fineweb import FineWebQuality
+from bloomery.text.filters.gopher import GopherQuality
+from bloomery.text.filters.gopher_repetition import GopherRepetition
 from bloomery.text.filters.length import Length
+from bloomery.text.filters.minhash import MinHash
 from bloomery.text.filters.normalise import Normalise
+from bloomery.text.filters.personal_data import PersonalData
 
 __all__ = [
-    "VERDICTS", "ExactDuplicates", "Filter", "Filtered", "Flow", "GlobalFilter", "Length", "Measure", "Normalise", "Notes", "Operator", "Verdicts",
+    "VERDICTS", "C4Quality", "ExactDuplicates", "Filter", "Filtered", "FineWebQuality", "Flow", "GlobalFilter", "GopherQuality",
+    "GopherRepetition", "Length", "Measure", "MinHash", "Normalise", "Notes", "Operator", "PersonalData", "Verdicts",
     "judge_all", "names_of", "run_through", "text_bytes",
 ]  # fmt: skip
