@@ -1,4 +1,5 @@
 import pytest
+
 from tests.stages.record.corpora import record_of
 
 

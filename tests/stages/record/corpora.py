@@ -35,7 +35,8 @@ class Rows(Reader):
     """The documents above; one record of theirs cannot be read."""
 
     def batches(self, after=None, on_damage=warn):
-        documents = [Document(f"rows.jsonl#L{i}", row.pop("text"), "shelf/rows.jsonl", None, json.dumps(row)) for i, row in enumerate(rows(), 1)]
+        every = enumerate(rows(), 1)
+        documents = [Document(f"rows.jsonl#L{i}", row.pop("text"), "shelf/rows.jsonl", None, json.dumps(row)) for i, row in every]
         documents = documents[next((i for i, d in enumerate(documents, 1) if d.id == after), 0) :]
         on_damage(Damage("rows.jsonl#L500", "cut off in the middle", 7))
         yield to_batch(documents)

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.stages.record.corpora import HOSTILE, record_of
 
 from bloomery.stages.record import card, differences, excerpt, html_page, inert, page_of
 from bloomery.stages.record.html import as_data
 from bloomery.text.filters import Length
+from tests.stages.record.corpora import HOSTILE, record_of
 
 
 class Outline(HTMLParser):
@@ -64,7 +64,7 @@ def test_the_policy_allows_this_script_and_style_and_nothing_else(html):
     import hashlib
 
     seen = Outline(html)
-    policy = dict(seen.attributes)["content"] if False else next(v for n, v in seen.attributes if n == "content" and "default-src" in (v or ""))
+    policy = next(value for name, value in seen.attributes if name == "content" and "default-src" in value)
     assert policy.startswith("default-src 'none'")
     for tag, attributes, content in seen.scripts:
         if attributes.get("type") != "application/json":
@@ -174,7 +174,10 @@ def test_an_excerpt_shows_the_span_wherever_it_is():
     assert pieces[0].kind == pieces[-1].kind == "gap"
 
 
-@given(st.lists(st.sampled_from("a b cc \n".split(" ")), max_size=40).map(" ".join), st.lists(st.sampled_from("abc"), max_size=40).map(" ".join))
+words = st.lists(st.sampled_from(["a", "b", "cc", "\n"]), max_size=40).map(" ".join)
+
+
+@given(words, words)
 def test_differences_put_together_are_the_texts(one, other):
     for pieces, text in zip(differences(one, other), (one, other), strict=True):
         assert "".join(piece.text for piece in pieces) == text

@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.stages.record.corpora import record_of
 
 from bloomery.core.errors import ConfigError
 from bloomery.stages.record import condition, what_if
 from bloomery.stages.record.histogram import Histogram, choose_edges, histograms
 from bloomery.stages.record.what_if import inside
 from bloomery.text.filters import Length, Normalise
+from tests.stages.record.corpora import record_of
 
 
-@pytest.mark.parametrize(("text", "bounds"), [("Length.chars>=60", (60, 200)), ("Length.chars<=90", (20, 90)), ("Length.chars >= none", (None, 200))])
+@pytest.mark.parametrize(
+    ("text", "bounds"), [("Length.chars>=60", (60, 200)), ("Length.chars<=90", (20, 90)), ("Length.chars >= none", (None, 200))],
+)  # fmt: skip
 def test_it_says_what_preparing_again_would(tmp_path, text, bounds):
     record = record_of(tmp_path, filters=(Normalise(), Length(min_chars=20, max_chars=200)))
     low, high = bounds

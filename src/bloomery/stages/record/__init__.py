@@ -2,8 +2,8 @@
 
 from bloomery.stages.record.card import card
 from bloomery.stages.record.html import html_page
-from bloomery.stages.record.inert import inert
-from bloomery.stages.record.page import page_of
+from bloomery.stages.record.inert import inert, one_line
+from bloomery.stages.record.page import figures, page_of, share
 from bloomery.stages.record.pairs import Leak, Pair, leaks, pairs
 from bloomery.stages.record.pieces import Piece, differences, excerpt
 from bloomery.stages.record.record import Found, Judgement, Record
@@ -12,5 +12,6 @@ from bloomery.stages.record.what_if import WhatIf, condition, what_if
 
 __all__ = [
     "Found", "Judgement", "Leak", "Pair", "Piece", "Record", "Story", "WhatIf",
-    "card", "condition", "differences", "excerpt", "html_page", "inert", "leaks", "page_of", "pairs", "story", "what_if",
+    "card", "condition", "differences", "excerpt", "figures", "html_page", "inert", "leaks", "one_line", "page_of", "pairs", "share", "story",
+    "what_if",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from bloomery.core.units import human_bytes
@@ -26,8 +27,8 @@ def card(record: Record, n: int = 3, seed: int = 0) -> str:
     repeated = sum(table.num_rows for table in record.verdicts(lambda t: containing(t["reason"], DUPLICATE), ["reason"]))
     parts = [
         _head(record, counted), f"# {_plain(record.artifact.manifest.name)}", "", "Prepared by Bloomery. " + _sentence(record), "",
-        "## What is in it", "", *_counts("source", counted.sources), *_counts("language", counted.languages), *_counts("licence", counted.licences),
-        *([] if counted.licences else ["The documents do not say under which licence they stand; ask their sources.", ""]),
+        "## What is in it", "", *_counts("source", counted.sources), *_counts("language", counted.languages),
+        *(_counts("licence", counted.licences) or ["The documents do not say under which licence they stand; ask their sources.", ""]),
         "## How it was filtered", "", *_filters(told), "## What was removed, and why", "", *_removed(record, told),
         "## Repetitions and test items", "", *_judged_together(record, told, repeated),
         "## Some documents", "", *_samples(record.sample("documents", n, seed)[0], seed),
@@ -40,20 +41,22 @@ def _head(record: Record, counted: Census) -> str:
     """The YAML head. Values are written as JSON, which is YAML, too."""
     summary = record.summary
     head: dict[str, Any] = {"pretty_name": record.artifact.manifest.name}
-    if counted.languages:
-        head["language"] = sorted(counted.languages)
-    head["license"] = next(iter(counted.licences)) if len(counted.licences) == 1 else "other" if counted.licences else "unknown"
-    splits = [{"split": split, "path": f"{kind}-*.parquet"} for split, kind in (("train", "documents"), ("validation", "held_out")) if record.files(kind)]
-    head |= {
-        "size_categories": [_size(summary["documents"] + summary["held_out_documents"])], "task_categories": ["text-generation"], "tags": ["bloomery"],
-        "configs": [{"config_name": "default", "data_files": splits}],
-    }  # fmt: skip
+    documents = summary["documents"] + summary["held_out_documents"]
+    if codes := sorted(language for language in counted.languages if re.fullmatch("[a-z]{2,3}", language)):
+        head["language"] = codes
+    licence = next(iter(counted.licences), "unknown")  # the hub's word, if all documents tell the same one
+    head["license"] = licence if counted.licences[licence] in (0, documents) and re.fullmatch(r"[a-z0-9.\-]+", licence) else "other"
+    files = {"train": "documents", "validation": "held_out"}
+    splits = [{"split": split, "path": f"{kind}-*.parquet"} for split, kind in files.items() if record.files(kind)]
+    head |= {"size_categories": [_size(documents)], "task_categories": ["text-generation"], "tags": ["bloomery"]}
+    head["configs"] = [{"config_name": "default", "data_files": splits}]
     return "\n".join(["---", *(f"{name}: {json.dumps(value, ensure_ascii=True)}" for name, value in head.items()), "---", ""])
 
 
 def _size(documents: int) -> str:
     """The hub's word for a number of documents."""
-    names = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B", "100B<n<1T", "n>1T")
+    tens = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
+    names = ("n<1K", *(f"{low}<n<{high}" for low, high in pairwise(tens)), "n>1T")
     return names[min(len(names) - 1, max(0, len(str(documents)) - 3))]
 
 
@@ -89,7 +92,8 @@ def _removed(record: Record, told: Sequence[Rule]) -> list[str]:
     reasons = _reasons(record)
     if reasons:
         lines += ["Reasons, the most frequent first (names of documents left out):", ""]
-        lines += _table(("filter", "reason", "documents"), [(_plain(f), _plain(r), f"{count:,}") for (f, r), count in reasons.most_common(ROWS)])
+        rows = [(_plain(filter), _plain(reason), f"{count:,}") for (filter, reason), count in reasons.most_common(ROWS)]
+        lines += _table(("filter", "reason", "documents"), rows)
     return lines
 
 
@@ -106,7 +110,7 @@ def _reasons(record: Record) -> Counter[tuple[str, str]]:
 
 
 def _judged_together(record: Record, told: Sequence[Rule], repeated: int) -> list[str]:
-    lines = [f"- {repeated:,} documents were dropped as repetitions of others." if repeated else "- No document was dropped as a repetition of another."]
+    lines = [f"- {repeated:,} documents were dropped as repetitions of others." if repeated else "- No document was dropped as a repetition."]
     if any(rule.flow.filter.startswith(LEAK_FILTER) for rule in told):
         met = leaks(record)
         dropped, rewritten = sum(leak.dropped for leak in met), sum(leak.rewritten for leak in met)

@@ -60,6 +60,12 @@ class Histogram:
         low, high = (None if bound is None else int(np.searchsorted(self.edges, np.float32(bound))) for bound in self.bounds)
         return [0 if low is None else low + 1, len(self.edges) if high is None else high]
 
+    def takes(self) -> bool:
+        """Whether the bounds in use break for any document that the filter's other measures let pass."""
+        low, high = self.chosen()
+        n = len(self.edges)
+        return bool((low and self.below[low - 1]) or (high < n and self.upto[high] < self.total))
+
     def plain(self) -> dict[str, Any]:
         """For the page's script."""
         return {

@@ -15,7 +15,7 @@ from bloomery.stages.record.inert import inert, one_line
 from bloomery.stages.record.page import Page, share
 from bloomery.stages.record.pairs import Leak, Pair
 from bloomery.stages.record.pieces import Piece, differences, excerpt
-from bloomery.stages.record.record import Found
+from bloomery.stages.record.record import Found, Judgement
 from bloomery.stages.record.rules import Rule
 from bloomery.stages.record.script import SCRIPT, STYLE
 
@@ -34,19 +34,17 @@ def html_page(page: Page) -> str:
     ]
     shown = [(id, heading, body) for id, heading, body in sections if body]
     links = "".join(f'<a href="#{id}">{heading}</a>' for id, heading, _ in shown)
-    nav = (
-        f'<nav aria-label="Sections">{links}<label>Search the samples <input type="search" id="search" '
-        f'aria-describedby="found" placeholder="press /"></label> <output id="found" class="dim"></output></nav>'
-    )
-    body = "\n".join([
-        '<a class="skip" href="#funnel">Skip to the funnel</a>', f"<h1>{look.code(one_line(page.title))}</h1>", look.cards(page.figures), nav, "<main>",
+    search = '<label>Search the samples <input type="search" id="search" placeholder="press /" aria-describedby="found"></label>'
+    data = as_data([{"id": f"measure-{i}", **histogram.plain()} for i, histogram in enumerate(page.histograms)])
+    body = [
+        '<a class="skip" href="#funnel">Skip to the funnel</a>', f"<h1>{escape(one_line(page.title))}</h1>", look.cards(page.figures),
+        f'<nav aria-label="Sections">{links}{search}<output id="found" class="dim"></output></nav>', "<main>",
         *(f'<section><h2 id="{id}">{heading}</h2>{body}</section>' for id, heading, body in shown),
-        f'<p class="dim">Documents were picked at random (seed {page.seed}). Keys: / searches, j and k go from document to document.</p>', "</main>",
-        f'<script type="application/json" id="measures">{as_data([_id(h, i) for i, h in enumerate(page.histograms)])}</script>',
-        f"<script>{SCRIPT}</script>",
-    ])  # fmt: skip
+        f'<p class="dim">Documents were picked at random (seed {page.seed}). Keys: / searches, j and k go from document to document.</p>',
+        f'</main>\n<script type="application/json" id="measures">{data}</script>\n<script>{SCRIPT}</script>',
+    ]  # fmt: skip
     policy = f"default-src 'none'; script-src '{_hash(SCRIPT)}'; style-src '{_hash(look.STYLE + STYLE)}'; base-uri 'none'; form-action 'none'"
-    return look.document(page.title, body, style=STYLE, policy=policy)
+    return look.document(page.title, "\n".join(body), style=STYLE, policy=policy)
 
 
 def as_data(plain: object) -> str:
@@ -59,54 +57,71 @@ def _funnel(rules: Sequence[Rule]) -> str:
     if not rules:
         return "<p>No filter stood here.</p>"
     whole = max(1, rules[0].flow.documents_in)
-    rows = []
-    for rule in rules:
-        flow = rule.flow
-        stays, goes = 1000 * flow.documents_out / whole, 1000 * rule.dropped / whole
-        bar = (
-            f'<svg viewBox="0 0 1000 10" preserveAspectRatio="none" role="img" aria-label="{share(flow.documents_out, whole)} of all are left">'
-            f'<rect class="went" width="1000" height="10"/><rect class="stays" width="{stays:.2f}" height="10"/>'
-            f'<rect class="goes" x="{stays:.2f}" width="{max(goes, 1.5 if rule.dropped else 0):.2f}" height="10"/></svg>'
-        )
-        about = "".join(f'<div class="dim">{escape(line)}</div>' for line in (rule.sentence, "; ".join(rule.bounds), rule.source) if line)
-        rows.append((
-            f"{look.code(one_line(flow.filter))}{about}", bar, f"{flow.documents_in:,}", f"{rule.dropped:,}", share(rule.dropped, flow.documents_in),
-            human_bytes(flow.bytes_in - flow.bytes_out), f"{flow.rewritten:,}",
-        ))  # fmt: skip
+    rows = [
+        (
+            _about(rule), _bar(rule, whole), f"{rule.flow.documents_in:,}", f"{rule.dropped:,}", share(rule.dropped, rule.flow.documents_in),
+            human_bytes(rule.flow.bytes_in - rule.flow.bytes_out), f"{rule.flow.rewritten:,}",
+        ) for rule in rules
+    ]  # fmt: skip
     head = ("filter", "left of all that were read", "came", "dropped", "share", "bytes less", "rewritten")
     return f'<div class="wrap funnel">{look.table(head, rows, figures=(2, 3, 4, 5, 6))}</div>'
 
 
-def _id(histogram: Histogram, number: int) -> dict[str, object]:
-    return {"id": f"measure-{number}", **histogram.plain()}
+def _about(rule: Rule) -> str:
+    """A filter's name, behind which its description unfolds."""
+    lines = [rule.sentence, *rule.bounds, rule.source]
+    about = "".join(f'<div class="dim">{escape(line)}</div>' for line in lines if line)
+    name = look.code(one_line(rule.flow.filter))
+    return f"<details><summary>{name}</summary>{about}</details>" if about else name
+
+
+def _bar(rule: Rule, whole: int) -> str:
+    """What is left of all documents, what the filter took, and what went before."""
+    left, taken = (1000 * documents / whole for documents in (rule.flow.documents_out, rule.dropped))
+    taken = max(taken, 2.0) if rule.dropped else 0.0  # a few can be seen, too
+    told = f"{share(rule.flow.documents_out, whole)} of all are left"
+    return (
+        f'<svg viewBox="0 0 1000 10" preserveAspectRatio="none" role="img" aria-label="{told}">'
+        f'<rect class="went" width="1000" height="10"/><rect class="stays" width="{left:.2f}" height="10"/>'
+        f'<rect class="goes" x="{left:.2f}" width="{taken:.2f}" height="10"/></svg>'
+    )
 
 
 def _measures(histograms: Sequence[Histogram]) -> str:
     if not histograms:
         return ""
+    drawn = [(_measure(histogram, i), histogram.takes()) for i, histogram in enumerate(histograms)]
+    busy, idle = ("".join(figure for figure, takes in drawn if takes == wanted) for wanted in (True, False))
     told = (
-        "<p>What would pass each filter if a threshold were another one. What its other rules drop stays dropped; what later filters would say of "
-        "documents that they never saw is not known.</p>"
+        "<p>What would pass each filter if a threshold were another one. What its other rules drop stays dropped; what later filters would say "
+        "of documents that they never saw is not known.</p>"
     )
-    return told + '<div class="measures">' + "".join(_measure(h, i) for i, h in enumerate(histograms)) + "</div>"
+    rest = f'<details><summary>measures that drop nothing here</summary><div class="measures">{idle}</div></details>' if idle else ""
+    return f'{told}<div class="measures">{busy}</div>{rest}'
 
 
 def _measure(histogram: Histogram, number: int) -> str:
-    bars, n = histogram.bars(), len(histogram.edges)
-    top = max(1, *bars)
-    drawn = "".join(
-        f'<rect class="stays" x="{i + 0.06:g}" width=".88" y="{100 - height:.2f}" height="{height:.2f}"><title>{escape(_bin(histogram, i))}: {bar:,}</title></rect>'
-        for i, bar in enumerate(bars)
-        for height in [100 * bar / top if not bar else max(1.0, 100 * bar / top)]
-    )  # fmt: skip
-    name = escape(one_line(histogram.measure))
-    slide = '<label class="slide"><span>{0}</span><input type="range" min="0" max="{1}" value="{2}" aria-label="{3}, {0}"><output></output></label>'
+    bars, edges, name = histogram.bars(), histogram.edges, escape(one_line(histogram.measure))
+    n, top = len(edges), max(1, *bars)
+    drawn = "".join(_column(i, 100 * bar / top, f"{_bin(histogram, i)}: {bar:,}") for i, bar in enumerate(bars) if bar)
+    slides = "".join(
+        f'<label class="slide"><span>{what}</span><input type="range" min="0" max="{n}" value="{value}" aria-label="{name}, {what}">'
+        "<output></output></label>"
+        for what, value in zip(("at least", "at most"), histogram.chosen(), strict=True)
+    )
     return (
-        f'<figure id="measure-{number}"><figcaption>{name}</figcaption>'
+        f'<figure id="measure-{number}"><figcaption><span>{name}</span><button type="button">as now</button></figcaption>'
         f'<svg viewBox="0 0 {n + 1} 100" preserveAspectRatio="none" role="img" aria-label="how {name} is spread">{drawn}</svg>'
-        f'<div class="axis"><span>{histogram.edges[0]:.4g}</span><span>{histogram.edges[n // 2]:.4g}</span><span>{histogram.edges[-1]:.4g}</span></div>'
-        f"{slide.format('at least', n, 0, name)}{slide.format('at most', n, n, name)}"
-        f'<p><b></b> of {histogram.reached:,} would pass, <span></span></p><button type="button">as it is now</button></figure>'
+        f'<div class="axis"><span>{edges[0]:.4g}</span><span>{edges[n // 2]:.4g}</span><span>{edges[-1]:.4g}</span></div>'
+        f"{slides}<p><b></b> of {histogram.reached:,} would pass, <span></span></p></figure>"
+    )
+
+
+def _column(place: int, height: float, title: str) -> str:
+    height = max(height, 1.0)  # a few can be seen, too
+    return (
+        f'<rect class="stays" data-bar="{place}" x="{place + 0.06:g}" width=".88" y="{100 - height:.2f}" height="{height:.2f}">'
+        f"<title>{escape(title)}</title></rect>"
     )
 
 
@@ -128,49 +143,46 @@ def _dropped(page: Page) -> str:
 
 def _article(found: Found) -> str:
     drop = found.drop
-    head = ""
-    if drop is not None:
-        head = f'<b class="bad">{escape(one_line(drop.filter))}</b><span>{escape(one_line(drop.reason))}{escape(measured(drop.value, drop.threshold))}</span>'
-    return (
-        f'<article tabindex="0"><header>{head}{look.code(one_line(found.id))}</header>'
-        f'<div class="text" dir="auto">{marked(excerpt(inert(found.text), drop.spans if drop else (), CHARS))}</div></article>'
-    )
+    head = f'<b class="bad">{escape(one_line(drop.filter))}</b><span>{_why(drop)}</span>' if drop else ""
+    text = marked(excerpt(inert(found.text), drop.spans if drop else (), CHARS))
+    return f'<article tabindex="0"><header>{head}{look.code(one_line(found.id))}</header><div class="text" dir="auto">{text}</div></article>'
 
 
 def _pairs(pairs: Sequence[Pair], total: int) -> str:
     if not pairs:
         return ""
-    articles = []
-    for pair in pairs:
-        drop = pair.dropped.drop
-        told = f"{one_line(drop.reason)}{measured(drop.value, drop.threshold)}" if drop else ""
-        if pair.twin is None:
-            sides = [excerpt(inert(pair.dropped.text), chars=CHARS), [Piece("the text of the other one is not here", "gap")]]
-        else:
-            sides = list(differences(inert(pair.dropped.text), inert(pair.twin.text), CHARS))
-        heads = (f"dropped {look.code(one_line(pair.dropped.id))}", f"{pair.twin.where if pair.twin else 'elsewhere'} {look.code(one_line(pair.of))}")
-        cells = "".join(
-            f'<div><p class="dim">{head}</p><div class="text" dir="auto">{marked(side)}</div></div>' for head, side in zip(heads, sides, strict=True)
-        )
-        articles.append(f'<article tabindex="0"><header><span>{escape(told)}</span></header><div class="two">{cells}</div></article>')
-    return f"<p>{len(pairs)} of {total:,} repetitions; words that the other one lacks are marked.</p>" + "".join(articles)
+    return f"<p>{len(pairs)} of {total:,} repetitions; words that the other one lacks are marked.</p>" + "".join(map(_pair, pairs))
+
+
+def _pair(pair: Pair) -> str:
+    one, other = pair.dropped, pair.twin
+    if other is None:
+        sides = excerpt(inert(one.text), chars=CHARS), [Piece("the text of the other one is not here", "gap")]
+    else:
+        sides = differences(inert(one.text), inert(other.text), CHARS)
+    heads = (f"dropped {look.code(one_line(one.id))}", f"{other.where if other else 'elsewhere'} {look.code(one_line(pair.of))}")
+    cells = "".join(
+        f'<div><p class="dim">{head}</p><div class="text" dir="auto">{marked(side)}</div></div>'
+        for head, side in zip(heads, sides, strict=True)
+    )
+    why = _why(one.drop) if one.drop else ""
+    return f'<article tabindex="0"><header><span>{why}</span></header><div class="two">{cells}</div></article>'
 
 
 def _leaks(leaks: Sequence[Leak], total: int, leaking: Sequence[Found]) -> str:
     if not leaks:
         return ""
     rows = [
-        (escape(one_line(leak.item)), f"{leak.dropped:,}", f"{leak.rewritten:,}", " ".join(look.code(one_line(id, 60)) for id in leak.ids)) for leak in leaks
-    ]  # fmt: skip
+        (escape(one_line(leak.item)), f"{leak.dropped:,}", f"{leak.rewritten:,}", " ".join(look.code(one_line(id, 60)) for id in leak.ids))
+        for leak in leaks
+    ]
     table = look.table(("test item", "dropped", "rewritten", "documents"), rows, figures=(1, 2))
     return f'<p>{len(leaks)} of {total:,}.</p><div class="wrap">{table}</div>' + "".join(map(_article, leaking))
 
 
-def measured(value: float | None, threshold: float | None) -> str:
-    """What was measured and what it was compared with, as an afterword; empty where no number was."""
-    if value is None:
-        return ""
-    return f" ({value:.4g})" if threshold is None else f" ({value:.4g} against {threshold:.4g})"
+def _why(said: Judgement) -> str:
+    """The reason, and what was measured against what."""
+    return escape(one_line(said.reason) + said.compared)
 
 
 def marked(pieces: Sequence[Piece]) -> str:

@@ -13,7 +13,7 @@ from bloomery.stages.record.record import Found, Record
 DUPLICATE = "duplicate of "
 """What stands before the id of the document that stayed, in the reason of every filter that drops repetitions."""
 NAMED = re.compile(r"duplicate of (?:near duplicates of )?(.+)", re.DOTALL)
-LEAK_FILTER = "Decontaminate"
+LEAK_FILTER = "Decontamin"
 """How the names of filters begin that compare documents with test items."""
 DOCUMENTS_KEPT = 5  # ids remembered per leak
 

@@ -49,6 +49,13 @@ class Judgement:
     threshold: float | None
     spans: tuple[tuple[int, int], ...]
 
+    @property
+    def compared(self) -> str:
+        """What was measured and what it was compared with, as an afterword; empty where no number was."""
+        if self.value is None:
+            return ""
+        return f" ({self.value:.4g})" if self.threshold is None else f" ({self.value:.4g} against {self.threshold:.4g})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Found:

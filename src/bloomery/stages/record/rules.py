@@ -12,7 +12,7 @@ from bloomery.stages.record.record import Record
 from bloomery.stages.record.what_if import filter_of
 from bloomery.text.filters import Filter, Flow
 
-SOURCE = re.compile(r"Source: (.+?)(?:; departures|\n\n|$)", re.DOTALL)
+SOURCE = re.compile(r"Source: (.+?)(?:[.;] [Dd]epartures|\n\n|$)", re.DOTALL)
 
 
 @dataclass(frozen=True)

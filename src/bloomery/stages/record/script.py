@@ -2,26 +2,32 @@
 
 STYLE = """
 body { max-width: 72rem } .wrap { overflow-x: auto } [hidden] { display: none !important }
-nav { position: sticky; top: 0; background: var(--paper); border-bottom: 1px solid var(--line); padding: .5rem 0; display: flex; flex-wrap: wrap;
-  gap: .3rem 1rem; align-items: center; z-index: 1 } nav a { color: var(--main); text-decoration: none } nav a:hover { text-decoration: underline }
-nav label { margin-left: auto } input[type=search] { font: inherit; color: inherit; background: var(--soft); border: 1px solid var(--line);
-  border-radius: .4rem; padding: .15rem .6rem; width: 15rem; max-width: 60vw }
+nav { position: sticky; top: 0; background: var(--paper); border-bottom: 1px solid var(--line); padding: .5rem 0; z-index: 1; display: flex;
+  flex-wrap: wrap; gap: .3rem 1rem; align-items: center; margin-top: 1rem } nav a { color: var(--main); text-decoration: none }
+nav a:hover { text-decoration: underline } nav label { margin-left: auto }
+input[type=search] { font: inherit; color: inherit; background: var(--soft); border: 1px solid var(--line); border-radius: .4rem;
+  padding: .15rem .6rem; width: 15rem; max-width: 60vw }
 :focus-visible { outline: 2px solid var(--main); outline-offset: 2px } h2, article { scroll-margin-top: 3.5rem }
 .skip { position: absolute; left: -99rem } .skip:focus { position: static }
 mark { background: var(--mark); color: inherit; border-radius: .15rem; padding: 0 .1rem } .gap { color: var(--dim) }
 article { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .9rem; margin: .7rem 0; background: var(--soft) }
-article header { display: flex; flex-wrap: wrap; gap: .1rem .8rem; margin-bottom: .35rem; align-items: baseline } article header code { color: var(--dim);
-  margin-left: auto; overflow-wrap: anywhere } .text { overflow-wrap: anywhere; max-height: 24rem; overflow: auto; contain: paint; unicode-bidi: isolate }
+article header { display: flex; flex-wrap: wrap; gap: .1rem .8rem; margin-bottom: .35rem; align-items: baseline }
+article header code { color: var(--dim); margin-left: auto; overflow-wrap: anywhere }
+.text { overflow-wrap: anywhere; max-height: 24rem; overflow: auto; contain: paint; unicode-bidi: isolate }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem } .two > div { min-width: 0 }
-.funnel td { vertical-align: middle; padding-block: .3rem } .funnel svg { display: block; width: 22rem; max-width: 40vw; height: 1.1rem }
+.funnel td { padding-block: .3rem } .funnel td.figure, .funnel th { white-space: nowrap } .funnel td:first-child { min-width: 14rem }
+summary code { color: var(--ink) } .funnel svg { display: block; width: 22rem; max-width: 40vw; height: 1.1rem;
+  margin-top: .15rem }
 .stays { fill: var(--main) } .goes { fill: var(--bad) } .went { fill: var(--line) }
 .measures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 1.2rem }
-figure { margin: 0; border: 1px solid var(--line); border-radius: .5rem; padding: .7rem .9rem; min-width: 0 } figcaption { font-weight: 600 }
+figure { margin: 0; border: 1px solid var(--line); border-radius: .5rem; padding: .7rem .9rem; min-width: 0 }
+figcaption { font-weight: 600; display: flex; justify-content: space-between; align-items: start; gap: 1rem; margin-bottom: .4rem }
 figure svg { display: block; width: 100%; height: 6rem } figure .out { fill: var(--bad); opacity: .55 } .axis { display: flex;
   justify-content: space-between; color: var(--dim); font-size: .8rem; font-variant-numeric: tabular-nums }
 .slide { display: grid; grid-template-columns: 4.2rem 1fr 5.5rem; gap: .6rem; align-items: center; font-variant-numeric: tabular-nums }
 .slide input { width: 100%; margin: 0; accent-color: var(--main) } .slide output { text-align: right } figure p { margin: .4rem 0 0 }
-button { font: inherit; font-size: .85rem; color: inherit; background: var(--soft); border: 1px solid var(--line); border-radius: .4rem; cursor: pointer }
+button { font: inherit; font-weight: 400; font-size: .8rem; color: inherit; background: var(--soft); border: 1px solid var(--line);
+  border-radius: .4rem; cursor: pointer; white-space: nowrap }
 @media print { nav { display: none } .text { max-height: none } }
 """
 
@@ -45,9 +51,9 @@ for (const measure of JSON.parse(document.getElementById("measures").textContent
     highSaid.textContent = to === n ? "no bound" : short(measure.edges[to]);
     low.setAttribute("aria-valuetext", lowSaid.textContent);
     high.setAttribute("aria-valuetext", highSaid.textContent);
-    bars.forEach((bar, i) => bar.classList.toggle("out", i < from || i > to));
+    bars.forEach((bar) => bar.classList.toggle("out", bar.dataset.bar < from || bar.dataset.bar > to));
     result.firstElementChild.textContent = percent(now, measure.reached);
-    result.lastElementChild.textContent = change === 0 ? "as it is" : plain(Math.abs(change)) + (change > 0 ? " more" : " fewer") + " than now";
+    result.lastElementChild.textContent = change === 0 ? "as now" : plain(Math.abs(change)) + (change > 0 ? " more" : " fewer") + " than now";
   };
   const reset = () => { low.value = start[0]; high.value = start[1]; show(); };
   low.addEventListener("input", show);
