@@ -1,8 +1,13 @@
 """Where documents come from: files of any kind and place, the standard library, tales."""
 
+from bloomery.text.readers.chapters import Chapters
+from bloomery.text.readers.code import Code
 from bloomery.text.readers.files import Files
 from bloomery.text.readers.reader import Damage, OnDamage, Reader, overlook, warn
 from bloomery.text.readers.standard_library import StandardLibrary
 from bloomery.text.readers.tales import TaleConversations, TaleStories
 
-__all__ = ["Damage", "Files", "OnDamage", "Reader", "StandardLibrary", "TaleConversations", "TaleStories", "overlook", "warn"]
+__all__ = [
+    "Chapters", "Code", "Damage", "Files", "OnDamage", "Reader", "StandardLibrary", "TaleConversations", "TaleStories",
+    "overlook", "warn",
+]

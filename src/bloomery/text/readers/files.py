@@ -114,7 +114,7 @@ class Files(Reader):
         for file in files:
             try:
                 if file.bytes or not bare(file.name).endswith(NO_EMPTY):
-                    with self._open(file) as stream:
+                    with self.open(file) as stream:
                         yield from format.read(stream, file.name, behind)
             except DataError as error:
                 if self.on_bad_file == "stop":
@@ -144,7 +144,8 @@ class Files(Reader):
             raise ConfigError(f"Files.path={self.path!r} cannot be reached ({error}); give a path or a URL that fsspec knows") from None
         return system, root.rstrip("/") or root
 
-    def _open(self, file: FoundFile) -> BinaryIO:
+    def open(self, file: FoundFile) -> BinaryIO:
+        """A file of the source, for reading bytes."""
         with _readable(file.path):
             return self._system()[0].open(file.path, "rb")  # pyrefly: ignore[bad-return] (fsspec has no types; "rb" gives bytes)
 
