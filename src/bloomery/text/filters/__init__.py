@@ -1,7 +1,9 @@
 """What happens to documents between reading and tokenizing: each filter keeps, rewrites or drops, and says why."""
 
+from bloomery.text.filters.bias import Bias
 from bloomery.text.filters.c4 import C4Quality
 from bloomery.text.filters.chain import Filtered, Flow, names_of, run_through, text_bytes
+from bloomery.text.filters.code import CodeQuality
 from bloomery.text.filters.duplicates import ExactDuplicates
 from bloomery.text.filters.filter import VERDICTS, Filter, GlobalFilter, Measure, Notes, Operator, Verdicts, judge_all
 from bloomery.text.filters.fineweb import FineWebQuality
@@ -11,9 +13,11 @@ from bloomery.text.filters.length import Length
 from bloomery.text.filters.minhash import MinHash
 from bloomery.text.filters.normalise import Normalise
 from bloomery.text.filters.personal_data import PersonalData
+from bloomery.text.filters.suspicion import Suspicion
+from bloomery.text.filters.toxicity import Toxicity
 
 __all__ = [
-    "VERDICTS", "C4Quality", "ExactDuplicates", "Filter", "Filtered", "FineWebQuality", "Flow", "GlobalFilter", "GopherQuality",
-    "GopherRepetition", "Length", "Measure", "MinHash", "Normalise", "Notes", "Operator", "PersonalData", "Verdicts",
-    "judge_all", "names_of", "run_through", "text_bytes",
+    "VERDICTS", "Bias", "C4Quality", "CodeQuality", "ExactDuplicates", "Filter", "Filtered", "FineWebQuality", "Flow", "GlobalFilter",
+    "GopherQuality", "GopherRepetition", "Length", "Measure", "MinHash", "Normalise", "Notes", "Operator", "PersonalData", "Suspicion",
+    "Toxicity", "Verdicts", "judge_all", "names_of", "run_through", "text_bytes",
 ]  # fmt: skip

@@ -58,7 +58,7 @@ class GopherQuality(Filter):
             Measure(name="ellipses_per_word", values=share(ellipses, all_words), high=self.max_symbols_per_word),
             Measure(name="bullet_lines", values=share(bullets, lines.counts), high=self.max_bullet_lines),
             Measure(name="ellipsis_lines", values=share(trailing, lines.counts), high=self.max_ellipsis_lines),
-            Measure(name="alpha_words", values=share(words.total(words.alpha), all_words), low=self.min_alpha_words),
+            Measure(name="alpha_words", values=share(words.total(words.letters > 0), all_words), low=self.min_alpha_words),
             Measure(name="stop_words", values=pa.array(self._stop_words(words), pa.float64()), low=self.min_stop_words),
         ])  # fmt: skip
 

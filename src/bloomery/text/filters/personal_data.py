@@ -107,7 +107,7 @@ class PersonalData(Filter):
 
     def _measures(self, found: list[list[Found]], high: int | None = None) -> list[Measure]:
         counts = [Counter(kind for _, _, kind in spans) for spans in found]
-        return [Measure(name=f"{kind}s", values=pa.array([float(c[kind]) for c in counts], pa.float64()), high=high) for kind in self.kinds]
+        return [Measure(name=kind, values=pa.array([float(c[kind]) for c in counts], pa.float64()), high=high) for kind in self.kinds]
 
 
 def spans_of(found: list[list[Found]]) -> pa.Array:

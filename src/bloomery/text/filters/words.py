@@ -32,8 +32,7 @@ class Words:
         start: where each begins in its text, in characters.
         chars: how long each is, in characters.
         hash: 64 bits that are the same for the same word, wherever it stands.
-        alpha: whether a letter is in it.
-        symbol: whether neither letters nor digits are in it.
+        letters, digits: how many of them are in it.
 
     Source: Unicode Standard Annex 29, word boundaries WB4-WB13; departures: symbols of a kind run together, Katakana and Hangul do not
     differ from other letters, and no dictionary is asked.
@@ -43,8 +42,8 @@ class Words:
     start: np.ndarray
     chars: np.ndarray
     hash: np.ndarray
-    alpha: np.ndarray
-    symbol: np.ndarray
+    letters: np.ndarray
+    digits: np.ndarray
 
     @classmethod
     def of(cls, texts: pa.Array, fold: bool = False) -> Words:
@@ -59,6 +58,11 @@ class Words:
         return np.diff(self.offsets)
 
     @property
+    def symbol(self) -> np.ndarray:
+        """Whether neither letters nor digits are in each."""
+        return (self.letters == 0) & (self.digits == 0)
+
+    @property
     def row(self) -> np.ndarray:
         """Whose each word is."""
         return np.repeat(np.arange(len(self.offsets) - 1), self.counts)
@@ -68,13 +72,45 @@ class Words:
         return np.diff(np.concatenate([[0], np.cumsum(values, dtype=np.int64)])[self.offsets])
 
 
-_EMPTY = tuple(np.empty(0, kind) for kind in (np.int64, np.int64, np.int32, np.uint64, bool, bool))
+_EMPTY = tuple(np.empty(0, kind) for kind in (np.int64, np.int64, np.int32, np.uint64, np.int32, np.int32))
 
 
-def word_hashes(words: Sequence[str], fold: bool = False) -> list[np.ndarray]:
+def word_hashes(phrases: Sequence[str], fold: bool = False) -> list[np.ndarray]:
     """The hashes of the words of each phrase: what `Words.of` gives wherever the phrase occurs."""
-    found = Words.of(pa.array(words, pa.string()), fold)
+    found = Words.of(pa.array(phrases, pa.string()), fold)
     return [found.hash[a:b] for a, b in zip(found.offsets[:-1], found.offsets[1:], strict=True)]
+
+
+def occurrences(words: Words, phrases: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Where any of the phrases, given by their words' hashes, occurs in a text: with which word it begins, and how many words it has."""
+    at, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    last = np.repeat(words.offsets[1:], words.counts)
+    for size in sorted({len(phrase) for phrase in phrases} - {0}):
+        wanted = np.unique(np.array([phrase for phrase in phrases if len(phrase) == size]), axis=0)
+        places = np.flatnonzero(among(words.hash, np.unique(wanted[:, 0])))
+        places = places[places + size <= last[places]]
+        have = words.hash[places]
+        key = wanted[:, 0]
+        for i in range(1, size):
+            have, key = mixed(have) ^ words.hash[places + i], mixed(key) ^ wanted[:, i]
+        at.append(places[among(have, np.unique(key))])
+        sizes.append(np.full(len(at[-1]), size))
+    order = np.argsort(np.concatenate(at), kind="stable")
+    return np.concatenate(at)[order], np.concatenate(sizes)[order]
+
+
+def among(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Which values are among a few that are sorted."""
+    return wanted[np.searchsorted(wanted[:-1], values)] == values if len(wanted) else np.zeros(len(values), bool)
+
+
+def spans_at(words: Words, at: np.ndarray, sizes: np.ndarray) -> pa.Array:
+    """The stretches of the texts that some runs of words take up, row by row, in order; null where there is none."""
+    start, end = words.start[at], words.start[at + sizes - 1] + words.chars[at + sizes - 1]
+    counts = np.bincount(np.searchsorted(words.offsets, at, "right") - 1, minlength=len(words.offsets) - 1)
+    structs = pa.StructArray.from_arrays([pa.array(start, pa.int32()), pa.array(end, pa.int32())], names=["start", "end"])
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), structs, mask=pa.array(counts == 0))
 
 
 @dataclass(frozen=True)
@@ -141,13 +177,12 @@ def _words(slab: _Slab, fold: bool) -> tuple[np.ndarray, ...]:
 
     letters = np.concatenate([[0], np.cumsum((kind == LETTER) | own, dtype=np.int32)])
     digits = np.concatenate([[0], np.cumsum(digit, dtype=np.int32)])
-    alpha = letters[ends] > letters[begins]
     starts = np.cumsum([1, *(len(piece) + 1 for piece in slab.pieces[:-1])])
     piece = np.searchsorted(starts, begins, "right") - 1
     row, begin = np.array(slab.rows, np.int64), np.array(slab.begins, np.int64)
     return (
         row[piece], begins - starts[piece] + begin[piece], (ends - begins).astype(np.int32), hashes,
-        alpha, ~alpha & (digits[ends] == digits[begins]),
+        letters[ends] - letters[begins], digits[ends] - digits[begins],
     )  # fmt: skip
 
 
