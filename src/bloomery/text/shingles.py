@@ -194,7 +194,7 @@ def _ascii() -> bytes:
 
 @lru_cache(maxsize=1)
 def _unicode() -> tuple[np.ndarray, np.ndarray]:
-    """Of each code point below 0x10000: 0 where it parts words, or its lower case if that takes as many bytes; and whether it is a word alone."""
+    """Of each code point below 0x10000: 0 where it parts words, or its lower case, if of as many bytes; and whether it is a word alone."""
     lower, alone = np.zeros(0x10000, np.int64), np.zeros(0x10000, bool)
     for code in (*range(0x80, 0xD800), *range(0xE000, 0x10000)):
         character = chr(code)
