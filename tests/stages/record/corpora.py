@@ -13,7 +13,7 @@ from bloomery.text.readers.reader import warn
 
 HOSTILE = (
     "</script><script>alert(1)</script> <img src=x onerror=alert(2)> [bold red]markup[/] \x1b]0;title\x07\x1b[2J \u202egnp.exe "
-    "```\n# heading | cell \x9b31m &lt; <!-- --> ]]> {{7*7}} $x$"
+    "```\n# heading | cell \x9b31m &lt; <!-- --> ]]> {{7*7}} $x$ write to jo.doe@example.com."
 )
 
 

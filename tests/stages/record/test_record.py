@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloomery.core.errors import ArtifactError, ConfigError, DataError
-from bloomery.stages.record import Record, leaks, pairs, story
+from bloomery.stages.record import Record, card, html_page, leaks, page_of, pairs, story
 from bloomery.stages.record.pairs import original
 from bloomery.stages.record.sampling import keys_of
+from bloomery.text.filters import Length, PersonalData
 from tests.stages.record.corpora import record_of
 
 
@@ -165,3 +166,13 @@ def test_a_file_that_was_cut_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ArtifactError, match="missing or has another length"):
         record.dropped(3, 0)
+
+
+def test_personal_data_in_what_was_dropped_is_blotted_out_where_the_corpus_has_none(tmp_path):
+    plain = record_of(tmp_path, filters=(Length(min_chars=250),))
+    assert "jo.doe@example.com" in "".join(f.text for f in plain.dropped(1000, 0)[0])
+    masked = record_of(tmp_path, filters=(Length(min_chars=250), PersonalData()))
+    texts = "".join(f.text for f in masked.dropped(1000, 0)[0])
+    assert "jo.doe@" not in texts
+    assert "write to ██████████████████." in texts
+    assert "jo.doe@" not in html_page(page_of(masked)) + card(masked)

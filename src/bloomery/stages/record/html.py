@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from bloomery.core.units import human_bytes
@@ -28,7 +28,7 @@ def html_page(page: Page) -> str:
         ("funnel", "Funnel", _funnel(page.rules)),
         ("thresholds", "What if", _measures(page.histograms)),
         ("dropped", "Dropped", _dropped(page)),
-        ("pairs", "Duplicates", _pairs(*page.pairs)),
+        ("pairs", "Duplicates", _pairs(page.pairs)),
         ("leaks", "Test items met", _leaks(page.leaks, page.leak_total, page.leaking)),
         ("kept", "Kept", "".join(_article(found) for found in page.kept)),
     ]
@@ -133,12 +133,15 @@ def _bin(histogram: Histogram, place: int) -> str:
 
 
 def _dropped(page: Page) -> str:
-    groups = []
-    for place, (filter, (found, total)) in enumerate(page.dropped.items()):
-        articles = "".join(map(_article, found))
-        summary = f"{look.code(one_line(filter))}: {len(found)} of {total:,} dropped documents"
-        groups.append(f'<details class="group"{" open" if place == 0 else ""}><summary>{summary}</summary>{articles}</details>')
+    groups = [
+        _group(f"{look.code(one_line(filter))}: {len(found)} of {total:,} dropped documents", map(_article, found), place == 0)
+        for place, (filter, (found, total)) in enumerate(page.dropped.items())
+    ]
     return "".join(groups)
+
+
+def _group(summary: str, articles: Iterable[str], unfolded: bool) -> str:
+    return f'<details class="group"{" open" if unfolded else ""}><summary>{summary}</summary>{"".join(articles)}</details>'
 
 
 def _article(found: Found) -> str:
@@ -148,10 +151,13 @@ def _article(found: Found) -> str:
     return f'<article tabindex="0"><header>{head}{look.code(one_line(found.id))}</header><div class="text" dir="auto">{text}</div></article>'
 
 
-def _pairs(pairs: Sequence[Pair], total: int) -> str:
-    if not pairs:
-        return ""
-    return f"<p>{len(pairs)} of {total:,} repetitions; words that the other one lacks are marked.</p>" + "".join(map(_pair, pairs))
+def _pairs(pairs: dict[str, tuple[list[Pair], int]]) -> str:
+    last = len(pairs) - 1  # the later ones compare more closely, so that there is something to see
+    groups = [
+        _group(f"{look.code(one_line(filter))}: {len(found)} of {total:,} repetitions", map(_pair, found), place == last)
+        for place, (filter, (found, total)) in enumerate(pairs.items())
+    ]
+    return "<p>Words that the other one lacks are marked.</p>" + "".join(groups) if groups else ""
 
 
 def _pair(pair: Pair) -> str:

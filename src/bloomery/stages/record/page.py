@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bloomery.stages.record.histogram import Histogram, histograms
-from bloomery.stages.record.pairs import Leak, Pair, leaking, leaks, pairs
+from bloomery.stages.record.pairs import Leak, Pair, leaking, leaks, original, pairs
 from bloomery.stages.record.record import Found, Record
 from bloomery.stages.record.rules import Rule, rules
 
@@ -22,7 +22,7 @@ class Page:
         rules: the filters and what they did.
         dropped: filter → some random documents that it dropped, and how many there are on record.
         histograms: of everything that was measured.
-        pairs: duplicates beside what they repeat, and how many there are.
+        pairs: filter → some duplicates that it dropped, beside what they repeat, and how many there are.
         leaks: test items that were met; the most frequent ones.
         leak_total: how many there are.
         leaking: some documents that were dropped for it.
@@ -35,7 +35,7 @@ class Page:
     rules: list[Rule]
     dropped: dict[str, tuple[list[Found], int]]
     histograms: list[Histogram]
-    pairs: tuple[list[Pair], int]
+    pairs: dict[str, tuple[list[Pair], int]]
     leaks: list[Leak]
     leak_total: int
     leaking: list[Found]
@@ -45,13 +45,13 @@ class Page:
 
 def page_of(record: Record, n: int = 10, seed: int = 0) -> Page:
     """Gathers the page: n random documents for each filter, n pairs, n that stayed."""
-    told = rules(record)
-    texts = bool(record.files("dropped"))
-    met = leaks(record)
+    told, met = rules(record), leaks(record)
+    takers = [rule.flow.filter for rule in told if rule.dropped] if record.files("dropped") else []
+    dropped = {filter: record.dropped(n, seed, filter=filter) for filter in takers}
+    repeaters = [filter for filter, (found, _) in dropped.items() if any(one.drop and original(one.drop.reason) for one in found)]
     return Page(
-        title=record.artifact.reference, figures=figures(record), rules=told,
-        dropped={rule.flow.filter: record.dropped(n, seed, filter=rule.flow.filter) for rule in told if rule.dropped and texts},
-        histograms=histograms(record), pairs=pairs(record, n, seed) if texts else ([], 0),
+        title=record.artifact.reference, figures=figures(record), rules=told, dropped=dropped, histograms=histograms(record),
+        pairs={filter: pairs(record, n, seed, filter) for filter in repeaters},
         leaks=met[:LEAKS_SHOWN], leak_total=len(met), leaking=leaking(record, n, seed), kept=record.sample("documents", n, seed)[0], seed=seed,
     )  # fmt: skip
 

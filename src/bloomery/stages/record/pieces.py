@@ -65,16 +65,16 @@ def differences(one: str, other: str, chars: int = 1200) -> tuple[list[Piece], l
     What they begin with in common is shortened, and behind it 400 words of each are compared, so that it takes no time on any input.
     """
     words = WORD.findall(one[: 8 * chars]), WORD.findall(other[: 8 * chars])
-    same = 0
-    while same < min(map(len, words)) and words[0][same].split() == words[1][same].split():
-        same += 1
+    alike = (a.split() == b.split() for a, b in zip(*words, strict=False))
+    same = next((place for place, equal in enumerate(alike) if not equal), min(map(len, words)))
     tails = [side[same : same + WORDS_COMPARED] for side in words]
     marked: tuple[list[Piece], list[Piece]] = ([], [])
     matcher = SequenceMatcher(None, [w.strip() for w in tails[0]], [w.strip() for w in tails[1]], autojunk=True)
     for what, a, b, c, d in matcher.get_opcodes():
         for side, (start, end) in enumerate(((a, b), (c, d))):
-            if start < end:
-                marked[side].append(Piece("".join(tails[side][start:end]), "" if what == "equal" else "mark"))
+            text = "".join(tails[side][start:end])
+            words_alone = text.rstrip()
+            marked[side].extend([Piece(words_alone, "" if what == "equal" else "mark"), Piece(text[len(words_alone) :])])
     return tuple(_shortened("".join(side[:same]), pieces, chars) for side, pieces in zip(words, marked, strict=True))  # type: ignore[return-value]
 
 

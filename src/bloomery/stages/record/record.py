@@ -17,12 +17,14 @@ import pyarrow.parquet as pq
 from bloomery.core.errors import ArtifactError, ConfigError
 from bloomery.stages.record.sampling import keys_of
 from bloomery.store import Artifact
-from bloomery.text.filters import Flow
+from bloomery.text.filters import Flow, PersonalData
 
 Kind = Literal["documents", "held_out", "dropped"]
 KINDS: tuple[Kind, ...] = ("documents", "held_out", "dropped")
 PLACES = {"documents": "kept", "held_out": "held out", "dropped": "dropped"}
 VERDICT_ROWS = 1 << 16  # read at once
+BLOT = "█"
+LONGEST = 1 << 22  # characters of a text that are looked at; nobody reads more
 
 Choose = Callable[[pa.Table], pa.Array | pa.ChunkedArray]
 """Which rows of a table count, as booleans."""
@@ -59,7 +61,10 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A document as it lies in the corpus or among what was dropped; `filter` is who dropped it, or empty."""
+    """A document of the corpus, or one that was dropped; `filter` is who dropped it, or empty.
+
+    The text is for looking at: the first four million characters, and personal data blotted out if the corpus was to have none.
+    """
 
     id: str
     text: str
@@ -147,8 +152,19 @@ class Record:
             columns = ["id", "text", "source", "meta"] + ["filter"] * (mine[0].kind == "dropped")
             with pq.ParquetFile(path) as file:
                 rows = file.read_row_group(group, columns=columns, use_threads=False).take(pa.array([place.row for place in mine]))
-            found |= {place: Found(place=place, **row) for place, row in zip(mine, rows.to_pylist(), strict=True)}
+            for place, row in zip(mine, rows.to_pylist(), strict=True):
+                found[place] = Found(**(row | {"place": place, "text": self._shown(row["text"][:LONGEST])}))
         return [found[place] for place in places]
+
+    def _shown(self, text: str) -> str:
+        """What went before personal data was masked still has its own: that is blotted out, one character for one."""
+        if not any(flow.filter.partition("[")[0] == PersonalData.kind() for flow in self.funnel):
+            return text
+        pieces, at = [], 0
+        for start, end, _ in PersonalData().find(text):
+            pieces += [text[at:start], BLOT * (end - start)]
+            at = end
+        return "".join([*pieces, text[at:]])
 
     def find(self, ids: Collection[str]) -> dict[str, Found]:
         """The documents with these ids, as far as there are any: in the corpus, held out, or among the dropped whose text is on record."""

@@ -75,7 +75,7 @@ search.addEventListener("input", () => {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape" && event.target === search) { search.value = ""; search.dispatchEvent(new Event("input")); search.blur(); return; }
-  if (event.target.matches("input, button")) return;
+  if (event.target.closest?.("input, button")) return;
   if (event.key === "/") { event.preventDefault(); search.focus(); }
   const step = { j: 1, k: -1 }[event.key];
   if (step) {
