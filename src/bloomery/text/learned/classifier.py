@@ -22,6 +22,7 @@ from bloomery.text.learned.features import Bags, bags, portions
 from bloomery.text.learned.lbfgs import minimise
 
 INDEX = "classifier.json"
+TOLERANCE = 1e-3  # of the gradient's length, against its first
 
 
 class Labelled(NamedTuple):
@@ -128,16 +129,21 @@ def fit(
     Returns:
         (buckets, labels) float32, (labels,) float32, and how many steps were taken.
     """
-    shares = np.zeros(labels)
+    shares, seen = np.zeros(labels), np.zeros(buckets, bool)
     for chunk in chunks:
-        shares += np.bincount(chunk().labels, minlength=labels)
+        features, label = chunk()
+        shares += np.bincount(label, minlength=labels)
+        seen[features.indices] = True
     each = 1 / (labels * shares)  # of an example, by its label: all together weigh 1
+    place = np.cumsum(seen) - 1  # features that never occur keep the weight 0; the others move together
+    width = int(seen.sum())
 
     def function(point: np.ndarray) -> tuple[float, np.ndarray]:
-        parameters = point.reshape(buckets + 1, labels)
-        loss, gradient = 0.0, np.zeros_like(parameters)
+        parameters = point.reshape(labels, width + 1).T  # a label's numbers lie together
+        loss, gradient = 0.0, np.zeros((labels, width + 1)).T
         for chunk in chunks:
             features, label = chunk()
+            features = features._replace(indices=place[features.indices])
             rows = features.rows()
             logs = log_softmax(products(features, parameters[:-1]) + parameters[-1])
             weight = each[label]
@@ -146,14 +152,17 @@ def fit(
             errors[np.arange(len(label)), label] -= 1
             errors *= weight[:, None]
             for k in range(labels):
-                gradient[:-1, k] += np.bincount(features.indices, features.counts * errors[rows, k], buckets)
+                gradient[:-1, k] += np.bincount(features.indices, features.counts * errors[rows, k], width)
             gradient[-1] += errors.sum(0)
         gradient[:-1] += l2 * parameters[:-1]
-        return loss + l2 / 2 * float((parameters[:-1] ** 2).sum()), gradient.ravel()
+        return loss + l2 / 2 * float((parameters[:-1] ** 2).sum()), gradient.T.ravel()
 
-    best, steps = minimise(function, np.zeros((buckets + 1) * labels), max_iterations=max_iterations, tolerance=1e-4, progress=progress)
-    parameters = best.reshape(buckets + 1, labels).astype(np.float32)
-    return parameters[:-1], parameters[-1], steps
+    start = np.zeros((width + 1) * labels)
+    best, steps = minimise(function, start, max_iterations=max_iterations, tolerance=TOLERANCE, progress=progress)
+    parameters = best.reshape(labels, width + 1).T.astype(np.float32)
+    weights = np.zeros((buckets, labels), np.float32)
+    weights[seen] = parameters[:-1]
+    return weights, parameters[-1], steps
 
 
 def log_softmax(values: np.ndarray) -> np.ndarray:
