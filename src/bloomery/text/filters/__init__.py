@@ -1,23 +1,32 @@
 """What happens to documents between reading and tokenizing: each filter keeps, rewrites or drops, and says why."""
 
 from bloomery.text.filters.bias import Bias
+from bloomery.text.filters.boilerplate import Boilerplate
 from bloomery.text.filters.c4 import C4Quality
 from bloomery.text.filters.chain import Filtered, Flow, names_of, run_through, text_bytes
 from bloomery.text.filters.code import CodeQuality
 from bloomery.text.filters.duplicates import ExactDuplicates
+from bloomery.text.filters.encoding import RepairEncoding
+from bloomery.text.filters.extract import ExtractHtml
 from bloomery.text.filters.filter import VERDICTS, Filter, GlobalFilter, Measure, Notes, Operator, Verdicts, judge_all
 from bloomery.text.filters.fineweb import FineWebQuality
 from bloomery.text.filters.gopher import GopherQuality
 from bloomery.text.filters.gopher_repetition import GopherRepetition
+from bloomery.text.filters.language import Language
 from bloomery.text.filters.length import Length
 from bloomery.text.filters.minhash import MinHash
-from bloomery.text.filters.normalise import Normalise
+from bloomery.text.filters.normalise import Normalise, Punctuation, WhiteSpace
+from bloomery.text.filters.only import Only
 from bloomery.text.filters.personal_data import PersonalData
+from bloomery.text.filters.pieces import DuplicateLines, DuplicateParagraphs
+from bloomery.text.filters.substrings import DuplicateSubstrings
 from bloomery.text.filters.suspicion import Suspicion
+from bloomery.text.filters.symbols import Symbols
 from bloomery.text.filters.toxicity import Toxicity
 
 __all__ = [
-    "VERDICTS", "Bias", "C4Quality", "CodeQuality", "ExactDuplicates", "Filter", "Filtered", "FineWebQuality", "Flow", "GlobalFilter",
-    "GopherQuality", "GopherRepetition", "Length", "Measure", "MinHash", "Normalise", "Notes", "Operator", "PersonalData", "Suspicion",
-    "Toxicity", "Verdicts", "judge_all", "names_of", "run_through", "text_bytes",
+    "VERDICTS", "Bias", "Boilerplate", "C4Quality", "CodeQuality", "DuplicateLines", "DuplicateParagraphs", "DuplicateSubstrings",
+    "ExactDuplicates", "ExtractHtml", "Filter", "Filtered", "FineWebQuality", "Flow", "GlobalFilter", "GopherQuality", "GopherRepetition",
+    "Language", "Length", "Measure", "MinHash", "Normalise", "Notes", "Only", "Operator", "PersonalData", "Punctuation", "RepairEncoding",
+    "Suspicion", "Symbols", "Toxicity", "Verdicts", "WhiteSpace", "judge_all", "names_of", "run_through", "text_bytes",
 ]  # fmt: skip

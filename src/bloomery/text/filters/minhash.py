@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 
 from bloomery.text.filters.components import Components
 from bloomery.text.filters.filter import GlobalFilter, Notes, Verdicts
-from bloomery.text.filters.repeats import AT_ONCE, Repeats
+from bloomery.text.filters.repeats import AT_ONCE, Repeats, packed
 from bloomery.text.filters.sketches import Samples, band_keys, samples, sketches
 from bloomery.text.shingles import U64, shingles, words_of
 
@@ -67,11 +67,8 @@ class MinHash(GlobalFilter):
         row = np.flatnonzero(counts)  # an empty text resembles nothing
         counts, bounds = counts[row], np.append(bounds[row], len(hashes))
         keys = band_keys(sketches(hashes, bounds, self.bands * self.rows), self.bands, self.rows, self.arrangements)
-        sample, ends = samples(hashes, counts)
         column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(8 * keys.shape[1]), len(row), [None, pa.py_buffer(keys)])
-        offsets = np.concatenate([[0], 4 * ends])
-        picked = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(row), [None, pa.py_buffer(offsets), pa.py_buffer(sample)])
-        return pa.table({"row": row, "shingles": counts, "bands": column, "sample": picked})
+        return pa.table({"row": row, "shingles": counts, "bands": column, "sample": packed(*samples(hashes, counts))})
 
     def resolve(self, notes: Notes) -> pa.Table:
         return resolve(self, notes)

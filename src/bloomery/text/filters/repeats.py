@@ -1,4 +1,4 @@
-"""`Repeats`: which keys occur more than once, and where, among more keys than fit in memory."""
+"""`Repeats`: which keys occur more than once, and where, among more keys than fit in memory; and how keys travel in notes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,26 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import pyarrow as pa
 
 AT_ONCE = 4_000_000
 """Keys sorted at once: some 200 MB."""
 BITS = 6  # of a key that say to which file of a spill it goes; the next ones where a file is still too large
 DEEPEST = 64 - 3 * BITS  # where keys do not differ in those either, they are hardly different
+
+
+def packed(values: np.ndarray, counts: np.ndarray) -> pa.LargeBinaryArray:
+    """Numbers as one row of bytes for each of the counts: no slower than numpy's own arrays."""
+    offsets = np.concatenate([[0], np.cumsum(counts)]) * values.itemsize
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(counts), [None, pa.py_buffer(offsets), pa.py_buffer(values)])
+
+
+def unpacked(chunk: pa.LargeBinaryArray, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """What `packed` packed: the numbers, and how many each row has."""
+    if not len(chunk):
+        return np.empty(0, dtype), np.empty(0, np.int64)
+    offsets = np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset : chunk.offset + len(chunk) + 1] // np.dtype(dtype).itemsize
+    return np.frombuffer(chunk.buffers()[2], dtype)[offsets[0] : offsets[-1]], np.diff(offsets)
 
 
 class Repeats:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from bloomery.text.filters.filter import Notes
+from bloomery.text.filters.repeats import unpacked
 from bloomery.text.shingles import CHUNK, GOLDEN, U64, mixed, ranges
 
 SAMPLE = 1024
@@ -82,13 +83,12 @@ def arranged(size: int, arrangements: int) -> list[np.ndarray]:
 
 
 def samples(hashes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each set of hashes, the 32-bit ones below a bound that leaves about `SAMPLE` of them, or all; and where those of each set end."""
+    """Of each set of hashes, the 32-bit ones below a bound that leaves about `SAMPLE` of them, or all; and how many of each set those are."""
     small = (hashes >> U64(32)).astype(np.uint32)
-    ends = np.cumsum(counts)
     if not (counts > SAMPLE).any():
-        return small, ends
+        return small, counts
     kept = small < np.repeat(bound(counts), counts)
-    return small[kept], np.concatenate([[0], np.cumsum(kept)])[ends]
+    return small[kept], np.diff(np.concatenate([[0], np.cumsum(kept)])[np.cumsum(counts)], prepend=0)
 
 
 def bound(counts: np.ndarray) -> np.ndarray:
@@ -107,10 +107,10 @@ class Samples:
         for table in notes.tables(["row", "shingles", "sample"]):
             mine = table.filter(pa.array(wanted[table["row"].to_numpy()]))
             counts.append(mine["shingles"].to_numpy())
-            for chunk in mine["sample"].chunks if mine.num_rows else ():
-                offsets = np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset : chunk.offset + len(chunk) + 1] // 4
-                self._file.write(np.frombuffer(chunk.buffers()[2], np.uint32)[offsets[0] : offsets[-1]].data)
-                lengths.append(np.diff(offsets))
+            for chunk in mine["sample"].chunks:
+                values, sizes = unpacked(chunk, np.uint32)
+                self._file.write(values.data)
+                lengths.append(sizes)
         self.counts = np.concatenate(counts)
         """Shingles of each of the documents, repetitions included."""
         self._lengths = np.concatenate(lengths)
