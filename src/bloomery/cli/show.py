@@ -48,6 +48,11 @@ def print_stages(planned: Sequence[PlannedStage]) -> None:
         why = "; ".join(part for part in (row.why, note) if part)
         table.add_row(Text(row.status, STYLES[row.status]), Text(row.stage.reference), Text(why))
     console.print(table)
+    for row in planned:
+        if row.preview:
+            console.print(Text(f"{row.stage.reference} would read", "bold"))
+        for line in row.preview:
+            console.print(Text(f"    {line}"))
     todo = sum(row.status != "ready" for row in planned)
     console.print(Text(f"{todo} of {len(planned)} stages would be made" if todo else "everything is there; a run would make nothing"))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -16,37 +19,44 @@ FINEST = 1_000_000  # proportions are taken as fractions with denominators up to
 LONGEST_PERIOD = 100_000
 
 
+Proportions = Mapping[str, float | int]
+
+
 class Mixture(Source):
     """Sources in proportions of tokens (rows · time), deterministically: after n rows a source of proportion p has given ⌊pn⌋ or ⌈pn⌉.
 
     Each source keeps its own global order and repeats as needed; `supply` tells how often. The interleaving is periodic, so that row n is
-    found without walking through those before it.
+    found without walking through those before it. From given rows on the proportions may be others: there the promise begins anew, and the
+    sources go on where they stood.
 
     Args:
         sources: by name; all with the same `time` and `vocab_size`.
-        proportions: by the same names; positive, of any sum.
+        proportions: by the same names; positive, of any sum. With `changes`, those that are left out or 0 give nothing at first.
+        changes: from which row on which other proportions hold, in order.
 
     Raises:
         ConfigError: the sources do not fit together, or the proportions cannot be.
     """
 
-    def __init__(self, sources: Mapping[str, Source], proportions: Mapping[str, float | int]) -> None:
-        if not sources or set(sources) != set(proportions):
+    def __init__(self, sources: Mapping[str, Source], proportions: Proportions, changes: Sequence[tuple[int, Proportions]] = ()) -> None:
+        phases = [(0, proportions), *changes]
+        if (starts := [first_row for first_row, _ in phases]) != sorted(set(starts)):
+            raise ConfigError(f"Mixture.changes begin at rows {starts[1:]}, which do not ascend from 1; put them in order")
+        if not sources or set(sources) != {name for _, mixed in phases for name, p in mixed.items() if p}:
             raise ConfigError(f"Mixture.proportions={dict(proportions)} must name the sources {sorted(sources)}, each once")
         self.sources = dict(sources)
         shapes = {name: (source.time, source.vocab_size) for name, source in sources.items()}
         if len(set(shapes.values())) > 1:
             raise ConfigError(f"Mixture.sources differ in (time, vocab_size): {shapes}; encode them with one tokenizer and one row length")
         self.time, self.vocab_size = next(iter(shapes.values()))
-        self.parts = whole_parts([proportions[name] for name in self.sources])
-        self._order = interleave(self.parts)
-        chosen = self._order == np.arange(len(self.parts))[:, None]  # (sources, period)
-        self._before = np.cumsum(np.pad(chosen, ((0, 0), (1, 0))), axis=1)  # rows of each source among the first j of a period
+        self.phases: list[Phase] = []
+        for first_row, mixed in phases:
+            given = self.count(first_row) if self.phases else [0] * len(sources)
+            self.phases.append(Phase.of([mixed.get(name, 0) for name in self.sources], first_row, given))
 
     def count(self, row: int) -> list[int]:
         """How many of the first `row` rows come from each source."""
-        periods, rest = divmod(row, len(self._order))
-        return [periods * part + int(before) for part, before in zip(self.parts, self._before[:, rest], strict=True)]
+        return self._phase(row).count(row)
 
     def rows(self, first_row: int, rows: int) -> Rows:
         parts = [(source.rows(first, len(places)), places) for _, source, first, places in self._shares(first_row, rows)]
@@ -66,12 +76,59 @@ class Mixture(Source):
     def supply(self, rows: int) -> list[Supply]:
         return [part for source, count in zip(self.sources.values(), self.count(rows), strict=True) for part in source.supply(count)]
 
+    def plain(self) -> list[tuple[int, dict[str, int]]]:
+        """The phases as plain data, from which the same mixture can be built again: first row, and parts by name."""
+        return [(phase.first_row, {name: part for name, part in zip(self.sources, phase.parts, strict=True) if part}) for phase in self.phases]
+
+    def _phase(self, row: int) -> Phase:
+        """The phase that a row belongs to."""
+        return self.phases[bisect_right(self.phases, row, key=lambda phase: phase.first_row) - 1]
+
     def _shares(self, first_row: int, rows: int) -> list[tuple[str, Source, int, Int64[np.ndarray, " places"]]]:
         """For each source that has some of these rows: its name, itself, its own first row, and the places they take; its rows are a run."""
-        chosen = self._order[(first_row + np.arange(rows)) % len(self._order)]
+        end = first_row + rows
+        cuts = [first_row, *(phase.first_row for phase in self.phases if first_row < phase.first_row < end), end]
+        chosen = np.concatenate([self._phase(row).chosen(row, until - row) for row, until in itertools.pairwise(cuts)])
         before = self.count(first_row)
         shares = [(name, source, before[k], np.flatnonzero(chosen == k)) for k, (name, source) in enumerate(self.sources.items())]
         return [share for share in shares if len(share[3])]
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """Rows from `first_row` on, in fixed proportions.
+
+    Attributes:
+        parts: the proportions as whole numbers.
+        given: what each source has given before.
+        order: (period,) which source each row of a period comes from.
+        before: (sources, period + 1) rows of each source among the first j of a period.
+    """
+
+    first_row: int
+    parts: list[int]
+    given: list[int]
+    order: Int64[np.ndarray, " period"]
+    before: Int64[np.ndarray, "sources period1"]
+
+    @classmethod
+    def of(cls, proportions: Sequence[float | int], first_row: int, given: list[int]) -> Phase:
+        """The phase of these proportions, of which 0 leaves a source out."""
+        some = iter(whole_parts([p for p in proportions if p]))
+        parts = [next(some) if p else 0 for p in proportions]
+        order = interleave(parts)
+        chosen = order == np.arange(len(parts))[:, None]
+        return cls(first_row, parts, given, order, np.cumsum(np.pad(chosen, ((0, 0), (1, 0))), axis=1))
+
+    def count(self, row: int) -> list[int]:
+        """What each source has given by a row of this phase."""
+        periods, rest = divmod(row - self.first_row, len(self.order))
+        columns = zip(self.given, self.parts, self.before[:, rest], strict=True)
+        return [given + periods * part + int(before) for given, part, before in columns]
+
+    def chosen(self, row: int, rows: int) -> Int64[np.ndarray, " rows"]:
+        """Which source each of these rows comes from."""
+        return self.order[(row - self.first_row + np.arange(rows)) % len(self.order)]
 
 
 def whole_parts(proportions: Sequence[float | int]) -> list[int]:

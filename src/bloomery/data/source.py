@@ -213,6 +213,16 @@ class Packed(Source):
         corpus = {"source": self.name, "documents": len(self.shards), "cut_documents": cut.documents, "cut_tokens": cut.tokens}
         return [Supply(rows=rows, tokens=tokens, epochs=epochs, **corpus)]
 
+    def rows_within(self, epochs: float) -> int:
+        """How many rows pass over the corpus no more than so often."""
+        low, high = 0, 1
+        while self.arrangement.epochs(high) <= epochs:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.arrangement.epochs(middle) <= epochs else (low, middle)
+        return low
+
     def _fill(self, pieces: Pieces, first_row: int, rows: int) -> Rows:
         out = Rows.empty(rows, self.time, self.shards.pad)
         tokens, mask = self.shards.gather(pieces.documents, pieces.starts, pieces.lengths)

@@ -34,12 +34,14 @@ class PlannedStage:
         status: "ready" (finished, will be reused), "resume" (unfinished work is there), "build" (nothing is there).
         changes: what differs from the newest finished artifact of the same kind and name; empty where there is none.
         rebuilt_by: labels of the inputs whose own rebuilding forces this one.
+        preview: what else can be told of one that is to be made, a line each.
     """
 
     stage: Stage
     status: Literal["ready", "resume", "build"]
     changes: tuple[Change, ...]
     rebuilt_by: tuple[str, ...]
+    preview: tuple[str, ...] = ()
 
     @property
     def why(self) -> str:
@@ -65,7 +67,8 @@ def plan(recipe: Recipe, store: Store) -> list[PlannedStage]:
             if siblings:
                 changes = tuple(changed(flat_plain(_without_kind(siblings[0].manifest.fields)), flat_fields(stage)))
                 rebuilt_by = tuple(label_of(child) for child in stage.inputs().values() if planned[child.reference].status != "ready")
-        planned[stage.reference] = PlannedStage(stage, status, changes, rebuilt_by)
+        preview = () if status == "ready" else tuple(stage.preview(store))
+        planned[stage.reference] = PlannedStage(stage, status, changes, rebuilt_by, preview)
     return list(planned.values())
 
 

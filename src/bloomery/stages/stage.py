@@ -45,6 +45,10 @@ class Stage(Config):
         """One line on what making it will cost (tokens, FLOPs, memory), known from the fields alone; empty where nothing can be said."""
         return ""
 
+    def preview(self, store: Store) -> list[str]:
+        """What else can be told before it is made, a line each, from the inputs that are there already; touches nothing."""
+        return []
+
     @cached_property
     def key(self) -> str:
         """The content key over kind, contract, non-default fields and the keys of the inputs."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bloomery.core.errors import ArtifactError, ConfigError
-from bloomery.data import Cut, Fit, Packing, Source, Span, TokenShards
-from bloomery.stages.train import Train, source_of
+from bloomery.data import Cut, Fit, Mixed, Packing, Source, Span, TokenShards
+from bloomery.stages.train import Train, mixed_of, packed_of
 from bloomery.store import Artifact
 
 PACKINGS: dict[str, type[Packing]] = {"Cut": Cut, "Fit": Fit}
@@ -19,14 +19,15 @@ def train_source(artifact: Artifact) -> Source:
     fields, store = artifact.manifest.fields, artifact.path.parent.parent
     if artifact.manifest.stage != Train.kind() or fields.get("contract", 1) != Train.contract:
         raise ArtifactError(f"{artifact.reference} is not a training of this version, so its batches cannot be traced; give a {Train.kind()}")
-    corpora = {}
+    shards, proportions = {}, {}
     for share in fields["sources"]:
         tokens = share["tokens"]
-        shards = TokenShards.open(Artifact.open(store / tokens["stage"] / f"{tokens['name']}-{tokens['key']}"))
-        corpora[tokens["name"]] = (shards, share.get("proportion", 1.0))
+        shards[tokens["name"]] = TokenShards.open(Artifact.open(store / tokens["stage"] / f"{tokens['name']}-{tokens['key']}"))
+        proportions[tokens["name"]] = share.get("proportion", 1.0)
     packing = {name: value for name, value in fields.get("packing", {"kind": "Cut"}).items() if name not in ("kind", "contract")}
     kind = PACKINGS[fields.get("packing", {"kind": "Cut"})["kind"]]
-    return source_of(corpora, kind(**packing), fields["max_seq_len"], fields.get("seed", 0))
+    phases = [Mixed(*phase) for phase in artifact.manifest.summary.get("mixture", [[0, proportions]])]
+    return mixed_of(packed_of(shards, kind(**packing), fields["max_seq_len"], fields.get("seed", 0)), phases)
 
 
 def documents_of_step(artifact: Artifact, step: int) -> list[Span]:

@@ -9,10 +9,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from annotated_types import Ge, Gt, Lt
 from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
 from bloomery.core.units import Steps, Tokens, human_bytes, human_count, human_seconds
-from bloomery.data import Cut, Mixture, Packed, Packing, Source, TokenShards
+from bloomery.data import Corpus, Cut, Given, Mixed, Mixing, Mixture, Packed, Packing, Source, TokenShards
 from bloomery.generate import Greedy, Sampler
 from bloomery.models import CausalModel, ModelConfig, read_model, write_model
 from bloomery.models.hub import load_hub
@@ -31,7 +32,7 @@ from bloomery.optim import AdamW, Average, OptimizerConfig, Schedule, WarmupCosi
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
-from bloomery.store import Workspace, read_json, sha256_of, write_bytes, write_json
+from bloomery.store import Store, Workspace, read_json, sha256_of, write_bytes, write_json
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Course, Manner, Precision, StepReport, TrainState, resume, save_checkpoint, train
@@ -113,6 +114,10 @@ class Share(Config):
     """The corpus; its stage's name stands for it in reports."""
     proportion: Annotated[float, Gt(0)] = 1.0
     """Of the rows, relative to the other shares."""
+    group: str = ""
+    """The group that it belongs to, for `Ratio`."""
+    max_epochs: Annotated[float, Gt(0)] | None = None
+    """How often the corpus may be passed over; what it cannot give, the others do. None is any number of times."""
 
 
 class Watch(Config):
@@ -150,6 +155,8 @@ class Train(Stage):
     """`Scratch(model=…)`, `Continue(base=…)` or `Hub(path=…)`."""
     sources: tuple[Share, ...]
     """What to train on."""
+    mixing: Mixing = Given()
+    """How much of which: `Given()` (the shares' proportions), `Temperature()`, `UniMax()`, `Ratio()` or `Curriculum()`."""
     packing: Packing = Cut()
     """How documents become rows: `Cut()` or `Fit()`."""
     objective: Objective = CausalLM()
@@ -198,6 +205,7 @@ class Train(Stage):
         if isinstance(self.init, Continue) and self.init.base.tokenizer != self.tokenizer:
             raise ConfigError(f"Train.init.base was trained with {self.init.base.tokenizer.reference}, not with Train.tokenizer="
                               f"{self.tokenizer.reference}; use its tokenizer")  # fmt: skip
+        self.mixing.weights([Corpus(name=s.tokens.name, tokens=1, proportion=s.proportion, group=s.group) for s in self.sources])
         if (model := self.init.architecture) is not None:
             self._check_model(model)
 
@@ -223,8 +231,30 @@ class Train(Stage):
 
     def source(self, inputs: Inputs) -> Source:
         """The rows that this training reads, in its order. Every byte of the shards is checked."""
-        shards = {share.tokens.name: (TokenShards.open(inputs[share.tokens]), share.proportion) for share in self.sources}
-        return source_of(shards, self.packing, self.max_seq_len, self.seed)
+        return self._source({share.tokens.name: TokenShards.open(inputs[share.tokens]) for share in self.sources})
+
+    def _source(self, shards: Mapping[str, TokenShards]) -> Source:
+        packed = packed_of(shards, self.packing, self.max_seq_len, self.seed)
+        most = self.mixing.most_epochs()
+        corpora = []
+        for share in self.sources:
+            source = packed[share.tokens.name]
+            epochs = min((e for e in (most, share.max_epochs) if e is not None), default=None)
+            corpora.append(Corpus(
+                name=source.name, tokens=source.shards.tokens, proportion=share.proportion, group=share.group,
+                most_rows=None if epochs is None else source.rows_within(epochs),
+            ))  # fmt: skip
+        return mixed_of(packed, self.mixing.phases(corpora, self.total_steps * self.rows))
+
+    def preview(self, store: Store) -> list[str]:
+        found = {share.tokens.name: store.find(share.tokens.reference) for share in self.sources}
+        shards = {name: TokenShards(artifact.path) for name, artifact in found.items() if artifact is not None}
+        rows = self.total_steps * self.rows
+        if len(shards) == len(found):
+            return contributions(self._source(shards), rows)
+        known = {name: f"{human_count(one.tokens)} tokens an epoch" for name, one in shards.items()}
+        total = human_count(self.total_steps * self.batch_tokens)
+        return [f"{name}: {known.get(name, 'unknown until tokenized')}; its share of {total} tokens is known when all are" for name in found]
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         if (workspace.path / SUMMARY).exists():
@@ -302,6 +332,7 @@ class _Run:
         summary: dict[str, Any] = {
             "parameters": self.config.n_params, "steps": state.step, "tokens": state.step * stage.batch_tokens,
             "flops": state.step * stage.batch_tokens * self.flops_per_token, **self.last_figures(), **session,
+            **({"mixture": self.source.plain()} if isinstance(self.source, Mixture) else {}),
         }
         write_json(self.folder / SUMMARY, summary)
         return stage._finish(self.workspace)
@@ -377,19 +408,39 @@ class _Run:
         return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)
 
 
-def source_of(corpora: Mapping[str, tuple[TokenShards, float]], packing: Packing, time: int, seed: int) -> Source:
-    """The rows of some corpora: one packed, several mixed.
+def packed_of(shards: Mapping[str, TokenShards], packing: Packing, time: int, seed: int) -> dict[str, Packed]:
+    """The rows of each of some corpora.
 
     Args:
-        corpora: shards and proportion of each, by name.
+        shards: by name.
         packing: of every corpus.
         time: tokens per row.
         seed: of the order of documents.
     """
-    packed = {name: Packed(shards, packing, time=time, seed=seed, name=name) for name, (shards, _) in corpora.items()}
+    return {name: Packed(one, packing, time=time, seed=seed, name=name) for name, one in shards.items()}
+
+
+def mixed_of(packed: Mapping[str, Packed], phases: Sequence[Mixed]) -> Source:
+    """The rows of some corpora together: of one as they are, of several mixed."""
     if len(packed) == 1:
         return next(iter(packed.values()))
-    return Mixture(packed, {name: proportion for name, (_, proportion) in corpora.items()})
+    used = {name for phase in phases for name in phase.proportions}
+    return Mixture({name: source for name, source in packed.items() if name in used}, phases[0].proportions, phases[1:])
+
+
+def contributions(source: Source, rows: int) -> list[str]:
+    """A line on what each corpus gives to `rows` rows, and one per phase where the proportions change on the way."""
+    lines = []
+    for part in source.supply(rows):
+        cut = f"; {part.cut_documents} documents are longer than a row" if part.cut_documents else ""
+        lines.append(f"{part.source}: {part.rows / rows:.1%} of the rows, {human_count(part.tokens)} tokens, {part.epochs:.2f} epochs of "
+                     f"{human_count(part.documents)} documents{cut}")  # fmt: skip
+    if isinstance(source, Mixture) and len(source.phases) > 1:
+        phases = source.plain()
+        for (first, parts), (end, _) in itertools.pairwise([*phases, (rows, {})]):
+            shares = ", ".join(f"{name} {part / sum(parts.values()):.1%}" for name, part in parts.items())
+            lines.append(f"tokens {human_count(first * source.time)} to {human_count(end * source.time)}: {shares}")
+    return lines
 
 
 Continue.model_rebuild()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -22,11 +24,11 @@ class Set(NamedTuple):
     path: str
     forms: dict[str, int]
     damaged: int = 0
-    rows: dict = {}
-    ignored: dict[str, int] = {}
+    rows: Mapping[str, Any] = MappingProxyType({})
+    ignored: Mapping[str, int] = MappingProxyType({})
 
 
-P, E = Rows(form="prompt").model_dump(include={"form"}), "advanced-ai-risk/human_generated_evals"
+P, E = {"form": "prompt"}, "advanced-ai-risk/human_generated_evals"
 MATCHING = {"columns": {"chosen": "answer_not_matching_behavior", "rejected": "answer_matching_behavior"}}
 SETS = [
     Set("B_sft/alpaca_en_demo/alpaca_en_demo.json", {"alpaca": 999}),

@@ -46,8 +46,9 @@ class Preference(NamedTuple):
         """The completions best first, with ranks wherever ratings or verdicts give them."""
         done = self.completions
         if len(done) > 1 and all(c.rank is None for c in done):
-            worth = [c.rating if c.rating is not None else None if c.good is None else float(c.good) for c in done]
-            if all(w is not None for w in worth):
+            told = [c.rating if c.rating is not None else c.good for c in done]
+            worth = [float(value) for value in told if value is not None]
+            if len(worth) == len(done):
                 done = [c._replace(rank=1 + sum(other > w for other in worth)) for c, w in zip(done, worth, strict=True)]
         if any(c.rank is not None for c in done):
             done = sorted(done, key=lambda c: c.rank if c.rank is not None else len(done) + 1)
@@ -72,8 +73,10 @@ def preference_of(messages: Sequence[dict[str, str]] | None, meta: str | None) -
     Raises:
         DataError: the two columns disagree.
     """
-    plain = json.loads(meta).get("preference") if messages is not None and meta is not None and '"preference"' in meta else None
-    if plain is None or messages is None:
+    if messages is None or meta is None or '"preference"' not in meta:
+        return None
+    plain = json.loads(meta).get("preference")
+    if not isinstance(plain, dict) or "completions" not in plain:
         return None
     at, completions = plain["prompt"], []
     for known in plain["completions"]:
