@@ -62,7 +62,7 @@ class Dialect(Protocol):
         ...
 
 
-class Warc:
+class Warc(Dialect):
     """Records of WARC files: a version, fields, an empty line, the content, two empty lines."""
 
     seal = b"\r\n\r\n"
@@ -99,7 +99,7 @@ class Warc:
         return fields.get("warc-type", "").lower(), fields, end.end(), _length(fields.get("content-length"))
 
 
-class Arc:
+class Arc(Dialect):
     """Records of ARC files: one line of URL, address, date, type and length (ARC 2.0 has more between them), and the content."""
 
     seal = b""

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from bloomery.core.errors import DataError
 from bloomery.core.units import human_bytes
-from bloomery.text.documents import BATCH_ROWS, DOCUMENTS, Document, in_batches
+from bloomery.text.documents import DOCUMENTS, Document, in_batches, rows_at_once
 from bloomery.text.readers import tables, wiki
 from bloomery.text.readers.containers import PAGE_SUFFIXES, archive_of, from_archive, from_book, from_dump, from_page, front_matter
 from bloomery.text.readers.reader import Damage, OnDamage, gathered, warn
@@ -148,7 +148,8 @@ class Format:
                 if number + rows <= skip:
                     number += rows
                     continue
-                for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=columns, use_threads=False):
+                size = rows_at_once(parquet.metadata.row_group(group))
+                for batch in parquet.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
                     first, number = number, number + batch.num_rows
                     if number > skip:
                         cut = max(0, skip - first)
