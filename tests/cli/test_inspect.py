@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.test_main import bloomery
-from tests.stages.record.corpora import record_of
+from tests.stages.record.corpora import DecontaminateNumbers, record_of
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,12 @@ def test_pairs_stand_side_by_side(here):
     assert re.search(r"╭─ dropped rows\.jsonl#L\d+ ─+╮ +╭─ (kept|held out) rows\.jsonl#L\d+", text)
 
 
-def test_leaks_are_told_to_be_none(here):
+def test_test_items_that_were_met_are_told_with_their_documents(here, tmp_path):
     assert "no test item was met" in bloomery(here, "inspect", "main", "--leaks")
+    record_of(tmp_path, filters=(DecontaminateNumbers(),))
+    text = bloomery(tmp_path, "inspect", "main", "--leaks")
+    assert re.search(r"1 dropped +0 rewritten  holds test item 'number 13,'\n +rows.jsonl#L14", text)
+    assert "«number " in bloomery(tmp_path, "inspect", "main")
 
 
 def test_page_and_card_are_written(here):

@@ -108,12 +108,9 @@ def print_samples(record: Record, n: int, seed: int, filter: str | None, reason:
 
 def print_document(found: Found, search: str | None = None, head: Text | None = None) -> None:
     """A document in a frame; above it stands why it went, if nothing else is to."""
-    drop = found.drop
-    head = head or (_said(drop) if drop else Text(found.where, "green"))
+    head = head or (_said(found.drop) if found.drop else Text(found.where, "green"))
     text = inert(found.text)
-    spans = list(drop.spans) if drop else []
-    if search:
-        spans += _places(text, search)
+    spans = _places(text, search) if search else found.spans
     console.print(Panel(_text(excerpt(text, spans)), title=head, subtitle=_plain(found.id), title_align="left", subtitle_align="right"))
 
 

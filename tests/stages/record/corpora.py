@@ -1,13 +1,18 @@
 """Small prepared corpora with all that a record can hold, hostile texts among them."""
 
 import json
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.record import Record
 from bloomery.stages.stage import RunContext
 from bloomery.store import Store
 from bloomery.text.documents import Document, to_batch
-from bloomery.text.filters import ExactDuplicates, Length, Normalise
+from bloomery.text.filters import ExactDuplicates, Filter, Length, Normalise, Verdicts
+from bloomery.text.filters.filter import SPANS
 from bloomery.text.readers import Damage, Reader
 from bloomery.text.readers.reader import warn
 
@@ -29,6 +34,16 @@ def rows():
         yield {"text": text, "language": "en" if i % 3 else "de", "licence": "cc0-1.0"}
     yield {"text": HOSTILE, "language": "en", "licence": "cc0-1.0"}
     yield {"text": HOSTILE, "language": "en", "licence": "cc0-1.0"}
+
+
+class DecontaminateNumbers(Filter):
+    """Drops what names a number that ends in 3, as if it were a test item."""
+
+    def __call__(self, batch):
+        found = [re.search(r"number \d*3,", text) for text in batch["text"].to_pylist()]
+        reasons = pa.array([f"holds test item {match[0]!r}" if match else None for match in found], pa.string())
+        spans = pa.array([[{"start": match.start(), "end": match.end()}] if match else None for match in found], SPANS)
+        return Verdicts(batch=batch, reasons=reasons, dropped=pc.is_valid(reasons), spans=spans)
 
 
 class Rows(Reader):

@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloomery.stages.record import card, differences, excerpt, html_page, inert, page_of
+from bloomery.stages.record import card, differences, excerpt, html_page, inert, leaks, page_of
 from bloomery.stages.record.html import as_data
 from bloomery.text.filters import Length
-from tests.stages.record.corpora import HOSTILE, record_of
+from tests.stages.record.corpora import HOSTILE, DecontaminateNumbers, record_of
 
 
 class Outline(HTMLParser):
@@ -100,6 +100,18 @@ def test_data_within_a_script_element_cannot_end_it(html):
 
 def test_the_same_record_makes_the_same_page(record, html):
     assert html_page(page_of(record, n=300)) == html
+
+
+def test_test_items_that_were_met_are_listed_and_marked_in_their_documents(tmp_path):
+    record = record_of(tmp_path, filters=(DecontaminateNumbers(),))
+    found = leaks(record)
+    went = record.funnel[0].documents_in - record.funnel[0].documents_out
+    assert sum(leak.dropped for leak in found) == went > 10
+    assert all(re.fullmatch(r"holds test item 'number \d*3,'", leak.item) and leak.ids for leak in found)
+    page = html_page(page_of(record))
+    assert "Test items met" in page
+    assert re.search(r"<mark>number \d*3,</mark>", page)
+    assert f"- {len(found)} test items were met; {went} documents were dropped" in card(record)
 
 
 def test_a_corpus_without_filters_has_a_page_and_a_card(tmp_path):

@@ -147,7 +147,7 @@ def _group(summary: str, articles: Iterable[str], unfolded: bool) -> str:
 def _article(found: Found) -> str:
     drop = found.drop
     head = f'<b class="bad">{escape(one_line(drop.filter))}</b><span>{_why(drop)}</span>' if drop else ""
-    text = marked(excerpt(inert(found.text), drop.spans if drop else (), CHARS))
+    text = marked(excerpt(inert(found.text), found.spans, CHARS))
     return f'<article tabindex="0"><header>{head}{look.code(one_line(found.id))}</header><div class="text" dir="auto">{text}</div></article>'
 
 

@@ -84,6 +84,11 @@ class Found:
         """Why it went, if it did."""
         return next((j for j in self.judgements if j.action == "drop"), None)
 
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """What to mark in the text: what gave offence or, in one that stayed, what was rewritten last."""
+        return self.judgements[-1].spans if self.judgements else ()
+
 
 class Record:
     """The record of one prepared corpus.
