@@ -91,3 +91,16 @@ def test_decoding_records_no_gradients_and_leaves_grad_mode_alone():
     for _ in stream(MODEL, [1], Greedy(), [], 2):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
+
+
+@given(PROMPTS, st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+def test_ids_beyond_the_tokenizers_vocabulary_are_never_picked(prompt, vocab_size):
+    drawn = list(stream(MODEL, prompt, Random(temperature=3.0), [], 12, vocab_size=vocab_size))
+    greedy = list(stream(MODEL, prompt, Greedy(), [], 12, vocab_size=vocab_size))
+    assert complete(MODEL, [prompt], [], 12, vocab_size=vocab_size) == [greedy]
+    assert all(token < vocab_size for token in [*drawn, *greedy])
+
+
+def test_the_bound_of_these_tests_binds():
+    assert max(stream(MODEL, [1, 2], Random(temperature=3.0), [], 20)) >= 20

@@ -42,7 +42,7 @@ def converse(
             messages.append({"role": "user", "content": text})
             prompt = fitting_prompt(messages, tokenizer, model)
         answer = ""
-        ids = stream(model, prompt, sampler, {tokenizer.end}, max_new_tokens, seed)
+        ids = stream(model, prompt, sampler, {tokenizer.end}, max_new_tokens, seed, tokenizer.vocab_size)
         for piece in as_text(ids, tokenizer):
             click.echo(piece, nl=False)
             answer += piece

@@ -20,7 +20,8 @@ PADDING_ID = 0  # any valid id: what it leaves in the cache is overwritten befor
 
 
 def stream(
-    model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: Collection[int], max_new_tokens: int, seed: int = 0
+    model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: Collection[int], max_new_tokens: int, seed: int = 0,
+    vocab_size: int | None = None,
 ) -> Iterator[int]:
     """Yields the tokens that follow a prompt, one by one.
 
@@ -31,15 +32,18 @@ def stream(
         stop_ids: ids that end the text; they are not yielded.
         max_new_tokens: the most that are yielded; the end of the model's context ends the text too.
         seed: of what the sampler draws.
+        vocab_size: of the tokenizer; the ids from there on, which a model with a larger vocabulary has for nothing, are never picked.
 
     Raises:
         DataError: the prompt is empty, too long, or has an id that the model doesn't know. Raised by the call, not by the first `next`.
     """
     room = _room(model, prompt)
-    return _stream(model, prompt, sampler, frozenset(stop_ids), min(max_new_tokens, room), seed)
+    return _stream(model, prompt, sampler, frozenset(stop_ids), min(max_new_tokens, room), seed, vocab_size)
 
 
-def _stream(model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: frozenset[int], limit: int, seed: int) -> Iterator[int]:
+def _stream(
+    model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: frozenset[int], limit: int, seed: int, vocab_size: int | None,
+) -> Iterator[int]:
     generator = torch.Generator().manual_seed(derive_seed(seed, "sample"))
     cache = model.new_cache(batch=1, capacity=len(prompt) + limit)
     *before, new = [prompt[i : i + PREFILL] for i in range(0, len(prompt), PREFILL)]
@@ -49,7 +53,7 @@ def _stream(model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_id
     for _ in range(limit):
         logits = _next_logits(model, [new], [position], cache)
         position += len(new)
-        token = int(sampler.pick(logits, generator))
+        token = int(sampler.pick(logits[:, :vocab_size], generator))
         if token in stop_ids:
             return
         yield token
@@ -58,7 +62,8 @@ def _stream(model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_id
 
 @torch.inference_mode()
 def complete(
-    model: CausalModel, prompts: Sequence[Sequence[int]], stop_ids: Collection[int], max_new_tokens: int, batch_rows: int = 64
+    model: CausalModel, prompts: Sequence[Sequence[int]], stop_ids: Collection[int], max_new_tokens: int, batch_rows: int = 64,
+    vocab_size: int | None = None,
 ) -> list[list[int]]:
     """The most likely continuation of each of many prompts, token by token: what `stream` with `Greedy` yields, but in batches.
 
@@ -70,6 +75,7 @@ def complete(
         stop_ids: ids that end a text; they are not part of it.
         max_new_tokens: per prompt; the end of the model's context ends a text too.
         batch_rows: prompts per batch; changes nothing but speed and memory.
+        vocab_size: as for `stream`.
 
     Returns:
         the new tokens of each prompt, in the order of the prompts.
@@ -81,12 +87,13 @@ def complete(
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(prompts), batch_rows):
-        _complete_batch(model, prompts, by_length[start : start + batch_rows], frozenset(stop_ids), limits, answers)
+        _complete_batch(model, prompts, by_length[start : start + batch_rows], frozenset(stop_ids), limits, answers, vocab_size)
     return answers
 
 
 def _complete_batch(
-    model: CausalModel, prompts: Sequence[Sequence[int]], rows: list[int], stop_ids: frozenset[int], limits: list[int], answers: list[list[int]]
+    model: CausalModel, prompts: Sequence[Sequence[int]], rows: list[int], stop_ids: frozenset[int], limits: list[int],
+    answers: list[list[int]], vocab_size: int | None,
 ) -> None:
     """Fills in `answers` for the prompts numbered `rows`."""
     rows = [i for i in rows if limits[i] > 0]
@@ -97,7 +104,7 @@ def _complete_batch(
     logits = _prefill(model, [prompts[i] for i in rows], cache)
     while True:
         alive = []
-        for k, token in enumerate(Greedy().pick(logits, generator).tolist()):
+        for k, token in enumerate(Greedy().pick(logits[:, :vocab_size], generator).tolist()):
             answer = answers[rows[k]]
             if token not in stop_ids:
                 answer.append(token)

@@ -49,7 +49,7 @@ class Evaluate(Stage):
         started = workspace.seconds
         answers: list[str] = []
         for i in range(0, len(prompts), ASKED_AT_ONCE):
-            part = complete(model, prompts[i : i + ASKED_AT_ONCE], {tokenizer.end}, self.max_new_tokens)
+            part = complete(model, prompts[i : i + ASKED_AT_ONCE], {tokenizer.end}, self.max_new_tokens, vocab_size=tokenizer.vocab_size)
             answers += [tokenizer.decode(ids) for ids in part]
             context.progress(f"{self.reference}: {len(answers)} of {len(prompts)} questions answered")
         score = task.score(answers)

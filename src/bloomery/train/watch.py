@@ -65,6 +65,6 @@ def answers(
             ids = [tokenizer.begin, *tokenizer.encode(prompt)]
         else:
             ids = template.render([{"role": "user", "content": prompt}], tokenizer, add_generation_prompt=True).ids
-        texts.append(tokenizer.decode(stream(model, ids, sampler, {tokenizer.end}, max_new_tokens, seed=number)))
+        texts.append(tokenizer.decode(stream(model, ids, sampler, {tokenizer.end}, max_new_tokens, number, tokenizer.vocab_size)))
     model.train()
     return texts
