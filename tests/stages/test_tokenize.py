@@ -16,7 +16,7 @@ from bloomery.data.encodings import Chat, Plain
 from bloomery.data.shards import TokenShards
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import Inputs, RunContext, Stage
-from bloomery.stages.tokenize import Progress, Tokenize, in_parts
+from bloomery.stages.tokenize import Tokenize, in_parts
 from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.store import Store, Workspace
 from bloomery.text.documents import DOCUMENTS, Document, conversation, to_batch, write_parquet
@@ -195,13 +195,22 @@ def test_parts_hold_all_documents_in_order_within_their_size(size):
     assert (len(parts) == 1) == (size == 1000)
 
 
-def test_progress_is_said_at_intervals_not_per_document(monkeypatch):
-    now, said = [0.0], []
-    monkeypatch.setattr("bloomery.stages.tokenize.time.monotonic", lambda: now[0])
-    progress = Progress("shard {shard}: {documents} documents, {tokens} tokens", said.append)
-    tokenizer = Tokenizer.train(TEXTS, vocab_size=300)
-    batch = to_batch([Document(f"d{i}", "a", "t") for i in range(50)])
-    for _ in progress.watch(2, Plain().encode(batch, tokenizer)):
-        now[0] += 1.0
-    assert len(said) == 5
-    assert said[0] == "shard 2: 10 documents, 30 tokens (3 tokens/s)"
+def test_two_workers_leave_the_same_bytes(tmp_path):
+    for encoding in (Plain(), Chat()):
+        _, alone, _ = run(tmp_path / "alone", encoding=encoding)
+        stage = Tokenize(corpus=Written(), tokenizer=Trained(), encoding=encoding)
+        together = stage.run(RunContext(store=Store(tmp_path / "together"), quiet=True, workers=2))
+        assert len(together.manifest.files) >= 7
+        assert {n: r.sha256 for n, r in together.manifest.files.items()} == {n: r.sha256 for n, r in alone.manifest.files.items()}
+        assert together.manifest.summary == alone.manifest.summary
+
+
+def test_a_document_that_a_worker_cannot_encode_is_named(tmp_path):
+    class Bad(Written):
+        @staticmethod
+        def _write(path, documents):
+            bad = [d._replace(messages=[{"role": "assistant", "content": "first"}]) for d in documents]
+            Written._write(path, bad)
+
+    with pytest.raises(DataError, match="document 'd0': messages\\[0\\]"):
+        Tokenize(corpus=Bad(), tokenizer=Trained(), encoding=Chat()).run(RunContext(store=Store(tmp_path), quiet=True, workers=2))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,15 +23,14 @@ from bloomery.text.documents import read_parquet
 from bloomery.text.tokenizer import Tokenizer
 
 PREFIX = {"train": "documents-", "held_out": "held_out-"}
-ENCODED_BYTES = 8 << 20  # text encoded at once; its ids take some ten times as much memory
-SAID_EVERY_S = 10.0
+ENCODED_BYTES = 2 << 20  # text encoded at once; its words and ids take some twenty times as much memory
 
 
 class Tokenize(Stage):
     """Encodes a split of a corpus. What it leaves: `TokenShards`, to be opened with `TokenShards.open`.
 
-    Each file of documents becomes one shard, written atomically; an interrupted run goes on after the last whole shard and leaves the same
-    bytes as an uninterrupted one.
+    Each file of documents becomes one shard, written atomically. The shards are spread over the workers; an interrupted run makes only those
+    that are missing. The bytes are the same whatever the workers and the interruptions.
 
     Example:
         >>> Tokenize(corpus=prepare, tokenizer=tokenizer, split="held_out")
@@ -40,37 +40,34 @@ class Tokenize(Stage):
     corpus: Stage
     """The stage that leaves the documents: `Prepare`."""
     tokenizer: Stage
-    """The stage that leaves `tokenizer.json`: `TrainTokenizer`."""
+    """The stage that leaves `tokenizer.json`: `TrainTokenizer` or `LoadTokenizer`."""
     split: Literal["train", "held_out"] = "train"
     """Which of the corpus's splits."""
     encoding: Encoding = Plain()
     """`Plain()` for documents, `Chat()` for conversations."""
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
-        tokenizer = Tokenizer.load(inputs[self.tokenizer].checked(TOKENIZER))
-        files = self._files(inputs[self.corpus])
-        progress = Progress(f"{self.reference}: shard {{shard}} of {len(files)}, {{documents}} documents, {{tokens}} tokens", context.say)
+        corpus, path = inputs[self.corpus], inputs[self.tokenizer].checked(TOKENIZER)
+        tokenizer, files = Tokenizer.load(path), self._files(corpus)
+        written = [written_shard(workspace.path, number) for number in range(len(files))]
+        tasks = ((number, corpus.checked(name)) for number, name in enumerate(files) if written[number] is None)
+        made = context.executor().map(_Encoder(workspace.path, path, self.encoding), tasks)
         counts: list[ShardCounts] = []
-        read = 0
-        for number, name in enumerate(files):
-            path = inputs[self.corpus].file(name)
-            read += pq.read_metadata(path).num_rows
-            if (written := written_shard(workspace.path, number)) is None:
-                path = inputs[self.corpus].checked(name)
-                documents = progress.watch(number + 1, self._encoded(path, tokenizer))
-                options = {"vocab_size": tokenizer.vocab_size, "masked": self.encoding.masked}
-                written = write_shard(workspace.path, number, documents, **options)
-            counts.append(written)
+        for number, there in enumerate(written):
+            counts.append(there or next(made))
             tokens_file, *beside = shard_files(number, masked=self.encoding.masked)
-            workspace.count(tokens_file, tokens=written.tokens)
+            workspace.count(tokens_file, tokens=counts[-1].tokens)
             for other in beside:
-                workspace.count(other, documents=written.documents, tokens=written.tokens, bytes=written.bytes, learnt=written.learnt)
+                workspace.count(other, **asdict(counts[-1]))
+            documents, tokens = (human_count(sum(getattr(c, name) for c in counts)) for name in ("documents", "tokens"))
+            context.progress(f"{self.reference}: {number + 1} of {len(files)} shards, {documents} documents, {tokens} tokens")
+        read = sum(pq.read_metadata(corpus.file(name)).num_rows for name in files)
         total = {name: sum(getattr(c, name) for c in counts) for name in ("documents", "tokens", "bytes", "learnt")}
         if not total["learnt"]:
             raise DataError(f"{self.reference}: there is nothing to learn in {read} documents under {self.encoding.kind()}; {self._remedy()}")
         write_index(workspace.path, counts, vocab_size=tokenizer.vocab_size, pad=tokenizer.pad, masked=self.encoding.masked)
         workspace.count(INDEX, shards=len(counts), documents=total["documents"], tokens=total["tokens"])
-        if skipped := read - total["documents"]:
+        if skipped := max(0, read - total["documents"]):
             context.say(f"{self.reference}: {skipped} of {read} documents have no {self.encoding.column} and are left out")
         return total | {"skipped_documents": skipped, "vocab_size": tokenizer.vocab_size, "bytes_per_token": total["bytes"] / total["tokens"]}
 
@@ -82,40 +79,35 @@ class Tokenize(Stage):
             raise DataError(f"{corpus.reference} has no documents in split={self.split!r}; {remedy}")
         return files
 
-    def _encoded(self, path: Path, tokenizer: Tokenizer) -> Iterator[Encoded]:
-        """The sequences of a file's documents, in order."""
-        for batch in read_parquet([path], columns=["id", "text", *({self.encoding.column} - {"text"})]):
-            for part in in_parts(batch, ENCODED_BYTES):
-                yield from self.encoding.encode(part, tokenizer)
-
     def _remedy(self) -> str:
         return "use Plain() for documents that are no conversations" if self.encoding.masked else "check the corpus's filters"
 
 
-class Progress:
-    """Says how far the encoding is, now and then.
+@dataclass(frozen=True)
+class _Encoder:
+    """Makes a shard of a file of documents, wherever the work is done."""
 
-    Args:
-        line: with places for {shard}, {documents} and {tokens}.
-        say: who is told.
-    """
+    folder: Path
+    tokenizer: Path
+    encoding: Encoding
 
-    def __init__(self, line: str, say: Callable[[str], None]) -> None:
-        self.line, self.say = line, say
-        self.documents = self.tokens = 0
-        self._said = self._started = time.monotonic()
+    def __call__(self, task: tuple[int, Path]) -> ShardCounts:
+        number, path = task
+        tokenizer = _tokenizer(self.tokenizer)
+        sequences = self._sequences(path, tokenizer)
+        return write_shard(self.folder, number, sequences, vocab_size=tokenizer.vocab_size, masked=self.encoding.masked)
 
-    def watch(self, shard: int, documents: Iterator[Encoded]) -> Iterator[Encoded]:
-        """The documents of a shard, counted as they pass."""
-        for document in documents:
-            yield document
-            self.documents += 1
-            self.tokens += len(document.tokens)
-            if (now := time.monotonic()) - self._said >= SAID_EVERY_S:
-                self._said = now
-                speed = human_count(self.tokens / (now - self._started))
-                counts = {"documents": human_count(self.documents), "tokens": human_count(self.tokens)}
-                self.say(f"{self.line.format(shard=shard, **counts)} ({speed} tokens/s)")
+    def _sequences(self, path: Path, tokenizer: Tokenizer) -> Iterator[Encoded]:
+        """The sequences of a file's documents, in order."""
+        for batch in read_parquet([path], columns=["id", "text", *({self.encoding.column, *self.encoding.beside} - {"text"})]):
+            for part in in_parts(batch, ENCODED_BYTES):
+                yield from self.encoding.encode(part, tokenizer)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(path: Path) -> Tokenizer:
+    """Read once per process; with it stay the words that it has seen."""
+    return Tokenizer.load(path)
 
 
 def in_parts(batch: pa.RecordBatch, text_bytes: int) -> Iterator[pa.RecordBatch]:

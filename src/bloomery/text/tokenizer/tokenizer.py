@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Backend
 from bloomery.core.errors import ArtifactError, ConfigError, DataError
 from bloomery.store.files import write_text
 from bloomery.text.tokenizer.models import UNKNOWN, ByteBPE, TokenModel
-from bloomery.text.tokenizer.spelling import Plain, Spelling, losses, spelling
+from bloomery.text.tokenizer.spelling import Plain, Spelling, flat, losses, spelling
 from bloomery.text.tokenizer.words import ByWords, by_words
 
 ROLES = ("begin", "end", "user", "assistant", "system", "pad")
@@ -25,6 +25,7 @@ ROLES = ("begin", "end", "user", "assistant", "system", "pad")
 CONTROL_TOKENS = tuple(f"<|{role}|>" for role in ROLES)
 """The control tokens of a tokenizer that is trained here, as ids 0 to 5. Only Bloomery writes them; the same characters in a text are text."""
 
+TEMPLATE = "TemplateProcessing"
 REPLACEMENT = "\ufffd".encode()
 SMALLEST_VOCABULARY = len(CONTROL_TOKENS) + 256
 
@@ -36,7 +37,8 @@ class Tokenizer:
     `encode_markup` is the one way in for control tokens spelled as text. Any Unicode text survives `decode(encode(text))` if `loses`
     is empty.
 
-    A token `<|name|>` has the role `name`; files that spell a role otherwise ("<s>") bring a table `roles` beside what the library reads.
+    A token `<|name|>` has the role `name`; a file that spells a role otherwise, "<s>" say, tells so in its post-processor's table of
+    special tokens.
 
     Attributes:
         vocab_size: every id is below it, control tokens included.
@@ -56,15 +58,15 @@ class Tokenizer:
         Raises:
             ArtifactError: a control token is missing.
         """
-        self._json = with_roles(backend.to_str(), spelled or {})
+        self._text = with_roles(backend, spelled) if spelled else backend
+        self._json = self._text.to_str()
         self._plain: Plain = json.loads(self._json)
-        self._text = backend
         self._text.encode_special_tokens = True  # the library's name for: a control token's characters are encoded as characters
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         self.controls = {token["id"]: token["content"] for token in self._plain["added_tokens"] if token["special"]}
         self.roles = {spelled_role(content): i for i, content in self.controls.items() if spelled_role(content)}
-        self.roles |= {role: _control_id(backend, token) for role, token in (spelled or {}).items()}
+        self.roles |= roles_in(self._plain)
         if missing := [role for role in ROLES if role not in self.roles]:
             raise ArtifactError(f"the tokenizer has no control token '<|{missing[0]}|>'; add it, or train one with TrainTokenizer")
         self.begin, self.end, self.user, self.assistant, self.system, self.pad = (self.roles[role] for role in ROLES)
@@ -110,8 +112,7 @@ class Tokenizer:
             ArtifactError: the file is missing, is not a tokenizer, or lacks a control token.
         """
         try:
-            text = Path(path).read_text("utf-8")
-            return cls(Backend.from_str(text), json.loads(text).get("roles"))
+            return cls(Backend.from_file(str(path)))
         except ArtifactError as error:
             raise ArtifactError(f"{path}: {error}") from None
         except Exception as error:  # the library raises bare Exception
@@ -247,9 +248,27 @@ def refuse_size(vocab_size: int, model: TokenModel, roles: int = 0) -> str:
     return ""
 
 
-def with_roles(text: str, spelled: Mapping[str, str]) -> str:
-    """A tokenizer file with a table of the roles that are not spelled `<|role|>`; the file itself where there are none."""
-    return json.dumps({"roles": dict(spelled)} | json.loads(text), ensure_ascii=False, indent=2) if spelled else text
+def with_roles(backend: Backend, spelled: Mapping[str, str]) -> Backend:
+    """The tokenizer with an entry `<|role|>` for each role among the special tokens that its post-processor knows.
+
+    The library lets a post-processor know more tokens than it puts around a text, and keeps them: what the file does elsewhere stays.
+    """
+    plain = json.loads(backend.to_str())
+    parts = list(flat(plain["post_processor"], "processors"))
+    table: Plain | None = next((part for part in parts if part["type"] == TEMPLATE), None)
+    if table is None:
+        first, second = ({"Sequence": {"id": name, "type_id": i}} for i, name in enumerate("AB"))
+        parts.append(table := {"type": TEMPLATE, "single": [first], "pair": [first, second], "special_tokens": {}})
+    entries = {f"<|{role}|>": {"ids": [backend.token_to_id(token)], "tokens": [token]} for role, token in spelled.items()}
+    table["special_tokens"] = table["special_tokens"] | {name: {"id": name} | entry for name, entry in entries.items()}
+    plain["post_processor"] = parts[0] if len(parts) == 1 else {"type": "Sequence", "processors": parts}
+    return Backend.from_str(json.dumps(plain))
+
+
+def roles_in(plain: Plain) -> dict[str, int]:
+    """What `with_roles` has put in a tokenizer file."""
+    tables = [part["special_tokens"] for part in flat(plain.get("post_processor"), "processors") if part["type"] == TEMPLATE]
+    return {spelled_role(name): entry["ids"][0] for table in tables for name, entry in table.items() if spelled_role(name)}
 
 
 def spelled_role(token: str) -> str:
@@ -268,8 +287,3 @@ def _unknown(model: Plain, vocabulary: Mapping[str, int]) -> int | None:
         return model["unk_id"]
     return vocabulary.get(model.get("unk_token") or "")
 
-
-def _control_id(backend: Backend, token: str) -> int:
-    if (found := backend.token_to_id(token)) is None:
-        raise ArtifactError(f"the tokenizer has no control token {token!r}; add it, or train one with TrainTokenizer")
-    return found
