@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 SLAB = 1 << 18  # characters worked on at once: temporaries of 2 MB each, which stay in the cache
-BASE = 0x9E3779B97F4A7C15 | 1  # of the polynomial hash; odd, so that it has an inverse modulo 2^64
-TABLE = 0x20000  # code points with a class of their own; above, there are Han characters up to 0x3FFFF, and tags
+BASE = 0x9E3779B97F4A7C15  # of the polynomial hash; odd, so that it has an inverse modulo 2^64
 
 SPACE, LETTER, MARK, DIGIT, OWN_WORD, MID_LETTER, MID_NUMBER, MID_BOTH, SYMBOL = range(9)
 OWN_WORD_SCRIPTS = ("CJK", "HIRAGANA", "THAI", "LAO", "KHMER", "MYANMAR")  # written without blanks between words
@@ -148,8 +147,7 @@ def _words(slab: _Slab, fold: bool) -> tuple[np.ndarray, ...]:
     # a blank at both ends and one between the pieces: no word begins or ends at an edge, and every place has neighbours
     codes = np.frombuffer(f" {' '.join(slab.pieces)} ".encode("utf-32-le"), np.uint32)
     classes, lower = _tables()
-    index = codes if codes.max() < TABLE else np.where(codes < TABLE, codes, np.where(codes < 0x40000, ord("一"), ord("#")))
-    kind = classes[index]
+    kind = classes[codes]
 
     word = (kind == LETTER) | (kind == MARK)
     digit = kind == DIGIT
@@ -170,7 +168,7 @@ def _words(slab: _Slab, fold: bool) -> tuple[np.ndarray, ...]:
 
     powers, inverses = _powers()
     if fold:
-        codes = np.where(codes < TABLE, lower[index], codes)
+        codes = lower[codes]
     sums = np.zeros(len(codes) + 1, np.uint64)
     np.cumsum((codes + np.uint32(1)) * powers[: len(codes)], out=sums[1:])
     hashes = mixed((sums[ends] - sums[begins]) * inverses[begins])
@@ -202,10 +200,14 @@ def _powers() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """For each code point below 0x20000, its class and its lower case."""
-    characters = [chr(code) for code in range(TABLE)]
-    lower = [ord(c.lower()) if len(c.lower()) == 1 else ord(c) for c in characters]
-    return np.array([_class(c) for c in characters], np.uint8), np.array(lower, np.uint32)
+    """For each code point, its class and its lower case."""
+    classes, lower = np.full(0x110000, SYMBOL, np.uint8), np.arange(0x110000, dtype=np.uint32)
+    characters = [chr(code) for code in range(0x20000)]
+    classes[:0x20000] = [_class(c) for c in characters]
+    lower[:0x20000] = [ord(c.lower()) if len(c.lower()) == 1 else ord(c) for c in characters]
+    classes[0x20000:0x40000] = OWN_WORD  # the two planes of rare Han characters
+    classes[0xE0000:0xE1000] = MARK  # tags and variation selectors
+    return classes, lower
 
 
 def _class(character: str) -> int:
