@@ -177,10 +177,13 @@ def toxicity(bench: Bench) -> None:
 
 
 def quality(bench: Bench) -> None:
-    """Encyclopedia against crawled pages, and prose against the same words in disorder."""
+    """Stretches of 300 characters of an encyclopedia against those of crawled pages, and prose against the same words in disorder."""
     variants: list[dict[str, Any]] = [{}, {"l2": 1e-4}, {"word_ngrams": 1}]
-    crawl = [t for page in c4(bench.data) for t in page.splitlines() if len(t) > 200]
-    classify(bench, "wiki_or_crawl", {"wiki": wiki(bench.data), "crawl": crawl}, variants)
+    kinds = {
+        name: [text[i : i + 300] for text in texts for i in range(0, len(text) - 300, 300)]
+        for name, texts in (("wiki", wiki(bench.data)), ("crawl", c4(bench.data)))
+    }
+    classify(bench, "wiki_or_crawl", kinds, variants)
     prose = [t for book in novels(bench.data)[::5] for t in book[::10]]
     classify(bench, "prose_or_shuffled", {"prose": prose[::2], "shuffled": shuffled(prose[1::2])}, variants[::2])
 
@@ -222,7 +225,7 @@ def embedder(bench: Bench) -> None:
         hashed = HashedEmbedder(dim=dim)
         report(f"HashedEmbedder(dim={dim})", hashed.embed, hashed.embed, 0.0)
     corpora = bench.corpus("sentences", sentences), bench.corpus("stretches", stretches)
-    for options in ({"flattening": 0.0}, {"flattening": 0.5}, {"flattening": 1.0}, {"flattening": 0.5, "iterations": 1}):
+    for options in ({}, {"iterations": 1}, {"word_ngrams": 2}):
         made = [bench.make(TrainEmbedder(corpus=corpus, **options)) for corpus in corpora]
         sick, prose = (Embedder.load(artifact.path).embed for artifact, _ in made)
         report(f"TrainEmbedder({options})", sick, prose, made[1][1])

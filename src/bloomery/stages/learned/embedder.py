@@ -30,10 +30,8 @@ class TrainEmbedder(Stage):
     """1 looks at words, 2 at pairs of neighbours too."""
     max_features: Annotated[int, Ge(2), Le(1 << 20)] = 1 << 16
     """Features that count; those in most documents do. Training needs some 40 · dim bytes for each."""
-    flattening: Annotated[float, Ge(0), Le(1)] = 0.5
-    """Power of the singular values by which directions are scaled down: 0 lets the commonest topics decide, 1 makes all directions alike."""
     iterations: Annotated[int, Ge(0)] = 3
-    """Of the subspace; more of them are more accurate."""
+    """Of the subspace; more of them are more accurate, each reads the sample once more."""
     sample_bytes: Bytes = 32 << 20
     """Text to learn from, in bytes."""
     seed: int = 0
@@ -52,8 +50,7 @@ class TrainEmbedder(Stage):
                 chunks, len(columns), self.dim, iterations=self.iterations, seed=self.seed,
                 progress=lambda line: context.progress(f"{self.reference}: {line}"),
             )  # fmt: skip
-        projection = rarity[:, None] * vectors * (strengths / strengths[0]) ** -self.flattening
-        Embedder(columns, projection.astype(np.float32), self.word_ngrams).save(workspace.path)
+        Embedder(columns, (rarity[:, None] * vectors).astype(np.float32), self.word_ngrams).save(workspace.path)
         if len(strengths) < self.dim:
             context.say(f"{self.reference}: the corpus yields {len(strengths)} directions, not {self.dim}")
         return {"documents": documents, "features": len(columns), "dim": len(strengths)}

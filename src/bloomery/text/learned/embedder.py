@@ -46,7 +46,8 @@ class HashedEmbedder(Config):
     """Embeds by a random projection of words, pairs of words and character n-grams; needs no training.
 
     Each feature f counts 1 + ln(how often) and goes, with random signs, to 4 coordinates that its hash names; the sum is scaled to unit length.
-    The product of two vectors is the cosine of the bags of features, off by some 1/√dim.
+    The product of two vectors is the cosine of the bags of features, off by some 1/√dim: enough to find near-copies, not for more; common words
+    weigh as much as rare ones.
 
     Source: Charikar et al. (2002), count sketches; Weinberger et al. (2009), arXiv:0902.2206, signed feature hashing.
     """
@@ -78,15 +79,16 @@ class Embedder:
 
         vector = x P, scaled to length 1,   x = 1 + ln count of each known feature
 
-    P holds the inverse document frequencies and the leading directions of the documents it was learnt from, each scaled down by a power of its
-    singular value.
+    P holds the inverse document frequencies times the leading directions of the documents that it was learnt from, so that products come as
+    near to those of the whole TF-IDF vectors as they can in so few numbers.
 
     Attributes:
         columns: (features,) int64, ascending: the buckets that count.
         projection: (features, dim) float32.
         word_ngrams: 1 for words, 2 for pairs of neighbours too.
 
-    Source: Deerwester et al. (1990); the directions by Halko et al. (2011), arXiv:0909.4061.
+    Source: Deerwester et al. (1990); the directions by Halko et al. (2011), arXiv:0909.4061; departures: directions are not scaled by their
+    singular values, which made retrieval and agreement with people's judgements worse.
     """
 
     columns: np.ndarray
