@@ -24,7 +24,7 @@ PER_TALE = 6  # questions
 
 
 def quickstart(
-    *, stories: int = 16_000, talks: int = 20_000, base_steps: int = 700, chat_steps: int = 600, d_model: int = 128, n_layers: int = 4,
+    *, stories: int = 16_000, talks: int = 20_000, base_steps: int = 600, chat_steps: int = 1300, d_model: int = 128, n_layers: int = 4,
     questions: int = 480, seed: int = 0,
 ) -> Recipe:
     """Short tales of a farm and a harbour: pre-training, instruction tuning, and an examination in worlds never seen."""
@@ -41,17 +41,19 @@ def quickstart(
     talk_tokens = Tokenize(name="talks", corpus=talk, tokenizer=tokenizer, encoding=Chat())
 
     model = LlamaConfig(
-        vocab_size=VOCABULARY, d_model=d_model, n_layers=n_layers, n_heads=4, d_ff=352, max_seq_len=512, init=WiredInit(embedding=0.1),
+        vocab_size=VOCABULARY, d_model=d_model, n_layers=n_layers, n_heads=4, d_ff=352, max_seq_len=512, init=WiredInit(embedding=0.4),
     )  # fmt: skip
     base = Train(
         name="base", init=Scratch(model=model), sources=(Share(tokens=story_tokens),), batch_tokens=2048, steps=base_steps,
-        optimizer=Muon(learning_rate=5e-3, others=AdamW(learning_rate=2e-2)), watch=Watch(held_out=(fresh_tokens,), prompts=("One windy day",)),
+        optimizer=Muon(learning_rate=3e-3, weight_decay=0.0, others=AdamW(learning_rate=1e-2, weight_decay=0.0)),
+        watch=Watch(held_out=(fresh_tokens,), prompts=("One windy day",)),
         tokenizer=tokenizer, packing=Fit(), max_seq_len=256, seed=seed,
     )  # fmt: skip
     example = "In the barn was the farmer Ada Reed with a red net. In the garden stood Tom Moss the cook.\n\nWhere is Ada Reed now?"
     chat = Train(
-        name="chat", init=Continue(base=base), sources=(Share(tokens=talk_tokens),), batch_tokens=4096, steps=chat_steps,
-        optimizer=Muon(learning_rate=1e-3, others=AdamW(learning_rate=4e-3)), watch=Watch(prompts=(example,), template=ChatTemplate()),
+        name="chat", init=Continue(base=base), sources=(Share(tokens=talk_tokens),), batch_tokens=2048, steps=chat_steps,
+        optimizer=Muon(learning_rate=2e-3, weight_decay=0.0, others=AdamW(learning_rate=5e-3, weight_decay=0.0)),
+        watch=Watch(prompts=(example,), template=ChatTemplate()),
         tokenizer=tokenizer, packing=Fit(), max_seq_len=256, seed=seed,
     )  # fmt: skip
     asked = {"questions": exam, "limit": questions}

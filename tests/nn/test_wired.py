@@ -1,5 +1,6 @@
 """The circuits that `WiredInit` lays down work before any training."""
 
+import pytest
 import torch
 
 from bloomery.models import LlamaConfig
@@ -17,8 +18,9 @@ def attention(model, tokens, layer: int, head: int) -> torch.Tensor:
     model.features(tokens, layout)
     hook.remove()
     heads = mixer.qkv(seen[0]).unflatten(-1, (-1, mixer.head_dim))
-    turned = mixer.rope(heads[:, :, : 2 * mixer.n_heads], layout.positions)
-    scores = turned[0, :, head] @ turned[0, :, mixer.n_heads + head].T / mixer.head_dim**0.5
+    turned = mixer.rope(heads[:, :, : mixer.n_heads + mixer.n_kv_heads], layout.positions)
+    key = mixer.n_heads + head * mixer.n_kv_heads // mixer.n_heads
+    scores = turned[0, :, head] @ turned[0, :, key].T / mixer.head_dim**0.5
     return scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf).softmax(-1)
 
 
@@ -27,6 +29,32 @@ def test_one_head_sees_the_previous_token():
     tokens = torch.randint(0, 200, (1, 120), generator=torch.Generator().manual_seed(1))
     weights = attention(CONFIG.build(seed=0), tokens, layer=0, head=0)
     assert weights.diagonal(offset=-1).min() > 0.8
+
+
+@torch.no_grad()
+def test_another_sees_the_one_before_that():
+    tokens = torch.randint(0, 200, (1, 120), generator=torch.Generator().manual_seed(1))
+    weights = attention(CONFIG.build(seed=0), tokens, layer=0, head=1)
+    assert weights.diagonal(offset=-2).min() > 0.8
+
+
+@torch.no_grad()
+def test_one_head_finds_where_the_token_two_back_stood_before():
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(4))[:60]
+    tokens = torch.cat([order, order])[None]
+    weights = attention(CONFIG.build(seed=0), tokens, layer=1, head=2)
+    asked = tokens[0, 60 - 2 : 120 - 2, None]  # two back of the second half
+    found = weights[60:] * (asked == tokens[0])
+    assert found.sum(-1).mean() > 0.5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("n_heads", "n_kv_heads", "d_model"), [(4, 2, 128), (4, 1, 128), (8, 4, 64), (3, 3, 96)])
+def test_circuits_go_as_far_as_there_is_room(n_heads, n_kv_heads, d_model):
+    model = CONFIG.replace(n_heads=n_heads, n_kv_heads=n_kv_heads, d_model=d_model).build(seed=0)
+    tokens = torch.randint(0, 200, (1, 60), generator=torch.Generator().manual_seed(1))
+    assert attention(model, tokens, layer=0, head=0).diagonal(offset=-1).min() > 0.5
+    assert model(tokens, SequenceLayout.rows(1, 60)).isfinite().all()
 
 
 @torch.no_grad()
