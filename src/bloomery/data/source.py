@@ -63,6 +63,7 @@ class Supply:
         epochs: how often the corpus is passed over; above 1 it repeats.
         cut_documents: documents longer than a row, of which the packing leaves out the rest, per epoch.
         cut_tokens: tokens left out for that reason, per epoch.
+        cut_learnt: those of them that were to be learnt, where the corpus says which are.
     """
 
     source: str
@@ -72,10 +73,12 @@ class Supply:
     epochs: float
     cut_documents: int
     cut_tokens: int
+    cut_learnt: int = 0
 
     def __str__(self) -> str:
         repeats = f", each about {self.epochs:.1f} times" if self.epochs > 1 else f", {self.epochs:.0%} of them used"
         longer = f"; {self.cut_documents} documents are longer than a row: {self.cut_tokens} tokens are cut per epoch"
+        longer += f", {self.cut_learnt} of them to be learnt" if self.cut_learnt else ""
         cut = longer if self.cut_documents else ""
         return f"{self.source}: {self.rows} rows, {self.tokens} tokens from {self.documents} documents{repeats}{cut}"
 
@@ -211,6 +214,9 @@ class Packed(Source):
         cut, epochs = self.arrangement.cut(), self.arrangement.epochs(rows)
         tokens = round(epochs * (self.shards.tokens - cut.tokens))
         corpus = {"source": self.name, "documents": len(self.shards), "cut_documents": cut.documents, "cut_tokens": cut.tokens}
+        if cut.documents and self.shards.masked:
+            longer = np.flatnonzero(self.shards.lengths > self.time).tolist()
+            corpus["cut_learnt"] = sum(int(self.shards.mask(d, self.time).sum()) for d in longer)
         return [Supply(rows=rows, tokens=tokens, epochs=epochs, **corpus)]
 
     def rows_within(self, epochs: float) -> int:
