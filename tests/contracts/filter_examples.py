@@ -11,7 +11,7 @@ from bloomery.stages.learned import Examples as Labelled
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import RunContext
 from bloomery.store import Store
-from bloomery.text.filters import Filter, Length, Only, WhiteSpace
+from bloomery.text.filters import Decontaminate, Filter, Length, Only, WhiteSpace
 from bloomery.text.readers import TaleConversations, TaleStories
 
 
@@ -35,3 +35,4 @@ EXAMPLES = Examples()
 EXAMPLES["Perplexity"] = lambda: Perplexity(model=TrainNgram(corpus=STORIES), max_perplexity=50.0)
 EXAMPLES["Classified"] = lambda: Classified(model=KINDS, label="story", min_score=0.5)
 EXAMPLES["Only"] = lambda: Only(language=("de",), filters=(WhiteSpace(), Length(min_chars=3)))
+EXAMPLES["Decontaminate"] = lambda: Decontaminate(tests=(TaleStories(count=3),), action="mask")

@@ -5,6 +5,7 @@ from bloomery.text.filters.boilerplate import Boilerplate
 from bloomery.text.filters.c4 import C4Quality
 from bloomery.text.filters.chain import Filtered, Flow, names_of, run_through, text_bytes
 from bloomery.text.filters.code import CodeQuality
+from bloomery.text.filters.decontaminate import Decontaminate, leak_report
 from bloomery.text.filters.duplicates import ExactDuplicates
 from bloomery.text.filters.encoding import RepairEncoding
 from bloomery.text.filters.extract import ExtractHtml
@@ -25,8 +26,9 @@ from bloomery.text.filters.symbols import Symbols
 from bloomery.text.filters.toxicity import Toxicity
 
 __all__ = [
-    "VERDICTS", "Bias", "Boilerplate", "C4Quality", "CodeQuality", "DuplicateLines", "DuplicateParagraphs", "DuplicateSubstrings",
-    "ExactDuplicates", "ExtractHtml", "Filter", "Filtered", "FineWebQuality", "Flow", "GlobalFilter", "GopherQuality", "GopherRepetition",
-    "Language", "Length", "Measure", "MinHash", "Normalise", "Notes", "Only", "Operator", "PersonalData", "Punctuation", "RepairEncoding",
-    "Suspicion", "Symbols", "Toxicity", "Verdicts", "WhiteSpace", "judge_all", "names_of", "run_through", "text_bytes",
+    "VERDICTS", "Bias", "Boilerplate", "C4Quality", "CodeQuality", "Decontaminate", "DuplicateLines", "DuplicateParagraphs",
+    "DuplicateSubstrings", "ExactDuplicates", "ExtractHtml", "Filter", "Filtered", "FineWebQuality", "Flow", "GlobalFilter", "GopherQuality",
+    "GopherRepetition", "Language", "Length", "Measure", "MinHash", "Normalise", "Notes", "Only", "Operator", "PersonalData", "Punctuation",
+    "RepairEncoding", "Suspicion", "Symbols", "Toxicity", "Verdicts", "WhiteSpace", "judge_all", "leak_report", "names_of", "run_through",
+    "text_bytes",
 ]  # fmt: skip

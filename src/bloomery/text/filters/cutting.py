@@ -46,6 +46,16 @@ def without(text: pa.StringArray, starts: np.ndarray, ends: np.ndarray) -> tuple
     return new, _spans(offsets, ~gone & _begins_character(data), first, first)
 
 
+def replaced(text: pa.StringArray, starts: np.ndarray, ends: np.ndarray, by: str) -> pa.StringArray:
+    """The texts with something else in the place of stretches of bytes; those that touch within a text are one."""
+    data, offsets = utf8(text)
+    gone, first, _ = _stretches(len(data), offsets, starts, ends)
+    kept, filling = np.concatenate([[0], np.cumsum(~gone)]), np.frombuffer(by.encode(), np.uint8)
+    new = np.insert(data[~gone], np.repeat(kept[first], len(filling)), np.tile(filling, len(first)))
+    ends_at = kept[offsets] + len(filling) * np.searchsorted(first, offsets)
+    return pa.StringArray.from_buffers(len(text), pa.py_buffer(ends_at.astype(np.int32)), pa.py_buffer(new))
+
+
 def character_spans(text: pa.StringArray, starts: np.ndarray, ends: np.ndarray) -> pa.Array:
     """Stretches of bytes, all texts one after the other, as spans of characters per text; those that touch are joined."""
     data, offsets = utf8(text)
