@@ -33,7 +33,7 @@ class Executor(Protocol):
         ...
 
 
-class Processes:
+class Processes(Executor):
     """Does the work in processes of this machine; a single task is done in this one. A worker that dies is replaced, and its work done anew.
 
     Args:
@@ -77,7 +77,7 @@ class Processes:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Ray:
+class Ray(Executor):
     """Does the work on a Ray cluster; the store must lie where all its machines can reach it by the same path.
 
     Args:

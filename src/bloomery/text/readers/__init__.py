@@ -4,11 +4,11 @@ from bloomery.text.readers.chapters import Chapters
 from bloomery.text.readers.code import Code
 from bloomery.text.readers.crawl import Crawl, Crawled, crawl
 from bloomery.text.readers.files import Files
-from bloomery.text.readers.reader import Damage, OnDamage, Reader, overlook, warn
+from bloomery.text.readers.reader import Damage, OnDamage, Reader, warn
 from bloomery.text.readers.standard_library import StandardLibrary
 from bloomery.text.readers.tales import TaleConversations, TaleStories
 
 __all__ = [
     "Chapters", "Code", "Crawl", "Crawled", "Damage", "Files", "OnDamage", "Reader", "StandardLibrary", "TaleConversations", "TaleStories",
-    "crawl", "overlook", "warn",
+    "crawl", "warn",
 ]

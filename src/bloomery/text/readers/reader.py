@@ -30,10 +30,6 @@ class Damage:
 OnDamage = Callable[[Damage], object]
 
 
-def overlook(damage: Damage) -> None:
-    """For those who read on over damage without a record of it."""
-
-
 def warn(damage: Damage) -> None:
     """For those who only look: a warning for each piece of damage."""
     warnings.warn(f"{damage.id}: {damage.reason}", stacklevel=3)
