@@ -20,9 +20,11 @@ def reason(filter, text):
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    (PROSE, None), ("the of", "words below 3"), ("a b c d e to of", "mean word chars below 3"), ("internationalisation of the professionalisations " * 2, "mean word chars above 10"),
+    (PROSE, None), ("the of", "words below 3"), ("a b c d e to of", "mean word chars below 3"),
+    ("internationalisation of the professionalisations " * 2, "mean word chars above 10"),
     ("the # people # of # town", "hashes per word above 0.1"), ("the people ... of … town ...", "ellipses per word above 0.1"),
-    ("- the people\n- of town\n", "bullet lines above 0.9"), ("the people of the town with long words...\nand more words are there\n", "ellipsis lines above 0.3"),
+    ("- the people\n- of town\n", "bullet lines above 0.9"),
+    ("the people of the town with long words...\nand more words are there\n", "ellipsis lines above 0.3"),
     ("the townspeople of 1999 2000 2001", "alpha words below 0.8"), ("some words without any stopping here", "stop words below 2"),
 ])  # fmt: skip
 def test_quality(text, expected):
@@ -43,7 +45,8 @@ def test_quality_counts_as_a_loop_does(text):
     found = measures_of(GopherQuality()(documents("other the text", text)), 1)
     assert found["words"] == len(plain)
     assert found["mean_word_chars"] == (pytest.approx(np.mean([len(w) for w in plain])) if plain else None)
-    assert found["alpha_words"] == (pytest.approx(np.mean([any(naive.letter(c) or naive.own(c) for c in w) for w in tokens])) if tokens else None)
+    alpha = [any(naive.letter(c) or naive.own(c) for c in w) for w in tokens]
+    assert found["alpha_words"] == (pytest.approx(np.mean(alpha)) if tokens else None)
     assert found["stop_words"] == len({w.lower() for w in tokens} & set(GopherQuality().stop_words))
     if tokens:
         assert found["hashes_per_word"] == pytest.approx(text.count("#") / len(tokens))
@@ -62,7 +65,8 @@ def test_repetition_counts_as_a_loop_does(text):
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    ("one two\n\nthree four\n\none two", "repeated paragraphs above 0.3"), ("a long line of words\nb\nc\nd\ne\na long line of words", "repeated line chars above 0.2"),
+    ("one two\n\nthree four\n\none two", "repeated paragraphs above 0.3"),
+    ("a long line of words\nb\nc\nd\ne\na long line of words", "repeated line chars above 0.2"),
     ("alpha beta alpha beta gamma alpha beta", "top 2 gram above 0.2"), ("", None),
 ])  # fmt: skip
 def test_repetition(text, expected):
@@ -92,7 +96,8 @@ def disagreements(filter, peer, texts):
 
 @pytest.mark.real
 @pytest.mark.parametrize(("ours", "module", "theirs"), [
-    (GopherQuality(), "gopher_quality_filter", "GopherQualityFilter"), (GopherRepetition(), "gopher_repetition_filter", "GopherRepetitionFilter"),
+    (GopherQuality(), "gopher_quality_filter", "GopherQualityFilter"),
+    (GopherRepetition(), "gopher_repetition_filter", "GopherRepetitionFilter"),
 ])  # fmt: skip
 def test_decisions_are_datatroves_given_the_same_words(real_data, monkeypatch, ours, module, theirs):
     pytest.importorskip("datatrove", reason="the peer is not installed")

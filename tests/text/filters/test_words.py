@@ -21,7 +21,8 @@ def split(texts):
 
 @pytest.mark.parametrize(("text", "expected"), [
     ("I don't, he's.", ["I", "don't", ",", "he's", "."]), ("U.S. 1,000.5 3.14.", ["U.S", ".", "1,000.5", "3.14", "."]),
-    ("wait... -- what?!", ["wait", "...", "--", "what", "?", "!"]), ("漢字 ab", ["漢", "字", "ab"]), ("e\u0301té", ["e\u0301té"]), ("", []), (" \n", []),
+    ("wait... -- what?!", ["wait", "...", "--", "what", "?", "!"]), ("漢字 ab", ["漢", "字", "ab"]), ("e\u0301té", ["e\u0301té"]),
+    ("", []), (" \n", []),
 ])  # fmt: skip
 def test_words(text, expected):
     assert split([text]) == [expected]

@@ -18,7 +18,7 @@ GENERATED = (
 HEAD_CHARS = 1000
 ENCODED = (
     r"[A-Za-z0-9+/=]{64,}",  # base64
-    r"(?:(?:0x|\\x)?[0-9a-fA-F]{2}[, ]){8,}",  # bytes
+    r"(?:(?:0x)?[0-9a-fA-F]{2}(?:, ?| )){8,}|(?:\\x[0-9a-fA-F]{2}){8,}",  # bytes
     r"(?:\\u[0-9a-fA-F]{4}){8,}",  # code points
 )
 

@@ -152,13 +152,13 @@ def _phone(match: re.Match[str]) -> bool:
         return False
     if number.startswith("(") and len(groups) > 1:
         return len(digits) <= 12
-    trunk = digits[0] == "0" and 9 <= len(digits) <= 12 and len(groups) > 1 and 1 < len(groups[0]) <= 5 and len(groups[-1]) > 1
-    return trunk or (len(digits) <= 12 and bool(CUE.search(before(match, 40)) or CUE_BEHIND.match(match.string, match.end())))
+    trunk = re.match("0[1-9]", digits) and 9 <= len(digits) <= 12 and len(groups) > 1 and 1 < len(groups[0]) <= 5 and len(groups[-1]) > 1
+    return bool(trunk) or (len(digits) <= 12 and bool(CUE.search(before(match, 40)) or CUE_BEHIND.match(match.string, match.end())))
 
 
 PHONE = re.compile(
-    r"(?<![\w@#$€£/=&])(?<!\d[.,:])(?P<number>(?:\+ ?|00(?=\d))?(?:\(\+?\d{1,5}+\)|\d{1,15}+)"
-    r"(?:[ .\-–/\u00a0]{0,2}+\(\d{1,5}+\)|[ .\-–/\u00a0]{1,2}+\d{1,12}+){0,6}+"
+    r"(?<![\w@#$€£/=&])(?<!\d[.,:])(?P<number>(?:\+ ?|00(?=\d))?(?:\(\+?\d{1,5}+\)\d{0,12}+|\d{1,15}+)"
+    r"(?:[ .\-–/\u00a0]{0,2}+\(\d{1,5}+\)\d{0,12}+|[ .\-–/\u00a0]{1,2}+\d{1,12}+){0,6}+"
     r"(?<=\d))(?: ?(?:x|ext\.?) ?\d{1,6})?+(?![\w@%$€£]|[.,]\d)"
 )
 
