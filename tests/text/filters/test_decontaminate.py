@@ -95,8 +95,8 @@ def test_a_conversation_goes_whole(examination):
     found = examination(SHORT, action="mask")(to_batch([talk, Document("d1", SHORT, "s")]))
     assert found.dropped.to_pylist() == [True, False]
     assert found.batch["text"].to_pylist() == [talk.text, "[masked]?"]
-    split = conversation("d0", "s", [{"role": "user", "content": "What is the tallest"}, {"role": "assistant", "content": "hill in the shire?"}])
-    assert examination(SHORT)(to_batch([split])).dropped.to_pylist() == [True]
+    halves = [{"role": "user", "content": "What is the tallest"}, {"role": "assistant", "content": "hill in the shire?"}]
+    assert examination(SHORT)(to_batch([conversation("d0", "s", halves)])).dropped.to_pylist() == [True]
 
 
 def test_the_report_says_for_each_item_where_it_leaked(examination):

@@ -20,6 +20,7 @@ from bloomery.text.filters.normalise import Normalise, Punctuation, WhiteSpace
 from bloomery.text.filters.only import Only
 from bloomery.text.filters.personal_data import PersonalData
 from bloomery.text.filters.pieces import DuplicateLines, DuplicateParagraphs
+from bloomery.text.filters.semantic import SemanticDuplicates
 from bloomery.text.filters.substrings import DuplicateSubstrings
 from bloomery.text.filters.suspicion import Suspicion
 from bloomery.text.filters.symbols import Symbols
@@ -29,6 +30,6 @@ __all__ = [
     "VERDICTS", "Bias", "Boilerplate", "C4Quality", "CodeQuality", "Decontaminate", "DuplicateLines", "DuplicateParagraphs",
     "DuplicateSubstrings", "ExactDuplicates", "ExtractHtml", "Filter", "Filtered", "FineWebQuality", "Flow", "GlobalFilter", "GopherQuality",
     "GopherRepetition", "Language", "Length", "Measure", "MinHash", "Normalise", "Notes", "Only", "Operator", "PersonalData", "Punctuation",
-    "RepairEncoding", "Suspicion", "Symbols", "Toxicity", "Verdicts", "WhiteSpace", "judge_all", "leak_report", "names_of", "run_through",
-    "text_bytes",
+    "RepairEncoding", "SemanticDuplicates", "Suspicion", "Symbols", "Toxicity", "Verdicts", "WhiteSpace", "judge_all", "leak_report",
+    "names_of", "run_through", "text_bytes",
 ]  # fmt: skip

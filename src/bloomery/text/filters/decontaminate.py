@@ -33,8 +33,8 @@ class Decontaminate(Filter):
 
     The verdict names the item with the largest share, and the spans are what stands there of all items that leaked.
 
-    `max_share=0` is the strictest reading: a single run is a leak. Stories after templates, such as the tales, share runs without having leaked;
-    there, any share between 0.1 and 0.5 parts the two.
+    `max_share=0` is the strictest reading: a single run is a leak. Stories after templates, such as the tales, share runs though nothing has
+    leaked; there, any share between 0.1 and 0.5 parts the two.
 
     Source: Brown et al. (2020), arXiv 2005.14165, appendix C, for runs of 8 to 13 words, lower case and without punctuation; Chowdhery et al.
     (2022), arXiv 2204.02311, for the share. Departures: runs are too common by the items that share them, and not by the documents that do,
