@@ -20,16 +20,18 @@ from bloomery.text.filters.normalise import Normalise, Punctuation, WhiteSpace
 from bloomery.text.filters.only import Only
 from bloomery.text.filters.personal_data import PersonalData
 from bloomery.text.filters.pieces import DuplicateLines, DuplicateParagraphs
+from bloomery.text.filters.prompts import Reword, WritingPrompts
 from bloomery.text.filters.semantic import SemanticDuplicates
 from bloomery.text.filters.substrings import DuplicateSubstrings
 from bloomery.text.filters.suspicion import Suspicion
 from bloomery.text.filters.symbols import Symbols
 from bloomery.text.filters.toxicity import Toxicity
+from bloomery.text.filters.vary import Vary
 
 __all__ = [
     "VERDICTS", "Bias", "Boilerplate", "C4Quality", "CodeQuality", "Decontaminate", "DuplicateLines", "DuplicateParagraphs",
     "DuplicateSubstrings", "ExactDuplicates", "ExtractHtml", "Filter", "Filtered", "FineWebQuality", "Flow", "GlobalFilter", "GopherQuality",
     "GopherRepetition", "Language", "Length", "Measure", "MinHash", "Normalise", "Notes", "Only", "Operator", "PersonalData", "Punctuation",
-    "RepairEncoding", "SemanticDuplicates", "Suspicion", "Symbols", "Toxicity", "Verdicts", "WhiteSpace", "judge_all", "leak_report",
-    "names_of", "run_through", "text_bytes",
+    "RepairEncoding", "Reword", "SemanticDuplicates", "Suspicion", "Symbols", "Toxicity", "Vary", "Verdicts", "WhiteSpace",
+    "WritingPrompts", "judge_all", "leak_report", "names_of", "run_through", "text_bytes",
 ]  # fmt: skip
