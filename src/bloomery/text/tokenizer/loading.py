@@ -97,6 +97,8 @@ def load_foreign(path: Path, split: PatternSplit | None = None, roles: Mapping[s
             spelled[role] = token
     added = tuple(f"<|{role}|>" for role in ROLES if role not in spelled)
     backend.add_special_tokens(special([*spelled.values(), *added]))
+    if any((backend.token_to_id(token) or 0) <= max(vocabulary.values()) for token in added):  # the library counts tokens, not ids
+        raise DataError(f"{path} has ids without tokens, so that {added[0]} would share one; give its own tokens roles with roles={{…}}")
     odd = {role: token for role, token in spelled.items() if spelled_role(token) != role}
     return Loaded(Tokenizer(backend, odd), format, spelled, added)
 

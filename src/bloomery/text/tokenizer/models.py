@@ -136,13 +136,10 @@ class BPE(_Pieces):
     """
 
     def learn(self, texts: Iterable[str], vocab_size: int, controls: Sequence[str]) -> Backend:
-        reserved, kept = self._reserved(controls), list(texts)
-        letters = frequent_characters(kept, single_characters(vocab_size - len(reserved)) - 1)
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size, min_frequency=2, show_progress=False, special_tokens=special(reserved), initial_alphabet=[BLANK, *letters],
-            limit_alphabet=len(letters) + 1,
-        )  # fmt: skip
-        trained = json.loads(self._trained(models.BPE(), self._steps(), trainer, kept).to_str())["model"]
+        reserved = self._reserved(controls)
+        trainer = trainers.BpeTrainer(vocab_size=vocab_size, min_frequency=2, show_progress=False, special_tokens=special(reserved))
+        read = covered(texts, vocab_size - len(reserved))
+        trained = json.loads(self._trained(models.BPE(), self._steps(), trainer, read).to_str())["model"]
         merges = [tuple(merge) for merge in trained["merges"]]
         options = {"byte_fallback": True} if self.byte_fallback else {"unk_token": UNKNOWN}
         return self._rebuilt(models.BPE(vocab=trained["vocab"], merges=merges, **options), controls)
@@ -162,10 +159,11 @@ class Unigram(_Pieces):
 
     def learn(self, texts: Iterable[str], vocab_size: int, controls: Sequence[str]) -> Backend:
         reserved = self._reserved(controls)
+        room = vocab_size - len(reserved)
         trainer = trainers.UnigramTrainer(
-            vocab_size=vocab_size - (len(reserved) - len(controls)), show_progress=False, special_tokens=special(controls), unk_token=UNKNOWN,
+            vocab_size=room + len(controls), show_progress=False, special_tokens=special(controls), unk_token=UNKNOWN,
         )  # fmt: skip
-        trained = json.loads(self._trained(models.Unigram(), self._steps(), trainer, texts).to_str())["model"]["vocab"]
+        trained = json.loads(self._trained(models.Unigram(), self._steps(), trainer, covered(texts, room)).to_str())["model"]["vocab"]
         pieces = in_order([(piece, score) for piece, score in trained if piece not in controls])
         vocabulary = [*((token, 0.0) for token in reserved), *pieces]
         return self._rebuilt(models.Unigram(vocabulary, unk_id=reserved.index(UNKNOWN), byte_fallback=self.byte_fallback), controls)
@@ -187,17 +185,13 @@ class WordPiece(TokenModel):
         return True
 
     def learn(self, texts: Iterable[str], vocab_size: int, controls: Sequence[str]) -> Backend:
-        kept = list(texts)
-        room = single_characters(vocab_size - len(controls)) // 2  # each letter comes with and without ##
-        letters = frequent_characters(map(without_blanks, kept), room)
-        steps = [*self.split.steps(), pre_tokenizers.Metaspace(replacement=BLANK, prepend_scheme="always", split=False)]
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size + len(letters) + 1, min_frequency=2, show_progress=False, initial_alphabet=[BLANK, *letters],
-            limit_alphabet=len(letters) + 1,
-        )  # fmt: skip
         # the library's own trainer gives another vocabulary each time; merging ▁ like a letter tells beginnings of words as well
-        trained = json.loads(self._trained(models.BPE(), steps, trainer, kept).to_str())["model"]["vocab"]
-        learnt = (piece for piece in sorted(trained, key=trained.__getitem__) if piece != BLANK)
+        steps = [*self.split.steps(), pre_tokenizers.Metaspace(replacement=BLANK, prepend_scheme="always", split=False)]
+        trainer = trainers.BpeTrainer(vocab_size=2 * vocab_size, min_frequency=2, show_progress=False)
+        read = covered(texts, (vocab_size - len(controls)) // 2)  # each letter comes with and without ##
+        trained = json.loads(self._trained(models.BPE(), steps, trainer, read).to_str())["model"]["vocab"]
+        learnt = [piece for piece in sorted(trained, key=trained.__getitem__) if piece != BLANK]
+        letters = [piece for piece in learnt if len(piece) == 1]
         pieces = [piece.removeprefix(BLANK) if piece.startswith(BLANK) else f"##{piece}" for piece in learnt]
         ordered = list(dict.fromkeys([*controls, *letters, *(f"##{letter}" for letter in letters), *pieces]))[:vocab_size]
         vocabulary = {piece: i for i, piece in enumerate(ordered)}
@@ -242,18 +236,18 @@ def special(tokens: Iterable[str]) -> list[AddedToken]:
     return [AddedToken(token, special=True, normalized=False) for token in tokens]
 
 
-def frequent_characters(texts: Iterable[str], most: int) -> list[str]:
-    """The most frequent characters, blank and ▁ apart; in order of code points. The library would pick among equals at random."""
+def covered(texts: Iterable[str], room: int) -> list[str]:
+    """The texts, with a blank for each of the rarer characters, so that characters take at most half of `room` ids.
+
+    The library would choose among characters of one frequency at random, or give up.
+    """
+    kept = list(texts)
     counts: Counter[str] = Counter()
-    for text in texts:
+    for text in kept:
         counts.update(text)
-    ranked = sorted(counts.keys() - {" ", BLANK}, key=lambda char: (-counts[char], char))
-    return sorted(ranked[:most])
-
-
-def without_blanks(text: str) -> str:
-    """The text without white space."""
-    return "".join(text.split())
+    rare = sorted(counts, key=lambda char: (-counts[char], char))[max(1, room // 2) :]
+    blanks = str.maketrans(dict.fromkeys(rare, " "))
+    return [text.translate(blanks) for text in kept] if rare else kept
 
 
 def in_order(pieces: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
@@ -268,7 +262,3 @@ def in_order(pieces: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     found = [(piece, round(least + placed[piece] * LADDER if piece in placed else score, 6)) for piece, score in pieces]
     return sorted(found, key=lambda entry: (-entry[1], entry[0]))
 
-
-def single_characters(room: int) -> int:
-    """How many ids single characters may take: at most half, so that scripts with many leave room for longer tokens."""
-    return max(1, room // 2)

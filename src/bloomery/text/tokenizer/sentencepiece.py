@@ -132,7 +132,7 @@ def _normaliser(spec: Mapping[int, Any], prefixed: bool) -> normalizers.Normaliz
     if spec.get(2):
         steps.append(normalizers.Precompiled(spec[2]))
     if spec.get(4, 1):
-        steps.append(normalizers.Replace(Regex(r"\A +| +\z| +(?= )"), ""))
+        steps.append(normalizers.Replace(Regex(f"(?<![ {BLANK}])[ {BLANK}]++\\z|\\A +| +(?= )"), ""))
     if prefixed:
         steps.append(normalizers.Prepend(BLANK))
     return normalizers.Sequence([*steps, normalizers.Replace(" ", BLANK)])

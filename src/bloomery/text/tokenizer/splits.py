@@ -67,7 +67,7 @@ class Gpt2(PatternSplit):
 
 
 class Whole(PatternSplit):
-    """Keeps URLs, dates or numbers whole, so that a frequent one can become one token; cuts the rest as `rest` does."""
+    """Keeps URLs, dates or numbers whole, with one leading blank, so that a frequent one can become one token; cuts the rest as `rest` does."""
 
     kinds: Annotated[tuple[Literal["url", "date", "number"], ...], MinLen(1)] = ("url", "date")
     """What is kept whole; the earlier kind wins."""
@@ -76,7 +76,7 @@ class Whole(PatternSplit):
 
     @property
     def pattern(self) -> str:
-        return "|".join([*(KINDS[kind] for kind in self.kinds), self.rest.pattern])
+        return f" ?(?:{'|'.join(KINDS[kind] for kind in self.kinds)})|{self.rest.pattern}"
 
 
 class Gaps(Split):
