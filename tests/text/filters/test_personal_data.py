@@ -33,7 +33,8 @@ def masked(text):
     ("street_address", "17 Mill Lane"),
     ("street_address", "1600 Pennsylvania Avenue, Washington, DC 20500"), ("street_address", "29 rue de Tanger"),
     ("street_address", "Hauptstraße 12"), ("street_address", "Piazza Rezzonico 35"), ("street_address", "Calle de Alcalá 45"),
-    ("street_address", "Kerkstraat 5"), ("street_address", "P.O. Box 211"), ("street_address", "3968 Bay St, Apt 4"),
+    ("street_address", "Kerkstraat 5"), ("street_address", "P.O. Box 211"),
+    ("street_address", "20789 Allika 46\n Suite 501"), ("street_address", "3968 Bay St, Apt 4"),
 ])  # fmt: skip
 def test_found_and_masked(kind, text):
     assert masked(f"It is {text}, he said.") == f"It is <{kind}>, he said."

@@ -183,6 +183,9 @@ GERMANIC = re.compile(
     rf"(?<!\w)(?:[A-ZÄÖÜÅØ][\w-]{{2,30}} ){{0,2}}(?:[A-ZÄÖÜÅØ][\w-]{{1,30}}?(?:{STRASSEN})|(?:Straße|Strasse|Platz|Allee|Gasse|Weg|Str\.))"
     r" \d{1,4}(?: ?[a-z])?(?!\w|[.,]\d)"
 )
+UNIT = re.compile(  # whatever the street is called
+    r"(?<![\w.,$£€#/-])\d{1,5},? (?:[\w'’.-]{1,30},?\s{1,6}){1,6}?(?i:apt\.|apartment|suite|flat) #?\d{1,5}[A-Za-z]?(?!\w)" + STATE
+)
 BOX = re.compile(r"(?<!\w)(?:P\. ?O\. ?|PO |Post Office |(?:PSC|Unit) \d{1,5},? )Box \d{1,6}(?!\w)(?:\s{1,3}[ADF]PO [A-Z]{2} \d{5})?")
 
 
@@ -218,5 +221,6 @@ RULES = (
     Rule("street_address", rf"\d.{{0,5}} (?:{RUES}) ", FRENCH),
     Rule("street_address", rf"(?:{VIAS}) ", ROMANCE),
     Rule("street_address", rf"(?i:{STRASSEN}) \d", GERMANIC),
+    Rule("street_address", r"(?i:apt\.|apartment|suite|flat) #?\d", UNIT),
     Rule("street_address", r"Box \d", BOX),
 )  # fmt: skip
