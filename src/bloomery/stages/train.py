@@ -31,7 +31,7 @@ from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.optim import AdamW, Average, OptimizerConfig, Schedule, WarmupCosine
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
-from bloomery.stages.tokenizer import TrainTokenizer
+from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
 from bloomery.store import Store, Workspace, read_json, sha256_of, write_bytes, write_json
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -149,7 +149,7 @@ class Train(Stage):
         ...              packing=Fit(), max_seq_len=256, batch_tokens=4096, steps=200)
     """
 
-    tokenizer: TrainTokenizer
+    tokenizer: TrainTokenizer | LoadTokenizer
     """The tokenizer of all corpora; a copy goes with the model."""
     init: Init
     """`Scratch(model=…)`, `Continue(base=…)` or `Hub(path=…)`."""
