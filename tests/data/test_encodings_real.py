@@ -21,7 +21,9 @@ CHATS = {
     "B_sft/mt_bench_vicuna/data/dummy_conversation.json": 500, "C_pref/hh_rlhf_harmless_test": 1154,
     "C_pref/llamafactory_dpo_kto/kto_en_demo.json": 150,  # those that were wanted
 }  # fmt: skip
-PREFERENCES = {"C_pref/hh_rlhf_harmless_test": 2308, "C_pref/gsm8k_solution_verdicts": 2640, "C_pref/llamafactory_dpo_kto/kto_en_demo.json": 300}
+PREFERENCES = {
+    "C_pref/hh_rlhf_harmless_test": 2308, "C_pref/gsm8k_solution_verdicts": 2640, "C_pref/llamafactory_dpo_kto/kto_en_demo.json": 300,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,8 @@ def tokenizer():
 def batches(real_data, path):
     if not (real_data / path).exists():
         pytest.skip(f"{path} is not in {real_data}")
-    return Files(path=str(real_data / path), include=("*.json", "*.jsonl"), rows=Rows(on_bad_row="count")).batches(on_damage=lambda damage: None)
+    source = Files(path=str(real_data / path), include=("*.json", "*.jsonl"), rows=Rows(on_bad_row="count"))
+    return source.batches(on_damage=lambda damage: None)
 
 
 def replies(tokenizer, sequence):

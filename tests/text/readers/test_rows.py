@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bloomery.core.errors import DataError
+from bloomery.text.documents import Document
 from bloomery.text.instructions import preference_of
 from bloomery.text.readers import Files
 from bloomery.text.readers.rows import Rows, rows_of, to_document
@@ -217,6 +218,12 @@ def test_all_that_is_said_is_text_for_the_filters_to_judge():
 def test_meta_columns_stand_beside_the_form():
     document = to_document({"prompt": "Q", "completion": "R", "url": "u"}, "f#L1", "f", "text", ("url",))
     assert json.loads(document.meta or "") == {"form": "prompt_completion", "instruction": "Q", "output": "R", "url": "u"}
+
+
+def test_a_row_may_be_a_text_by_itself():
+    assert to_document("hello", "f#R1", "f", "text", ()) == Document("f#R1", "hello", "f")
+    with pytest.raises(DataError, match="f#R1 is int, not an object with columns"):
+        to_document(3, "f#R1", "f", "text", ())
 
 
 def test_the_rows_of_a_json_file_may_stand_in_a_field():

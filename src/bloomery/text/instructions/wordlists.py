@@ -22,10 +22,10 @@ SYNONYMS = {
     word: tuple(other for other in group if other != word)
     for group in (
         ("write", "compose", "draft"), ("explain", "describe", "clarify"), ("list", "name", "give"), ("create", "make", "produce"),
-        ("find", "identify"), ("answer", "respond to"), ("question", "query"), ("following", "below"), ("summarize", "sum up"),
+        ("find", "identify"), ("question", "query"), ("following", "below"), ("summarize", "sum up"),
         ("short", "brief"), ("big", "large"), ("important", "significant"), ("help", "assist"), ("show", "demonstrate"), ("choose",
         "pick", "select"), ("begin", "start"), ("end", "finish"), ("quick", "fast"), ("easy", "simple"), ("hard", "difficult"),
-        ("correct", "right"), ("error", "mistake"), ("story", "tale"), ("job", "task"), ("buy", "purchase"), ("need", "require"),
+        ("error", "mistake"), ("story", "tale"), ("job", "task"), ("buy", "purchase"), ("need", "require"),
         ("sentence", "phrase"), ("generate", "produce"), ("provide", "give", "supply"), ("compare", "contrast"), ("rewrite",
         "rephrase"), ("suggest", "propose"), ("translate", "render"), ("many", "numerous"), ("also", "too"), ("kind", "sort", "type"),
         ("whole", "entire"), ("about", "regarding"),

@@ -5,10 +5,11 @@ from bloomery.text.readers.code import Code
 from bloomery.text.readers.crawl import Crawl, Crawled, crawl
 from bloomery.text.readers.files import Files
 from bloomery.text.readers.reader import Damage, OnDamage, Reader, warn
+from bloomery.text.readers.rows import Rows
 from bloomery.text.readers.standard_library import StandardLibrary
 from bloomery.text.readers.tales import TaleConversations, TaleStories
 
 __all__ = [
-    "Chapters", "Code", "Crawl", "Crawled", "Damage", "Files", "OnDamage", "Reader", "StandardLibrary", "TaleConversations", "TaleStories",
-    "crawl", "warn",
+    "Chapters", "Code", "Crawl", "Crawled", "Damage", "Files", "OnDamage", "Reader", "Rows", "StandardLibrary", "TaleConversations",
+    "TaleStories", "crawl", "warn",
 ]

@@ -77,7 +77,7 @@ def to_document(row: Any, id: str, source: str, text_column: str, meta_columns: 
     A conversation's `meta` has its form, and what it is made of: see `read_row`; the meta columns stand beside that.
 
     Args:
-        row: a mapping of columns to values.
+        row: a mapping of columns to values, or a text by itself.
         id: the document's id, which errors name too.
         source: the file it is from.
         text_column: looked for first; a list of messages there is a conversation.
@@ -88,6 +88,8 @@ def to_document(row: Any, id: str, source: str, text_column: str, meta_columns: 
         DataError: no column to read, or one of the wrong type.
     """
     rows = Rows() if rows is None else rows
+    if isinstance(row, str) and rows.text():
+        return Document(id, row, source)
     if not isinstance(row, Mapping):
         raise DataError(f"{id} is {type(row).__name__}, not an object with columns; write one object per row, like {{{text_column!r}: …}}")
     chosen = {name: row.get(name) for name in meta_columns}
