@@ -2,9 +2,9 @@
 
     python bench/decontaminate.py [--data FOLDER] [--planted 300] [--seed 0]
 
-The tests are multiple-choice questions, each with its choices. Some are planted in the middle of documents cut from novels: as they are; in capitals
-and without punctuation; the question without the choices; the first half of the words; with every tenth word replaced. What is printed, for
-several values of `max_share`: the share found of each kind, and the share of the other documents that went; then megabytes per CPU second.
+The tests are multiple-choice questions, each with its choices. Some are planted in the middle of documents cut from novels: as they are; in
+capitals and without punctuation; the question without the choices; the first half of the words; with every tenth word replaced. What is
+printed, for several values of `max_share`: the share found of each kind, and of the other documents the share that went; and the speed.
 """
 
 from __future__ import annotations

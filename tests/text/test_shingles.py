@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bloomery.text.shingles import WORD_BYTES, row_slices, shingles, whole_hashes, windows, words_of
+from bloomery.text.shingles import WORD_BYTES, row_slices, shingles, whole_hashes, windows, windows_at, words_of
 
 characters = st.sampled_from("aBé ß.,'\n\u00a0日本カ語Я“x1\U0001f600\u0301") | st.characters(exclude_categories=["Cs"])
 texts = st.lists(st.text(characters, max_size=30), max_size=6)
@@ -88,6 +88,13 @@ def test_long_words_are_cut_and_no_two_prefixes_alike():
 def test_windows_and_whole_texts_hash_alike():
     words = words_of(pa.array(["one two three", "zero", "two three"]))
     assert windows(words.hashes, 2)[1] == whole_hashes(words, 2)[2]
+
+
+def test_windows_at_some_places_are_those_of_all(monkeypatch):
+    monkeypatch.setattr("bloomery.text.shingles.CHUNK", 4)
+    hashes = words_of(pa.array(["a b c d e f g h i j k"])).hashes
+    for n in (1, 5):
+        assert np.array_equal(windows_at(hashes, np.array([0, 6, 3]), n), windows(hashes, n)[[0, 6, 3]])
 
 
 def test_hashes_never_change():

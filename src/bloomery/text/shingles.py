@@ -110,6 +110,11 @@ def windows(hashes: np.ndarray, n: int) -> np.ndarray:
     return runs
 
 
+def windows_at(hashes: np.ndarray, starts: np.ndarray, n: int) -> np.ndarray:
+    """What `windows` says of the runs of `n` words that begin at some places."""
+    return mixed(sum((hashes[starts + k] * factor for k, factor in enumerate(_factors(n))), np.zeros(len(starts), U64)))
+
+
 def whole_hashes(words: Words, n: int) -> np.ndarray:
     """A hash of the first `n` words of each text, or of all its words where it has fewer; what `windows` says of the same words."""
     factors = _factors(n)

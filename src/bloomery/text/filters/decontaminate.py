@@ -16,11 +16,11 @@ from annotated_types import Ge, Le, MinLen
 from bloomery.text.filters.cutting import character_spans, replaced
 from bloomery.text.filters.filter import SPANS, Filter, Measure, Verdicts
 from bloomery.text.readers.reader import Reader
-from bloomery.text.shingles import U64, Words, ranges, shingles, windows, words_of
+from bloomery.text.shingles import U64, Words, ranges, shingles, windows, windows_at, words_of
 
 MASK = "[masked]"
 """What stands for words that are masked: a word, so that what it parts makes no new run."""
-SLOT_BITS = 22  # of a table that says, of most runs of words at one look, that they are in no test
+MAX_SLOT_BITS = 27  # of a table that says, of most runs of words at one look, that they are in no test: 128 MB
 
 
 class Decontaminate(Filter):
@@ -106,8 +106,7 @@ class Decontaminate(Filter):
 
     def _found(self, text: pa.StringArray) -> _Found:
         index, words = self._index(), words_of(text)
-        hits = [index.hits(words, length) for length in index.lengths]
-        key, row, start, length = (np.concatenate([hit[i] for hit in hits] or [np.empty(0, np.int64)]) for i in range(4))
+        key, row, start, length = index.hits(words)
         count = np.diff(index.starts)[key]
         hit = np.repeat(np.arange(len(key)), count)
         item = index.items[ranges(index.starts[key], count)]
@@ -157,7 +156,9 @@ class _Index(NamedTuple):
         keys: uint64, ascending: the hash of each run.
         starts: the items that have run i are `items[starts[i]:starts[i + 1]]`.
         lengths: how many words runs have.
-        slots: whether a run may be among the keys, by its highest bits.
+        beginning: how many words the shortest run can have.
+        slots: whether a run that begins with so many words may be among the keys, by what is left of their hash when shifted.
+        shift: how far.
     """
 
     ids: pa.StringArray
@@ -166,16 +167,24 @@ class _Index(NamedTuple):
     starts: np.ndarray
     items: np.ndarray
     lengths: list[int]
+    beginning: int
     slots: np.ndarray
+    shift: np.uint64
 
-    def hits(self, words: Words, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Where a run of this length stands in some texts: the numbers of the key, the row and the first word, and the length."""
-        runs = windows(words.hashes, length)
-        start = np.flatnonzero(self.slots[runs >> U64(64 - SLOT_BITS)])
-        key = np.minimum(np.searchsorted(self.keys, runs[start]), len(self.keys) - 1)
-        row = np.searchsorted(words.bounds, start, "right") - 1
-        real = (self.keys[key] == runs[start]) & (start + length <= words.bounds[row + 1])
-        return key[real], row[real], start[real], np.full(int(real.sum()), length)
+    def hits(self, words: Words) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Where runs stand in some texts: the numbers of the key, the row and the first word, and the length."""
+        found = [(np.empty(0, np.int64),) * 4]
+        maybe = np.flatnonzero(self.slots[windows(words.hashes, self.beginning) >> self.shift])
+        rows = np.searchsorted(words.bounds, maybe, "right") - 1
+        for length in self.lengths:
+            within = maybe + length <= words.bounds[rows + 1]
+            start, row = maybe[within], rows[within]
+            run = windows_at(words.hashes, start, length)
+            key = np.minimum(np.searchsorted(self.keys, run), len(self.keys) - 1)
+            same = self.keys[key] == run
+            found.append((key[same], row[same], start[same], np.full(int(same.sum()), length)))
+        key, row, start, length = (np.concatenate(column) for column in zip(*found, strict=True))
+        return key, row, start, length
 
 
 @dataclass(frozen=True)
@@ -188,7 +197,7 @@ class _Tests:
 
 @lru_cache(maxsize=4)
 def _read(tests: _Tests, words: int, min_words: int, max_items: int) -> _Index:
-    ids, keys, owners, lengths = [], [], [], set[int]()
+    ids, keys, owners, beginnings, lengths = [], [], [], [], set[int]()
     count = 0
     for batch in (batch for test in tests.readers for batch in test.batches()):
         found = words_of(batch.column("text"))
@@ -198,6 +207,7 @@ def _read(tests: _Tests, words: int, min_words: int, max_items: int) -> _Index:
         long = sizes[item] >= min_words
         keys.append(runs[long])
         owners.append(count + item[long])
+        beginnings.append(windows_at(found.hashes, ranges(found.bounds[:-1], np.diff(bounds))[long], min_words))
         lengths |= set(np.minimum(sizes[sizes >= min_words], words).tolist())
         ids.append(batch.column("id"))
         count += batch.num_rows
@@ -205,9 +215,11 @@ def _read(tests: _Tests, words: int, min_words: int, max_items: int) -> _Index:
     key, shared = np.unique(run[0], return_counts=True)
     rare = np.repeat(shared <= max_items, shared)
     key, items = key[shared <= max_items], run[1][rare].astype(np.int64)
-    slots = np.zeros(1 << SLOT_BITS, bool)
-    slots[key >> U64(64 - SLOT_BITS)] = True
+    bits = min(MAX_SLOT_BITS, max(16, len(key).bit_length() + 4))  # so that hardly one look in 16 is in vain
+    slots, shift = np.zeros(1 << bits, bool), U64(64 - bits)
+    for beginning in beginnings:
+        slots[beginning >> shift] = True
     return _Index(
         pa.concat_arrays([pa.array([], pa.string()), *ids]), np.bincount(items, minlength=count), key,
-        np.concatenate([[0], np.cumsum(shared[shared <= max_items])]), items, sorted(lengths) if len(key) else [], slots,
+        np.concatenate([[0], np.cumsum(shared[shared <= max_items])]), items, sorted(lengths) if len(key) else [], min_words, slots, shift,
     )  # fmt: skip
