@@ -7,9 +7,12 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bloomery.core.errors import DataError
-from bloomery.text.documents import Document
+from bloomery.text.chat import check_messages
+from bloomery.text.documents import Document, to_batch
 from bloomery.text.instructions import preference_of
 from bloomery.text.readers import Files
 from bloomery.text.readers.rows import Rows, rows_of, to_document
@@ -187,6 +190,35 @@ def test_prompts_alone_are_read_where_they_are_asked_for():
 def test_odd_rows_are_named_with_a_remedy(row, why):
     with pytest.raises(DataError, match=why):
         read(row)
+
+
+NAMES = st.sampled_from([
+    "messages", "conversations", "prompt", "instruction", "question", "input", "output", "completion", "answer", "system", "history", "turns",
+    "reference", "instances", "options", "chosen", "rejected", "label", "winner", "metadata", "tools", "replies", "text", "responses", "scores",
+    "output_1", "output_2", "preference", "conversation_a", "conversation_b",
+])
+ODD = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-1, 3), st.floats(), st.sampled_from(["", "hi", "user", "[{}]", DIALOGUE])),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(NAMES, st.sampled_from(["role", "content", "from", "value"])), inner, max_size=3),
+        st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "tool", "x"]), "content": inner}), max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(row=st.dictionaries(NAMES, ODD, min_size=1, max_size=4), form=st.sampled_from(["auto", "prompt"]))
+def test_any_row_is_read_or_refused(row, form):
+    try:
+        document = to_document(row, "f#L1", "f", "body", (), Rows(form=form))
+    except DataError:
+        return
+    assert to_batch([document]).num_rows == 1
+    assert document.messages
+    preference = preference_of(document.messages, document.meta)
+    check_messages(document.messages if preference is None else [*preference.prompt, *preference.completions[0].messages])
 
 
 def test_bad_rows_are_counted_where_that_is_asked_for(tmp_path):

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -135,8 +136,9 @@ def _turns(row: Row) -> Conversation | None:
 
 def _pairs(row: Row) -> Conversation | None:
     given = row.name((*PROMPT, *INPUT))
-    instances = row.get("instances")
-    if row.get("instruction") and isinstance(instances, list) and instances and isinstance(instances[0], Mapping):
+    listed = row.get("instances") if row.name(["instruction"]) else None
+    instances = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+    if instances:
         row.columns |= {name: instances[0].get(name) for name in ("input", "output")}
     answered = row.name([name for name in OUTPUT if name != given])
     if given is None or answered is None:
@@ -148,9 +150,9 @@ def _pairs(row: Row) -> Conversation | None:
     talk, parts = _asked(row)
     output = _ended(_answer(row.columns[answered], answered))
     talk.add("assistant", output)
-    if instances is not None and len(instances) > 1:
+    if len(instances) > 1:
         talk.ignored["instances"] = len(instances) - 1
-    conversation = _conversation("seed_task" if instances is not None else NAMES.get((given, answered), "prompt_answer"), talk)
+    conversation = _conversation("seed_task" if instances else NAMES.get((given, answered), "prompt_answer"), talk)
     return Conversation(conversation.messages, conversation.meta | parts | {"output": output})
 
 
@@ -216,7 +218,7 @@ def _compared(row: Row) -> Found | None:
     for first, second, verdict, better in VERDICTS:
         if row.name([first]) and row.name([second]) and row.name([verdict]):
             told = row.columns[verdict]
-            if verdict != "winner" and told not in better:
+            if not isinstance(told, str | int) or (verdict != "winner" and told not in better):
                 raise DataError(f"{verdict}={told!r} is not one of {', '.join(map(str, better))}; mend the row")
             best = better.get(told, 0)
             talks = [_reply(row.columns[name], name) for name in (first, second)]
@@ -298,8 +300,9 @@ def _asked(row: Row) -> tuple[Talk, dict[str, Any]]:
         instruction = f"{body} {instruction}"
     if isinstance(options := row.get("options", "choices"), list) and all(isinstance(option, str) for option in options):
         added = "\n".join([*([added] if added else []), *options])
-    for earlier in row.get("history") or ():
-        if isinstance(earlier, Sequence) and not isinstance(earlier, str) and len(earlier) == 2:
+    history = row.get("history")
+    for earlier in history if isinstance(history, list) else ():
+        if isinstance(earlier, list | tuple) and len(earlier) == 2:
             talk.add("user", str(earlier[0]))
             talk.add("assistant", str(earlier[1]))
     talk.add("user", f"{instruction}\n\n{added}" if added else instruction)
@@ -349,4 +352,4 @@ def _ended(text: str) -> str:
 
 
 def _number(value: Any) -> float | None:
-    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
