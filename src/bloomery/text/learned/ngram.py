@@ -81,7 +81,7 @@ class NgramModel:
         for keys, probabilities, backoffs in zip(self.keys, self.probabilities[1:], self.backoffs, strict=True):
             before = np.concatenate([[-1], rows[:-1]])
             rows = np.full(len(ids), -1)
-            known = np.flatnonzero((before >= 0) & (ids != START))
+            known = np.flatnonzero(before >= 0)
             found = find(keys, before[known].astype(np.uint64) * size + ids[known].astype(np.uint64))
             rows[known] = found
             seen, new = found >= 0, found < 0
