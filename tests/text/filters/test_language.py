@@ -34,9 +34,9 @@ def test_languages_are_told():
 
 
 def test_texts_without_letters_have_no_language():
-    codes, confidence = identify(pa.array(["", "123 456", "!!! \n ---"]))
-    assert codes.to_pylist() == ["und"] * 3
-    assert confidence.to_pylist() == [0.0] * 3
+    codes, confidence = identify(pa.array(["", "123 456", "!!! \n ---", " " * 3000 + "word" + " " * 9000]))
+    assert codes.to_pylist() == ["und"] * 4
+    assert confidence.to_pylist() == [0.0] * 4
 
 
 def test_the_language_goes_into_meta_beside_what_is_there():

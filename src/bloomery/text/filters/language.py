@@ -64,9 +64,9 @@ class Language(Filter):
 def identify(texts: pa.Array, sample_bytes: int = 6000) -> tuple[pa.Array, pa.Array]:
     """The language of each text, as a code, and the classifier's probability of it, rounded to four digits."""
     predict = _model()
-    lettered = pc.match_substring_regex(texts, "\\p{L}")
-    samples = pc.utf8_lower(pc.replace_substring(sampled(texts, sample_bytes), "\n", " ")).to_pylist()
-    found = [predict(text) if known else (UNKNOWN, 0.0) for text, known in zip(samples, lettered.to_pylist(), strict=True)]
+    samples = pc.utf8_lower(pc.replace_substring(sampled(texts, sample_bytes), "\n", " "))
+    lettered = pc.match_substring_regex(samples, "\\p{L}").to_pylist()
+    found = [predict(text) if known else (UNKNOWN, 0.0) for text, known in zip(samples.to_pylist(), lettered, strict=True)]
     return pa.array([code for code, _ in found], pa.string()), pa.array([round(p, 4) for _, p in found], pa.float64())
 
 
