@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.text.filters import words as module
-from bloomery.text.filters.words import Lines, Words, occurrences, spans_at, word_hashes
+from bloomery.text.filters.words import Lines, Words, judged, occurrences, spans_at, word_hashes
 from tests.text.filters import naive
 
 
@@ -93,3 +93,10 @@ def test_lines_and_their_repetitions_are_those_of_a_loop(texts, between):
         assert mine == [line for line in expected if line in set(mine)]
         assert sorted(lines.texts.filter(pa.array((lines.row == i) & again)).to_pylist()) == sorted(naive.repeated(mine))
     assert lines.counts.sum() == len(lines.texts)
+
+
+def test_of_long_texts_the_beginning_is_judged(monkeypatch):
+    texts = pa.array(["é" * 9, "short", ""])
+    assert judged(texts) is texts
+    monkeypatch.setattr(module, "JUDGED_CHARS", 7)
+    assert judged(texts).to_pylist() == ["é" * 7, "short", ""]

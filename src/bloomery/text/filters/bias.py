@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from bloomery.text.filters.filter import Filter, Measure, Verdicts
-from bloomery.text.filters.words import Words, among, occurrences, share, spans_at, word_hashes
+from bloomery.text.filters.words import Words, among, judged, occurrences, share, spans_at, word_hashes
 
 GROUPS = (
     "women", "woman", "girls", "men", "males", "females", "gays", "gay people", "lesbians", "homosexuals", "bisexuals", "transgender people",
@@ -50,7 +50,7 @@ class Bias(Filter):
             raise self.refuse("within_words", "is below 1; 8 is a clause")
 
     def __call__(self, batch: pa.RecordBatch) -> Verdicts:
-        words = Words.of(batch.column("text"), fold=True)
+        words = Words.of(judged(batch.column("text")), fold=True)
         groups, contempt, female, male, ends = _phrases()
         at, sizes = occurrences(words, groups)
         beside = self._beside(words, at, occurrences(words, contempt)[0], np.sort(np.concatenate(ends)))

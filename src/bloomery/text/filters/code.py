@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bloomery.text.filters.filter import Filter, Measure, Verdicts
-from bloomery.text.filters.words import Words, chars, share
+from bloomery.text.filters.words import Words, chars, judged, share
 
 GENERATED = (
     r"(?i)auto[- ]?generated|automatically generated|generated automatically|(?:file|code) (?:is|was) generated|"
@@ -49,7 +49,7 @@ class CodeQuality(Filter):
     """Phrases in the first thousand characters that say the file was generated."""
 
     def __call__(self, batch: pa.RecordBatch) -> Verdicts:
-        text = batch.column("text")
+        text = judged(batch.column("text"))
         size, words = chars(text), Words.of(text)
         breaks = pc.count_substring(text, "\n").to_numpy().astype(np.int64)
         letters = words.total(words.letters)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bloomery.text.filters.filter import Filter, Measure, Verdicts
-from bloomery.text.filters.words import Lines, Words, chars, share
+from bloomery.text.filters.words import Lines, Words, chars, judged, share
 
 SENTENCE_ENDS = ".!?։؝؞؟۔܀܁܂߹।॥၊။።፧፨᙮᜵᜶។៕᠃᠉᥄᥅᭚᭛᭞᭟᰻᰼᱾᱿‼‽⁇⁈⁉⸮⸼。꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫﹒﹖﹗！．？｡"
 """Unicode's characters with the property Sentence_Terminal, those of dead scripts left out."""
@@ -31,7 +31,7 @@ class FineWebQuality(Filter):
     """Line breaks per word."""
 
     def __call__(self, batch: pa.RecordBatch) -> Verdicts:
-        text = batch.column("text")
+        text = judged(batch.column("text"))
         lines, words = Lines.of(text), Words.of(text)
         breaks = pc.count_substring(text, "\n")
         ended = pc.is_in(pc.utf8_slice_codeunits(lines.texts, -1), pa.array(list(SENTENCE_ENDS)))

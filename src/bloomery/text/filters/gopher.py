@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bloomery.text.filters.filter import Filter, Measure, Verdicts
-from bloomery.text.filters.words import Lines, Words, share, word_hashes
+from bloomery.text.filters.words import Lines, Words, judged, share, word_hashes
 
 
 class GopherQuality(Filter):
@@ -41,7 +41,7 @@ class GopherQuality(Filter):
     """The paper's, for English; other languages need their own."""
 
     def __call__(self, batch: pa.RecordBatch) -> Verdicts:
-        text = batch.column("text")
+        text = judged(batch.column("text"))
         words, lines = Words.of(text, fold=True), Lines.of(text)
         plain, all_words = words.total(~words.symbol), words.counts
         ellipses = pc.add(pc.count_substring(text, "..."), pc.count_substring(text, "…"))

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from bloomery.text.filters.filter import Filter, Measure, Verdicts
-from bloomery.text.filters.words import Lines, Words, chars, mixed, share
+from bloomery.text.filters.words import Lines, Words, chars, judged, mixed, share
 
 Bounds = tuple[tuple[int, float], ...]
 
@@ -44,7 +44,7 @@ class GopherRepetition(Filter):
                 raise self.refuse(field, "must give each n once, from 2 upwards")
 
     def __call__(self, batch: pa.RecordBatch) -> Verdicts:
-        text = batch.column("text")
+        text = judged(batch.column("text"))
         size = chars(text)
         measures = []
         for name, between, high, high_chars in (

@@ -32,7 +32,7 @@ class PersonalData(Filter):
     Masked text is masked again until nothing is found; a document that goes on for more than four rounds, which no honest text does, is
     dropped. The spans of a rewritten document are its masks, those that were there before included.
 
-    Source: SantaCoder's redaction, Ben Allal et al. (2023), arXiv 2301.03988, section 4.2, for masking by kind; check sums by ISO/IEC 7812-1
+    Source: SantaCoder's redaction, Ben Allal et al. (2023), arXiv 2301.03988, for masking by kind; check sums by ISO/IEC 7812-1
     and ISO 13616; the patterns are ours.
     """
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bloomery.text.filters.filter import Filter, Measure, Verdicts
-from bloomery.text.filters.words import Lines, Words, occurrences, share, spans_at, word_hashes
+from bloomery.text.filters.words import Lines, Words, judged, occurrences, share, spans_at, word_hashes
 
 PLACEHOLDER = (
     r"(?i)\{\{ ?[\w. |-]{1,40} ?\}\}|\$\{[\w.]{1,40}\}|%\([a-z_]{1,30}\)s|"
@@ -55,7 +55,7 @@ class Suspicion(Filter):
     """Clashing pairs of function words per word."""
 
     def __call__(self, batch: pa.RecordBatch) -> Verdicts:
-        text = batch.column("text")
+        text = judged(batch.column("text"))
         words = Words.of(text, fold=True)
         at, sizes = occurrences(words, _clashes())
         clashes = np.bincount(np.searchsorted(words.offsets, at, "right") - 1, minlength=len(text))

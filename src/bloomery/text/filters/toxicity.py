@@ -12,7 +12,7 @@ import pyarrow as pa
 from bloomery.core.errors import ConfigError
 from bloomery.store.files import sha256_of
 from bloomery.text.filters.filter import Filter, Measure, Verdicts
-from bloomery.text.filters.words import Words, occurrences, share, spans_at, word_hashes
+from bloomery.text.filters.words import Words, judged, occurrences, share, spans_at, word_hashes
 
 LISTS = {
     "en": (
@@ -68,7 +68,7 @@ class Toxicity(Filter):
         return plain if self.words is None else plain | {"words": sha256_of(self.words)}
 
     def __call__(self, batch: pa.RecordBatch) -> Verdicts:
-        words = Words.of(batch.column("text"), fold=True)
+        words = Words.of(judged(batch.column("text")), fold=True)
         at, sizes = occurrences(words, _built_in(self.language) if self.words is None else _from_file(self.words, sha256_of(self.words)))
         listed = covered(len(words.hash), at, sizes)
         return Verdicts.by_measures(batch, [

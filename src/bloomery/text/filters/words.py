@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+JUDGED_CHARS = 10_000_000  # of a longer text, filters that count look at the beginning, so that none takes much memory
 SLAB = 1 << 18  # characters worked on at once: temporaries of 2 MB each, which stay in the cache
 BASE = 0x9E3779B97F4A7C15  # of the polynomial hash; odd, so that it has an inverse modulo 2^64
 
@@ -262,6 +263,12 @@ class Lines:
         again = np.ones(len(key), bool)
         again[np.unique(key, return_index=True)[1]] = False
         return again
+
+
+def judged(texts: pa.Array) -> pa.Array:
+    """What filters that count look at: of a text of more than ten million characters, the first ten million."""
+    longest = pc.max(pc.binary_length(texts)).as_py() or 0
+    return texts if longest <= JUDGED_CHARS else pc.utf8_slice_codeunits(texts, 0, JUDGED_CHARS)
 
 
 def chars(texts: pa.Array) -> np.ndarray:
