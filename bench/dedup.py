@@ -3,10 +3,10 @@
     python bench/dedup.py [--data FOLDER] [--planted 800] [--seed 0] [--only ours|datatrove …]
 
 Novels are cut into documents of 300 to 1500 words. Into them are planted, for each similarity, documents in which words of another one were
-replaced until the Jaccard similarity of the two (of their runs of five lower-case words) was the one wanted. Each contender reads the same
-JSONL file and writes what it keeps, in a process of its own, with 14 bands of 8 rows and 5-word shingles. What is printed: recall at each similarity
-(pairs of which one went), precision (documents that went of which another one has a true similarity of 0.5 or more), and CPU seconds of the
-process and its children.
+replaced until their Jaccard similarity (of runs of five lower-case words) was the one wanted. Each contender reads the same JSONL file and
+writes what it keeps, in a process of its own, with 14 bands of 8 rows and 5-word shingles. What is printed: recall at each similarity (pairs of
+which one went), precision (documents that went and to which another one has a true similarity of 0.5 or more), and CPU seconds of the process
+and its children.
 """
 
 from __future__ import annotations
