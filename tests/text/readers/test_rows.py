@@ -166,6 +166,7 @@ def test_columns_can_be_given_a_meaning():
 
 def test_prompts_alone_are_read_where_they_are_asked_for():
     assert read({"prompt": "Q", "key": 1}, form="prompt") == ([U], {"form": "prompt"})
+    assert read({"messages": [S, U, A]}, form="prompt") == ([S, U], {"form": "prompt"})
     assert read({"turns": ["Q", "and?"]}, form="prompt") == ([U], {"form": "prompt", "ignored": {"later turns": 1}})
     with pytest.raises(DataError, match="f#L1 has no column 'text'; it has 'prompt'"):
         read({"prompt": "Q"})

@@ -100,7 +100,10 @@ def read_row(row: Mapping[str, Any], prompt_only: bool = False) -> Conversation 
 
 def _prompts(row: Row) -> Conversation | None:
     if row.name(MESSAGES):
-        talk = read_messages(row.get(*MESSAGES), row.name(MESSAGES) or "")
+        talk = _prompt(row)
+        while talk.messages and talk.messages[-1]["role"] == "assistant":
+            talk.messages.pop()
+            talk.learn.pop()
         return _conversation("prompt", talk)
     if isinstance(turns := row.get("turns"), list) and turns:
         talk = Talk()
