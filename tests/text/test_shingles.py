@@ -4,11 +4,10 @@ import unicodedata
 
 import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bloomery.text.shingles import WORD_BYTES, row_slices, shingles, whole_hashes, windows, windows_at, words_of
+from bloomery.text.shingles import WORD_BYTES, shingles, whole_hashes, windows, windows_at, words_of
 
 characters = st.sampled_from("aBé ß.,'\n\u00a0日本カ語Я“x1\U0001f600\u0301") | st.characters(exclude_categories=["Cs"])
 texts = st.lists(st.text(characters, max_size=30), max_size=6)
@@ -100,8 +99,3 @@ def test_windows_at_some_places_are_those_of_all(monkeypatch):
 def test_hashes_never_change():
     words = words_of(pa.array(["Emma Woodhouse, handsome, clever, and rich — très CHÈRE 日本"]))
     assert [hex(h) for h in words.hashes[[0, 1, -1]].tolist()] == ["0x59dab098b1a8b160", "0xd4ee8078fb93e11b", "0xb1c4e7ac73927e1f"]
-
-
-@pytest.mark.parametrize(("sizes", "expected"), [([], []), ([5], [(0, 1)]), ([1, 1, 1, 9, 1], [(0, 3), (3, 4), (4, 5)]), ([0, 0, 3], [(0, 3)])])
-def test_slices_of_rows_are_bounded_or_single(sizes, expected):
-    assert list(row_slices(np.concatenate([[0], np.cumsum(sizes)]).astype(int), 3)) == expected

@@ -7,7 +7,6 @@ kana is a word by itself. Nothing is decoded: bytes are folded by tables, and al
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -210,12 +209,3 @@ def _unicode() -> tuple[np.ndarray, np.ndarray]:
     for first, last in ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF)):
         alone[first : last + 1] = lower[first : last + 1] != 0
     return lower, alone
-
-
-def row_slices(offsets: np.ndarray, max_bytes: int) -> Iterator[tuple[int, int]]:
-    """Stretches of rows, each with at most so many bytes of text, or a single row."""
-    rows, low = len(offsets) - 1, 0
-    while low < rows:
-        high = max(low + 1, int(np.searchsorted(offsets, offsets[low] + max_bytes, "right")) - 1)
-        yield low, min(high, rows)
-        low = high
