@@ -1,11 +1,13 @@
 """Every token model keeps the tokenizer's promises, and says what it loses."""
 
+import json
 from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
+from tokenizers import Tokenizer as Backend
 
 from bloomery.core.errors import ConfigError
 from bloomery.text.tokenizer import (
@@ -171,6 +173,14 @@ def test_a_character_of_which_the_two_engines_disagree_goes_the_slow_way():
     for _ in range(2):
         assert fast.encode(["a cat", "a queen"]) is None
     assert [ids.tolist() for ids in fast.encode(["a cat", ""])] == [tokenizer.encode("a cat"), []]
+
+
+def test_a_tokenizer_that_cuts_words_again_is_not_taken_for_one_that_does_not():
+    plain = json.loads(trained(ByteBPE())._json)
+    plain["pre_tokenizer"]["pretokenizers"][1]["use_regex"] = True
+    twice = Tokenizer(Backend.from_str(json.dumps(plain)))
+    text = "$cat «naïve» 12345"  # GPT-4's cut keeps "$cat" whole, GPT-2's does not
+    assert twice.encode(text) == twice._text.encode(text).ids
 
 
 def test_forgetting_words_and_reading_long_texts_changes_nothing(monkeypatch):

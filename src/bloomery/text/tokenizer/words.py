@@ -6,7 +6,6 @@ regular expression engine cuts as it does, and the library encodes only the word
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import regex
 from jaxtyping import Int
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from bloomery.text.tokenizer.alphabet import BLANK
@@ -136,30 +135,42 @@ def by_words(backend: Backend, plain: Plain, ids_of: Callable[[Any], Sequence[in
         return None  # such a token is looked for across words
     normalisers, steps = list(flat(plain.get("normalizer"), "normalizers")), list(flat(plain.get("pre_tokenizer"), "pretokenizers"))
     kinds = [step["type"] for step in steps]
-    if not normalisers and kinds in (["Split", "ByteLevel"], ["Split", "Metaspace"]) and steps[0]["behavior"] == "Isolated":
-        pattern, last = steps[0]["pattern"].get("Regex"), steps[1]
-        plainly = not last.get("add_prefix_space") and not last.get("use_regex") and last.get("prepend_scheme", "never") == "never"
-        if pattern in KNOWN and plainly:
-            return ByWords(_without(plain, pre_tokenizer=last), ids_of, pattern, cut=_cut(pattern))
-    if not normalisers and kinds == ["Split"] and steps[0]["pattern"] == {"Regex": ANY}:
-        return ByWords(backend, ids_of, ANY)
-    if not normalisers and kinds == ["ByteLevel"] and steps[0]["use_regex"] and not steps[0]["add_prefix_space"]:
-        words = _without(plain, pre_tokenizer=steps[0] | {"use_regex": False})
-        return ByWords(words, ids_of, Gpt2().pattern, cut=_cut(Gpt2().pattern))
-    if not kinds and [part["type"] for part in normalisers] == ["Prepend", "Replace"] and plain["model"]["type"] == "BPE":
+    if not normalisers and kinds[:1] == ["Split"] and steps[0]["behavior"] == "Isolated" and not steps[0]["invert"]:
+        pattern = steps[0]["pattern"].get("Regex")
+        if pattern == ANY and len(steps) == 1:
+            return ByWords(backend, ids_of, ANY)
+        if pattern in KNOWN and len(steps) == 2 and not steps[1].get("use_regex") and (last := _within_words(steps[1])) is not None:
+            return ByWords(_alone(backend, last), ids_of, pattern, cut=_cut(pattern))
+    if not normalisers and kinds == ["ByteLevel"] and steps[0]["use_regex"] and (last := _within_words(steps[0])) is not None:
+        return ByWords(_alone(backend, last), ids_of, Gpt2().pattern, cut=_cut(Gpt2().pattern))
+    if not steps and [part["type"] for part in normalisers] == ["Prepend", "Replace"] and plain["model"]["type"] == "BPE":
         prepend, replace = normalisers
         if prepend["prepend"] == replace["content"] == BLANK and replace["pattern"] == {"String": " "} and not _joins_words(plain):
-            return ByWords(_without(plain, normalizer=replace), ids_of, BLANKED, prefix=" ")
+            return ByWords(_alone(backend, normaliser=normalizers.Replace(" ", BLANK)), ids_of, BLANKED, prefix=" ")
     if kinds in (["BertPreTokenizer"], ["WhitespaceSplit"]) and [part["type"] for part in normalisers] in ([], ["BertNormalizer"]):
         return ByWords(backend, ids_of, SPACED)
     return None
 
 
-def _without(plain: Plain, **parts: Any) -> Backend:
-    """The tokenizer with some parts exchanged."""
-    backend = Backend.from_str(json.dumps(plain | parts))
-    backend.encode_special_tokens = True
-    return backend
+def _within_words(step: Plain) -> pre_tokenizers.PreTokenizer | None:
+    """What is done to each word after the cutting; None where it would depend on the words around."""
+    if step["type"] == "ByteLevel" and not step["add_prefix_space"]:
+        return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    if step["type"] == "Metaspace" and step["prepend_scheme"] == "never":
+        return pre_tokenizers.Metaspace(replacement=step["replacement"], prepend_scheme="never", split=step["split"])
+    return None
+
+
+def _alone(
+    backend: Backend, step: pre_tokenizers.PreTokenizer | None = None, normaliser: normalizers.Normalizer | None = None,
+) -> Backend:  # fmt: skip
+    """The same model, for words that are cut already; it has no control tokens to look for."""
+    words = Backend(backend.model)
+    if step is not None:
+        words.pre_tokenizer = step
+    if normaliser is not None:
+        words.normalizer = normaliser
+    return words
 
 
 def _cut(pattern: str) -> pre_tokenizers.PreTokenizer:
