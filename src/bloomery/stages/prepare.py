@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
 from annotated_types import Ge, Le, Lt
@@ -33,6 +33,8 @@ from bloomery.text.readers import Reader
 class Prepare(Stage):
     """Reads a source, filters it, and sets some of it aside."""
 
+    contract: ClassVar[int] = 2  # 2: dropped-* and measures-*; parts of half the size
+
     source: Reader
     """Where the documents come from."""
     filters: tuple[Filter, ...] = (Normalise(), Length(), ExactDuplicates())
@@ -43,7 +45,7 @@ class Prepare(Stage):
     """Share of the documents that are set aside for evaluation, each by a hash of its id: the same ones whatever else is in the source."""
     keep_dropped: Annotated[float, Ge(0), Le(1)] = 1.0
     """Share of the dropped documents whose text is kept on record, to be looked at."""
-    shard_bytes: Annotated[Bytes, Le(1 << 30)] = 64 << 20
+    shard_bytes: Annotated[Bytes, Le(1 << 30)] = 32 << 20
     """Text read per part, which makes one shard at most; a worker's memory is a few times this."""
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -95,7 +96,8 @@ class Ray(Executor):
         self._ray: Any = ray
         if not ray.is_initialized():
             try:
-                ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False, logging_level="error")
+                quietly = {"log_to_driver": False, "include_dashboard": False, "logging_level": logging.ERROR}
+                ray.init(address=None if address == "local" else address, **quietly)
             except ConnectionError as error:
                 raise ConfigError(f"no Ray cluster answers at {address!r} ({error}); run 'ray start --head', or use 'local'") from None
 

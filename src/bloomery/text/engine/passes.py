@@ -29,11 +29,23 @@ DROPPED = DOCUMENTS.append(pa.field("filter", pa.string(), nullable=False))
 
 @dataclass(frozen=True)
 class Part:
-    """A run of documents of the source, and what of it could not be read."""
+    """A run of documents of the source.
+
+    Attributes:
+        number: its place.
+        read: what is known of it since it was read, for the mark of the first pass.
+    """
 
     number: int
-    batches: Sequence[pa.RecordBatch] = ()
-    damage: Sequence[Damage] = ()
+    read: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, number: int, batches: Sequence[pa.RecordBatch], damage: Sequence[Damage]) -> Part:
+        """The part that holds these documents, before which that could not be read."""
+        return cls(number, {
+            "last": batches[-1].column("id")[-1].as_py(), "bytes": sum(map(text_bytes, batches)),
+            "read": sum(batch.num_rows for batch in batches), "damage": [asdict(one) for one in damage],
+        })  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +55,7 @@ class Pass:
     Attributes:
         folder: where the files between the passes are.
         output: where the corpus grows.
-        number: 0 is the first pass, which gets its documents with the part; later ones find what the pass before left.
+        number: 0 is the first pass, which finds what was read; later ones find what the pass before left.
         carry: the global filter whose decisions are carried out first.
         operators: then the filters that judge each document by itself.
         noting: the global filter that decides after this pass; None after the last one, which writes the corpus.
@@ -61,22 +73,17 @@ class Pass:
     keep_dropped: float
 
     def file(self, part: int, kind: str, number: int | None = None) -> Path:
-        """Where the files of a kind are."""
-        return self.folder / f"{self.number if number is None else number}-{part:05d}.{kind}"
+        """The file of a kind that this pass, or another, leaves of a part."""
+        return file(self.folder, self.number if number is None else number, part, kind)
 
     def __call__(self, part: Part) -> dict[str, Any]:
         """Does the work and returns what the mark says."""
-        done = Tally(self.keep_dropped)
-        kept = [done.count(filtered) for filtered in self._filtered(part)]
-        number = part.number
-        mark: dict[str, Any] = {"part": number, "documents": sum(batch.num_rows for batch in kept)}
+        done, number = Tally(self.keep_dropped), part.number
+        kept = [done.count(filtered) for filtered in self._filtered(number)]
+        mark: dict[str, Any] = {"part": number, "documents": sum(batch.num_rows for batch in kept)} | part.read
         if not self.number:
-            sizes = [text_bytes(batch) for batch in part.batches]
-            mark |= {
-                "last": part.batches[-1].column("id")[-1].as_py() if part.batches else None, "bytes": sum(sizes),
-                "read": sum(batch.num_rows for batch in part.batches), "damage": [asdict(damage) for damage in part.damage],
-            }  # fmt: skip
-            write_arrow(self.file(number, "ids"), pa.schema([DOCUMENTS.field("id")]), [batch.select(["id"]) for batch in part.batches])
+            ids = (batch.select(["id"]) for batch in read_arrow(self.file(number, "docs", -1), ["id"]))
+            write_arrow(self.file(number, "ids"), pa.schema([DOCUMENTS.field("id")]), ids)
         if self.noting is None:
             mark |= self._bind(number, kept, done)
         else:
@@ -86,20 +93,22 @@ class Pass:
                 write_table(self.file(number, kind), table)
         mark |= {"flows": [asdict(flow) for flow in done.flows.values()], "bounds": done.bounds}
         write_json(self.file(number, "json"), mark)
-        for kind in ("docs", "notes", "decisions"):
-            self.file(number, kind, self.number - 1).unlink(missing_ok=True)
         return mark
 
-    def _filtered(self, part: Part) -> Iterator[Filtered]:
-        if self.carry is None:
-            for batch in part.batches:
-                yield run_through(self.operators, Filtered(batch))
-            return
-        name, filter = self.carry
-        decisions, start = read_table(self.file(part.number, "decisions", self.number - 1)), 0
-        for batch in read_arrow(self.file(part.number, "docs", self.number - 1)):
-            verdicts = filter.apply(batch, between(decisions, start, start + batch.num_rows))
-            yield run_through(self.operators, Filtered(batch).after(name, verdicts))
+    def forget(self, part: int) -> None:
+        """Removes what the pass before left of a part that is done. Not a worker's task: one whose run was killed may linger for a moment."""
+        for kind in ("docs", "notes", "decisions"):
+            self.file(part, kind, self.number - 1).unlink(missing_ok=True)
+
+    def _filtered(self, part: int) -> Iterator[Filtered]:
+        start = 0
+        decisions = read_table(self.file(part, "decisions", self.number - 1)) if self.carry else None
+        for batch in read_arrow(self.file(part, "docs", self.number - 1)):
+            filtered = Filtered(batch)
+            if self.carry and decisions is not None:
+                name, filter = self.carry
+                filtered = filtered.after(name, filter.apply(batch, between(decisions, start, start + batch.num_rows)))
+            yield run_through(self.operators, filtered)
             start += batch.num_rows
 
     def _bind(self, number: int, kept: list[pa.RecordBatch], done: Tally) -> dict[str, Any]:
@@ -125,6 +134,11 @@ class Pass:
         write_table(self.file(number, "final"), verdicts)
         rows = {kind: table.num_rows for kind, table in kinds.items()} | {"verdicts": verdicts.num_rows}
         return {"rows": rows, "bytes_out": {kind: text_bytes(table) for kind, table in kinds.items() if "text" in table.column_names}}
+
+
+def file(folder: Path, number: int, part: int, kind: str) -> Path:
+    """The file of a kind that a pass leaves of a part; the pass before the first is reading."""
+    return folder / f"{number if number >= 0 else 'read'}-{part:05d}.{kind}"
 
 
 @dataclass

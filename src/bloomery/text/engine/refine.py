@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from bloomery.store import read_json, write_json
 from bloomery.store.files import atomic_file
-from bloomery.text.documents import read_parquet
+from bloomery.text.documents import DOCUMENTS, read_parquet
 from bloomery.text.engine.executor import Executor
 from bloomery.text.engine.passes import Part, Pass, noted
-from bloomery.text.engine.tables import read_arrow, write_table
+from bloomery.text.engine.tables import read_arrow, write_arrow, write_table
 from bloomery.text.filters import VERDICTS, Filter, Flow, GlobalFilter, Operator, names_of
 from bloomery.text.filters.filter import between, named, shifted
 from bloomery.text.readers import Damage, Reader
@@ -102,6 +102,7 @@ class Refinery:
             marks = self._done(step)
             for mark in self.executor.map(step, tasks):
                 marks[mark["part"]] = mark
+                step.forget(mark["part"])
                 documents = sum(mark.get("read", mark["documents"]) for mark in marks.values())
                 self.progress(f"pass {step.number + 1} of {len(passes)}, part {mark['part'] + 1}, {documents} documents")
             if step.number == 0:
@@ -128,11 +129,12 @@ class Refinery:
         passes: list[Pass] = []
         make = partial(Pass, folder=work, output=self.output, held_out=self.held_out, keep_dropped=self.keep_dropped)
         for name, filter in zip(names_of(self.filters), self.filters, strict=True):
-            if isinstance(filter, GlobalFilter):
-                passes.append(make(number=len(passes), carry=carry, operators=tuple(operators), noting=filter))
-                carry, operators = (name, filter), []
+            opened = self.open(filter)
+            if isinstance(opened, GlobalFilter):
+                passes.append(make(number=len(passes), carry=carry, operators=tuple(operators), noting=opened))
+                carry, operators = (name, opened), []
             else:
-                operators.append((name, self.open(filter)))
+                operators.append((name, opened))
         return [*passes, make(number=len(passes), carry=carry, operators=tuple(operators), noting=None)]
 
     def _close(self, step: Pass, marks: Sequence[Mark]) -> list[Damage]:
@@ -157,7 +159,8 @@ class Refinery:
         damage: list[Damage] = []
         for number, part in enumerate(parts(self.source.batches(after=last, on_damage=damage.append), self.part_bytes), len(done)):
             found, damage[:] = tuple(damage), ()
-            yield Part(number, part, found)
+            write_arrow(step.file(number, "docs", -1), DOCUMENTS, part)
+            yield Part.of(number, part, found)
         self._trailing[:] = damage
 
     def _later(self, step: Pass, count: int) -> Iterator[Part]:

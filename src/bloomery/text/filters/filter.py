@@ -169,7 +169,8 @@ class GlobalFilter(Filter):
     """Judges documents beside all others, in three steps, of which the first and the last go batch by batch on any number of workers.
 
     `note` writes down what must be known of each document; `resolve` looks at the notes of the whole corpus, in bounded memory, and decides;
-    `apply` carries the decisions out. Verdicts are the same however the corpus was cut into batches.
+    `apply` carries the decisions out. Verdicts are the same however the corpus was cut into batches. `open`, where one needs an artifact, gives
+    a global filter again.
     """
 
     def note(self, batch: pa.RecordBatch) -> pa.Table:

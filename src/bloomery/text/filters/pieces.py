@@ -32,7 +32,7 @@ class Pieces(NamedTuple):
     rows: np.ndarray
 
 
-class _Pieces(GlobalFilter):
+class _OfPieces(GlobalFilter):
     """Cuts out of each plain document the pieces that came before, and drops documents of which nothing is left.
 
     Pieces are the same if their words are, whatever their case, punctuation and white space. Conversations are left alone: without some of its
@@ -89,7 +89,7 @@ class _Pieces(GlobalFilter):
         return keys, Pieces(*(column[counted] for column in pieces))
 
 
-class DuplicateLines(_Pieces):
+class DuplicateLines(_OfPieces):
     """Cuts lines that came before, anywhere in the corpus: menus, headers and footers of pages.
 
     Source: Wenzek et al. (2020), CCNet, arXiv 1911.00359, which removes paragraphs so; departures: in the whole corpus and not in a shard of
@@ -103,7 +103,7 @@ class DuplicateLines(_Pieces):
         return _lines(data, offsets)
 
 
-class DuplicateParagraphs(_Pieces):
+class DuplicateParagraphs(_OfPieces):
     """Cuts paragraphs that came before, anywhere in the corpus. A paragraph ends at a blank line.
 
     Source: Wenzek et al. (2020), CCNet, arXiv 1911.00359; departures: in the whole corpus and not in a shard of it, the first occurrence
@@ -123,7 +123,7 @@ class DuplicateParagraphs(_Pieces):
         return Pieces(starts, _ends(starts, rows, offsets), rows)
 
 
-def resolve(filter: _Pieces, notes: Notes, at_once: int = AT_ONCE) -> pa.Table:
+def resolve(filter: _OfPieces, notes: Notes, at_once: int = AT_ONCE) -> pa.Table:
     """`resolve` of either filter, with at most so many keys in memory at once."""
     rows, counts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
 
