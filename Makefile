@@ -6,7 +6,7 @@ BIN := .venv/bin
 STORE ?= store
 export PYTHON
 
-.PHONY: help quickstart chat test test-all check coverage bench-cpu lock clean
+.PHONY: help quickstart chat test test-all check coverage bench-cpu bench-data lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,8 +39,17 @@ test-all: check  ## the slow tests and those on real data too (BLOOMERY_DATA nam
 coverage: .venv/.ready-dev  ## line coverage of the rooms that everything stands on
 	@$(BIN)/pytest tests/core tests/store tests/recipe tests/cli --cov=bloomery.core --cov=bloomery.store --cov=bloomery.recipe --cov-report=term-missing
 
-bench-cpu: .venv/.ready-dev  ## training speed beside peers, alternating in one run
+.venv/.ready-bench: .venv/.ready-dev
+	@scripts/install.sh bench,dev
+	@touch $@
+
+bench-cpu: .venv/.ready-bench  ## training speed beside peers, alternating in one run
 	@$(BIN)/python bench/train_cpu.py
+
+bench-data: .venv/.ready-bench  ## the refinery beside peers, on real data (BLOOMERY_DATA names its folder)
+	@for bench in extraction language dedup content_filters decontaminate learned_filters tokenization; do $(BIN)/python bench/$$bench.py || exit 1; done
+	@$(BIN)/python -m bench.dirt
+	@$(BIN)/python bench/refinery.py
 
 lock: .venv/.ready-dev  ## resolve the locked versions anew
 	@scripts/lock.sh

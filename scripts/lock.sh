@@ -8,7 +8,7 @@ torch=$(grep '^torch==' requirements/cpu.lock)
 resolve() {  # resolve LOCK TORCH TITLE [OPTION…]
   local lock=$1 pin=$2 title=$3; shift 3
   { echo "# Versions for machines $title an NVIDIA GPU: constraints for pip, written by \`make lock\`."
-    echo "$pin" | .venv/bin/python -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --quiet \
+    echo "$pin" | .venv/bin/python -m uv pip compile pyproject.toml --extra dev --extra bench --extra cluster --universal --python-version 3.11 --quiet \
       --no-header --no-annotate -c - "$@" | sed 's/^\(torch==[0-9.]*\)+cpu/\1/'; } > "$lock.new"
   mv "$lock.new" "$lock"
 }

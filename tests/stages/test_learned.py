@@ -10,10 +10,11 @@ import pytest
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.stages.learned import Classified, Examples, Perplexity, TrainClassifier, TrainEmbedder, TrainNgram
 from bloomery.stages.learned.sample import sample
-from bloomery.stages.prepare import Prepare
+from bloomery.stages.prepare import Prepare, documents
 from bloomery.stages.stage import RunContext
 from bloomery.store import Store
 from bloomery.text.documents import Document, to_batch
+from bloomery.text.filters import SemanticDuplicates
 from bloomery.text.learned.embedder import Embedder
 from bloomery.text.learned.ngram import NgramModel
 from bloomery.text.readers import Files, StandardLibrary, TaleStories
@@ -125,6 +126,18 @@ def test_the_embedder_is_loaded_from_its_folder(context):
     longer = pa.array([text.as_py() + " The end." for text in texts])
     products = embedder.embed(texts) @ embedder.embed(longer).T
     assert (products.argmax(1) == np.arange(5)).all()
+
+
+def test_documents_are_compared_by_a_learnt_embedder(tmp_path, context):
+    said = ["the miller ran to the mill", "to the mill the miller ran", "a lantern was in the barn"]
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in said))
+    filters = (SemanticDuplicates(embedder=EMBEDDER, min_cosine=0.999),)
+    stage = Prepare(source=Files(path=str(tmp_path / "said.jsonl")), filters=filters)
+    assert EMBEDDER in stage.inputs().values()
+    for workers in (1, 2):
+        here = RunContext(store=Store(tmp_path / f"store{workers}"), workers=workers, quiet=True)
+        kept = [row["text"] for part in documents(stage.run(here)) for row in part.to_pylist()]
+        assert kept == [said[0], said[2]]  # word order means nothing to it
 
 
 def test_a_sample_is_even_and_of_about_the_size(context):

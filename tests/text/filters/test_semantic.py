@@ -5,7 +5,6 @@ import pyarrow as pa
 import pytest
 
 from bloomery.core.config import Config
-from bloomery.core.errors import ConfigError
 from bloomery.text.documents import Document, to_batch
 from bloomery.text.filters import SemanticDuplicates, judge_all
 from bloomery.text.filters import semantic as module
@@ -74,8 +73,3 @@ def test_same_seed_same_clusters():
     filter = SemanticDuplicates(embedder=Spoken(), cluster_documents=20)
     first, second = (judge_all(filter, [spoken(vectors)])[0].dropped.to_pylist() for _ in range(2))
     assert first == second
-
-
-def test_what_cannot_embed_is_refused():
-    with pytest.raises(ConfigError, match=r"SemanticDuplicates\.embedder=.* cannot embed"):
-        SemanticDuplicates(embedder=SemanticDuplicates())

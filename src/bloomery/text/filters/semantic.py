@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Annotated, Literal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +15,23 @@ from annotated_types import Ge, Gt, Le
 from bloomery.core.config import Config
 from bloomery.core.rng import numpy_rng
 from bloomery.text.filters.filter import GlobalFilter, Notes, Verdicts
-from bloomery.text.learned.embedder import HashedEmbedder
+from bloomery.text.learned.embedder import HashedEmbedder, load_embedder
 from bloomery.text.shingles import words_of
 
 SAMPLE_ROWS = 1 << 16
 """The documents that clusters are learnt from, at most: evenly spread over the corpus."""
 BLOCK = 1 << 10  # documents compared at once
+
+
+class _Learnt(Config):
+    """An embedder that was learnt, by where it lies; opened when it first embeds."""
+
+    folder: Path
+    """Of the artifact."""
+
+    def embed(self, texts: pa.StringArray) -> np.ndarray:
+        """Vectors of unit length, (rows, dim)."""
+        return load_embedder(self.folder).embed(texts)
 
 
 class SemanticDuplicates(GlobalFilter):
@@ -33,7 +46,7 @@ class SemanticDuplicates(GlobalFilter):
     """
 
     embedder: Config = HashedEmbedder()
-    """What makes vectors: any config with `embed(texts)`, which gives float32 rows of unit length."""
+    """What makes vectors: a config with `embed(texts)`, which gives float32 rows of unit length, or a stage that has learnt to, `TrainEmbedder`."""
     min_cosine: Annotated[float, Gt(0), Le(1)] = 0.95
     """Documents mean the same from this cosine on. What it should be depends on the embedder: look at what goes."""
     cluster_documents: Annotated[int, Ge(1)] = 2000
@@ -45,9 +58,10 @@ class SemanticDuplicates(GlobalFilter):
     seed: int = 0
     """Where k-means begins."""
 
-    def check(self) -> None:
-        if not callable(getattr(self.embedder, "embed", None)):
-            raise self.refuse("embedder", "cannot embed; use HashedEmbedder(), or a config with a method embed(texts)")
+    def open(self, folder_of: Callable[[Any], Path]) -> SemanticDuplicates:
+        if callable(getattr(self.embedder, "embed", None)):
+            return self
+        return self.replace(embedder=_Learnt(folder=folder_of(self.embedder)))
 
     def note(self, batch: pa.RecordBatch) -> pa.Table:
         text = batch.column("text")
