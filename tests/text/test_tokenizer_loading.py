@@ -130,6 +130,7 @@ def test_a_tokenizers_own_tokens_take_the_usual_roles_and_the_rest_are_added(tmp
     again = Tokenizer.load(tmp_path / "tokenizer.json")
     assert (again.roles, again.fingerprint, again.loses) == (tokenizer.roles, tokenizer.fingerprint, tokenizer.loses)
     assert again.decode_markup(again.encode_markup("<s><|user|>")) == "<s><|user|>"
+    assert again.spell("<|begin|><|user|>{{ x }}<|end|>") == "<s><|user|>{{ x }}</s>"
     mapped = load_foreign(tmp_path / "own.model", roles={"pad": "<unk>", "tool": "</s>"})
     assert (mapped.tokenizer.pad, mapped.tokenizer.roles["tool"], mapped.added[-1]) == (0, 2, "<|system|>")
 

@@ -49,5 +49,5 @@ class Export(Stage):
         return {
             "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_seq_len, "clean_up_tokenization_spaces": False,
             "bos_token": spelled[tokenizer.begin], "eos_token": spelled[tokenizer.end], "pad_token": spelled[tokenizer.pad],
-            "chat_template": self.template.jinja,
+            "chat_template": tokenizer.spell(self.template.jinja),
         }  # fmt: skip

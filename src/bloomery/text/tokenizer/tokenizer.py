@@ -196,6 +196,12 @@ class Tokenizer:
         controls, table = self.controls, self.token_bytes
         return b"".join(controls[i].encode() if i in controls else table[i] for i in ids).decode(errors="replace")
 
+    def spell(self, template: str) -> str:
+        """A template in which control tokens are spelled `<|role|>`, spelled as this tokenizer's own."""
+        for role in ROLES:
+            template = template.replace(f"<|{role}|>", self.controls[self.roles[role]])
+        return template
+
     @cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
         """The bytes that each id stands for; none for control tokens. Ids that a vocabulary leaves out have none either."""
