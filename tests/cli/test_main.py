@@ -1,8 +1,13 @@
+import functools
+import http.server
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from bloomery.text.readers import Files
 
 RECIPE = """
 from bloomery.recipe import Recipe
@@ -34,10 +39,10 @@ def bloomery(here: Path, *arguments: str, code: int = 0) -> str:
 
 def test_help_shows_every_verb_with_a_line(here: Path):
     text = bloomery(here, "--help")
-    assert all(f"  {verb}" in text for verb in ("plan", "run", "pretrain", "show", "diff", "trace", "chat"))
+    assert all(f"  {verb}" in text for verb in ("plan", "run", "pretrain", "show", "diff", "trace", "crawl", "inspect", "chat"))
 
 
-@pytest.mark.parametrize("verb", ["plan", "run", "pretrain", "show", "diff", "trace", "chat"])
+@pytest.mark.parametrize("verb", ["plan", "run", "pretrain", "show", "diff", "trace", "crawl", "chat"])
 def test_help_of_each_verb_has_an_example(here: Path, verb: str):
     assert f"Example: bloomery {verb}" in " ".join(bloomery(here, verb, "--help").split())
 
@@ -99,3 +104,20 @@ def test_a_damaged_artifact_is_named(here: Path):
 def test_a_store_that_cannot_be_written_is_named_with_the_remedy(here: Path):
     (here / "file").write_text("")
     assert "choose another --store" in bloomery(here, "run", "alloy.py", "--store", "file/store", code=6)
+
+
+def test_a_crawl_becomes_a_web_archive(here):
+    site = here / "site"
+    site.mkdir()
+    (site / "index.html").write_text('<a href="/second.html">on</a> <a href="http://elsewhere.invalid/">away</a>')
+    (site / "second.html").write_text("the second page")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        seed = f"http://127.0.0.1:{server.server_port}/"
+        said = bloomery(here, "crawl", seed, "--into", "crawled", "--addresses", "any", "--delay-s", "0")
+        server.shutdown()
+    assert "2 pages" in said
+    read = [row["text"] for batch in Files(path=str(here / "crawled"), include=("*.warc.gz",)).batches() for row in batch.to_pylist()]
+    assert len(read) == 2
+    assert "the second page" in read

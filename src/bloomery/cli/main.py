@@ -190,6 +190,28 @@ def trace(model: str, step: int, store_path: Path) -> None:
     print_trace(artifact, step, documents_of_step(artifact, step))
 
 
+@cli.command(epilog="Example: bloomery crawl https://example.org/ --into crawled/ --max-pages 200")
+@click.argument("seeds", nargs=-1, required=True)
+@click.option("--into", type=click.Path(path_type=Path, file_okay=False), required=True,
+              help="Folder of the archive; a crawl begun there goes on.")
+@click.option("--domain", "domains", multiple=True, help="Host that may be asked, with its subdomains; the seeds' own if none is named.")
+@click.option("--max-pages", type=click.IntRange(min=1), default=1000, show_default=True, help="Pages to take, at most.")
+@click.option("--max-depth", type=click.IntRange(min=0), default=5, show_default=True, help="Links to follow from a seed, one after the other.")
+@click.option("--delay-s", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds between two requests to one host.")
+@click.option("--agent", default="bloomery/0.1", show_default=True, help="What we call ourselves; add a way to reach you.")
+@click.option("--addresses", type=click.Choice(["public", "any"]), default="public", show_default=True,
+              help="any allows private addresses, for sites of your own.")
+def crawl(seeds: tuple[str, ...], into: Path, **options: Any) -> None:
+    """Fetch pages from SEEDS on, politely, into a web archive that a recipe can read."""
+    from bloomery.text.readers import Crawl
+    from bloomery.text.readers import crawl as fetch
+
+    crawled = fetch(Crawl(seeds=seeds, **options), into)
+    print(f"{crawled.pages} pages, {crawled.bytes} bytes in {into / 'pages.warc.gz'}; {crawled.waiting} addresses wait")
+    for reason, count in sorted(crawled.left.items()):
+        print(f"  left {count}: {reason}")
+
+
 @cli.command(
     epilog="""\b
 Examples:

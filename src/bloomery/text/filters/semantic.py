@@ -46,7 +46,7 @@ class SemanticDuplicates(GlobalFilter):
     """
 
     embedder: Config = HashedEmbedder()
-    """What makes vectors: a config with `embed(texts)`, which gives float32 rows of unit length, or a stage that has learnt to, `TrainEmbedder`."""
+    """What makes vectors: a config with `embed(texts)`, which gives float32 rows of unit length; or a stage that learns to, `TrainEmbedder`."""
     min_cosine: Annotated[float, Gt(0), Le(1)] = 0.95
     """Documents mean the same from this cosine on. What it should be depends on the embedder: look at what goes."""
     cluster_documents: Annotated[int, Ge(1)] = 2000
