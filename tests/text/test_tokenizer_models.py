@@ -59,7 +59,7 @@ def unseen(tokenizer: Tokenizer) -> set[int]:
 
 
 @models
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(text=texts)
 def test_a_text_survives_unless_the_tokenizer_says_otherwise(model, text):
     tokenizer = trained(model)
@@ -78,7 +78,7 @@ def test_what_is_lost_is_lost_indeed(model):
 
 
 @models
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(batch=st.lists(texts, max_size=3))
 def test_the_ids_are_those_of_the_library_and_forge_nothing(model, batch):
     tokenizer = trained(model)

@@ -27,7 +27,6 @@ CONTROL_TOKENS = tuple(f"<|{role}|>" for role in ROLES)
 
 TEMPLATE = "TemplateProcessing"
 REPLACEMENT = "\ufffd".encode()
-SMALLEST_VOCABULARY = len(CONTROL_TOKENS) + 256
 
 
 class Tokenizer:
