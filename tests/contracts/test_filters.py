@@ -7,19 +7,19 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contracts.filter_examples import EXAMPLES
 
-import bloomery.stages  # noqa: F401  (the subclasses)
+import bloomery.stages
 import bloomery.text.filters  # noqa: F401  (the subclasses)
 from bloomery.text.documents import DOCUMENTS, Document, conversation, to_batch
 from bloomery.text.filters import VERDICTS, Filter, GlobalFilter, judge_all
-from tests.contracts.filter_examples import EXAMPLES
 
 
 def subclasses(cls):
     return [c for child in cls.__subclasses__() for c in (child, *subclasses(child))]
 
 
-FILTERS = [cls for cls in subclasses(Filter) if cls is not GlobalFilter and cls.__module__.startswith("bloomery.") and "_" != cls.__name__[0]]
+FILTERS = [cls for cls in subclasses(Filter) if cls is not GlobalFilter and cls.__module__.startswith("bloomery.") and cls.__name__[0] != "_"]
 every_filter = pytest.mark.parametrize("filter", [EXAMPLES.get(cls.__name__, cls)() for cls in FILTERS], ids=lambda f: f.kind())
 
 text = st.one_of(st.text(max_size=20), st.sampled_from(["", " ", "a", "a ", "\ufeffa\r\nb", "e\u0301", "\x00", "same", "same\n", "a" * 300]))
@@ -110,7 +110,8 @@ def test_spans_lie_within_their_text_and_measures_have_one_number_a_row(filter, 
     (verdicts,) = verdicts_on(filter, [batch])
     for measure in verdicts.measures:
         assert len(measure.values) == batch.num_rows
-    texts = [b if gone else a for a, b, gone in zip(verdicts.batch["text"].to_pylist(), batch["text"].to_pylist(), verdicts.dropped.to_pylist(), strict=True)]
+    after, before, dropped = verdicts.batch["text"].to_pylist(), batch["text"].to_pylist(), verdicts.dropped.to_pylist()
+    texts = [b if gone else a for a, b, gone in zip(after, before, dropped, strict=True)]
     for spans, body in zip(verdicts.spans.to_pylist() if verdicts.spans is not None else [], texts, strict=False):
         assert all(0 <= span["start"] <= span["end"] <= len(body) for span in spans or [])
 

@@ -207,7 +207,7 @@ def test_a_mistyped_dial(finished: Finished, tmp_path: Path):
 def test_the_disk_is_full_in_the_middle_of_preparing(finished: Finished, tmp_path: Path):
     store = tmp_path / "store"
     with Namespace() as space:
-        space.small_disk(store, 64 << 10)
+        space.small_disk(store, 248 << 10)
         message = refused(RESOURCE, *finished.command(store), space=space)
         assert "Prepare/main-" in message
         assert "the disk is full; free some space or choose another --store" in message
@@ -216,7 +216,7 @@ def test_the_disk_is_full_in_the_middle_of_preparing(finished: Finished, tmp_pat
         works(*finished.command(store), space=space)
         space.copy(store, after := tmp_path / "after")
     partial = the(left, "Prepare/*.partial")
-    assert list(partial.glob("parts/*.json")), "it was not in the middle: no part was done"
+    assert list(partial.glob("work/*.json")), "it was not in the middle: no part was done"
     assert not half_written(left)
     whole = Artifact.open(the(finished.store, "Prepare/main-*")).manifest.files
     shards = {path.name: path for path in partial.glob("*.parquet")}

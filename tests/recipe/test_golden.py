@@ -16,7 +16,8 @@ from bloomery.recipe import load_recipe
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 OF_THE_MACHINE = {"source.python", "source.files", "source.contents"}  # what a source adds to its identity from this machine
-DIALS: dict[str, dict[str, str]] = {"quickstart": {}, "stdlib": {}, "novels": {"source": str(GOLDEN / "books")}}
+BOOKS = {"source": str(GOLDEN / "books")}
+DIALS: dict[str, dict[str, str]] = {"quickstart": {}, "stdlib": {}, "novels": BOOKS, "refinery": BOOKS}
 
 
 def flat(name: str) -> dict[str, dict[str, object]]:

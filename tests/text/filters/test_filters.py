@@ -4,7 +4,7 @@ import pytest
 
 from bloomery.core.errors import ConfigError
 from bloomery.text.documents import Document, conversation, to_batch
-from bloomery.text.filters import Chain, ExactDuplicates, Length, Normalise
+from bloomery.text.filters import ExactDuplicates, Filtered, Length, Normalise, names_of, run_through
 
 
 def documents(*texts):
@@ -38,7 +38,7 @@ def test_normalise_rewrites_messages_too_and_only_those_that_need_it():
 
 def test_length_gives_the_measure_and_the_bound():
     verdicts = Length(min_chars=2, max_chars=4)(documents("abc", " é \n", "abcde"))
-    assert rows(verdicts.table("Length")) == [("d1", "Length", "drop", "too short", 1.0, 2.0), ("d2", "Length", "drop", "too long", 5.0, 4.0)]
+    assert rows(verdicts.table("f")) == [("d1", "f", "drop", "chars below 2", 1.0, 2.0), ("d2", "f", "drop", "chars above 4", 5.0, 4.0)]
     assert verdicts.kept()["id"].to_pylist() == ["d0"]
 
 
@@ -52,16 +52,19 @@ def test_duplicates_name_the_first():
     assert [(row[0], row[3]) for row in rows(verdicts.table("f"))] == [("d2", "duplicate of d0"), ("d4", "duplicate of d1")]
 
 
-def test_a_chain_hands_on_what_is_left_and_keeps_the_book():
-    chain = Chain((Normalise(), Length(), ExactDuplicates()))
-    batch, verdicts = chain(documents("a\r\n", "", "a\n"))
-    assert batch["text"].to_pylist() == ["a\n"]
-    assert [row[:3] for row in rows(verdicts)] == [("d0", "Normalise", "rewrite"), ("d1", "Length", "drop"), ("d2", "ExactDuplicates", "drop")]
-    flow = chain.plain()
-    assert [(f["documents_in"], f["documents_out"], f["bytes_in"], f["bytes_out"], f["rewritten"]) for f in flow] == [
+def test_filters_hand_on_what_is_left_and_keep_the_book():
+    filters = (Normalise(), Length(), ExactDuplicates())
+    filtered = run_through(zip(names_of(filters), filters, strict=True), Filtered(documents("a\r\n", "", "a\n")))
+    assert filtered.batch["text"].to_pylist() == ["a\n"]
+    verdicts = [row[:3] for table in filtered.verdicts for row in rows(table)]
+    assert verdicts == [("d0", "Normalise", "rewrite"), ("d1", "Length", "drop"), ("d2", "ExactDuplicates", "drop")]
+    assert [(f.documents_in, f.documents_out, f.bytes_in, f.bytes_out, f.rewritten) for f in filtered.flows] == [
         (3, 3, 5, 4, 1), (3, 2, 4, 4, 0), (2, 1, 4, 2, 0),
-    ]
+    ]  # fmt: skip
+    assert [batch["id"].to_pylist() for batch in filtered.dropped] == [[], ["d1"], ["d2"]]
+    assert filtered.measures[0].to_pydict() == {"id": ["d0", "d1", "d2"], "Length.chars": [1.0, 0.0, 1.0]}
+    assert filtered.bounds == {"Length.chars": (1, None)}
 
 
 def test_two_filters_of_a_kind_have_two_names():
-    assert Chain((Length(), Normalise(), Length(max_chars=9))).names == ["Length[0]", "Normalise", "Length[2]"]
+    assert names_of((Length(), Normalise(), Length(max_chars=9))) == ["Length[0]", "Normalise", "Length[2]"]

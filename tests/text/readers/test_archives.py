@@ -17,7 +17,7 @@ from tests.text.readers.warcs import record, warc_gz
 
 BODIES = [f"body {i} ".encode() * (i * 40 + 1) for i in range(6)]
 TEXTS = [body.decode() for body in BODIES]
-ABCDE = gzip.compress(b"abcde")
+ABCDE = gzip.compress(b"abcde", mtime=0)
 QUIET = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 

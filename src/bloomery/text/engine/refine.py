@@ -90,7 +90,6 @@ class Refinery:
         work = self.output / WORK
         if (self.output / CLEARING).exists():
             shutil.rmtree(self.output / CLEARING)
-        work.mkdir(exist_ok=True)
         passes = self._passes(work)
         funnel: dict[str, Flow] = {}
         bounds: dict[str, list[float | None]] = {}
@@ -180,7 +179,7 @@ class Refinery:
         starts = np.cumsum([0, *known, *(mark["documents"] for mark in marks)]).tolist()
         scratch = step.folder / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+        scratch.mkdir(parents=True)
         decisions = filter.resolve(NotesOnDisk(files, starts, starts[len(known)], scratch))
         shutil.rmtree(scratch)
         if "of" in decisions.column_names:
