@@ -5,13 +5,17 @@ from __future__ import annotations
 from bloomery.recipe import Recipe
 from bloomery.stages.prepare import Prepare
 from bloomery.text import filters as f
-from bloomery.text.readers import Files, Reader
+from bloomery.text.readers import Files, Reader, Rows
 
 
 def refinery(*, source: str, tests: str = "", language: str = "en", held_out: float = 0.0) -> Recipe:
-    """Refines --source: a folder of pages, web archives, dumps, books, tables, JSONL or text; --tests is what must not be in it."""
+    """Refines --source: a folder of pages, web archives, dumps, books, tables, JSONL or text; --tests is what must not be in it.
+
+    What cannot be read is passed over and on record: of raw data some always cannot.
+    """
+    files = Files(path=source, on_bad_file="count", rows=Rows(on_bad_row="count"))
     filters = web_filters(language, (Files(path=tests),) if tests else ())
-    return Recipe(name="refinery", wanted=(Prepare(name="refined", source=Files(path=source), filters=filters, held_out=held_out),))
+    return Recipe(name="refinery", wanted=(Prepare(name="refined", source=files, filters=filters, held_out=held_out),))
 
 
 def web_filters(language: str, tests: tuple[Reader, ...]) -> tuple[f.Filter, ...]:
