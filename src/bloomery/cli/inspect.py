@@ -41,7 +41,7 @@ from bloomery.store import Artifact, write_text
 console = Console(highlight=False)
 STYLES = {"": "", "mark": "black on yellow", "gap": "dim"}
 ACTIONS = {"kept": "green", "rewrite": "yellow", "drop": "red", "not reached": "dim"}
-BAR = 30  # columns
+FIGURES = 76  # columns that the funnel takes beside its bars
 LEAKS_SHOWN = 40
 
 
@@ -78,12 +78,12 @@ def print_funnel(record: Record) -> None:
         table.add_column(heading, no_wrap=True)
     for heading in ("came", "dropped", "share", "bytes less", "rewritten"):
         table.add_column(heading, justify="right", no_wrap=True)
-    whole = max(1, record.funnel[0].documents_in) if record.funnel else 1
+    whole, width = max(1, record.funnel[0].documents_in) if record.funnel else 1, min(30, max(4, console.width - FIGURES))
     for flow in record.funnel:
         gone = flow.documents_in - flow.documents_out
-        left = round(BAR * flow.documents_out / whole)
-        taken = min(BAR - left, max(round(BAR * gone / whole), int(gone > 0)))
-        bar = Text.assemble(("█" * left, "blue"), ("█" * taken, "red"), ("░" * (BAR - left - taken), "dim"))
+        left = round(width * flow.documents_out / whole)
+        taken = min(width - left, max(round(width * gone / whole), int(gone > 0)))
+        bar = Text.assemble(("█" * left, "blue"), ("█" * taken, "red"), ("░" * (width - left - taken), "dim"))
         table.add_row(
             _plain(flow.filter), bar, f"{flow.documents_in:,}", f"{gone:,}", share(gone, flow.documents_in),
             human_bytes(flow.bytes_in - flow.bytes_out), f"{flow.rewritten:,}",
