@@ -73,8 +73,9 @@ class Pass:
     keep_dropped: float
 
     def file(self, part: int, kind: str, number: int | None = None) -> Path:
-        """The file of a kind that this pass, or another, leaves of a part."""
-        return file(self.folder, self.number if number is None else number, part, kind)
+        """The file of a kind that this pass, or another, leaves of a part; the pass before the first, number -1, is reading."""
+        number = self.number if number is None else number
+        return self.folder / f"{number if number >= 0 else 'read'}-{part:05d}.{kind}"
 
     def __call__(self, part: Part) -> dict[str, Any]:
         """Does the work and returns what the mark says."""
@@ -134,11 +135,6 @@ class Pass:
         write_table(self.file(number, "final"), verdicts)
         rows = {kind: table.num_rows for kind, table in kinds.items()} | {"verdicts": verdicts.num_rows}
         return {"rows": rows, "bytes_out": {kind: text_bytes(table) for kind, table in kinds.items() if "text" in table.column_names}}
-
-
-def file(folder: Path, number: int, part: int, kind: str) -> Path:
-    """The file of a kind that a pass leaves of a part; the pass before the first is reading."""
-    return folder / f"{number if number >= 0 else 'read'}-{part:05d}.{kind}"
 
 
 @dataclass

@@ -59,7 +59,7 @@ class Refined:
 
 @dataclass(frozen=True, kw_only=True)
 class Refinery:
-    """How a corpus is made. All but the executor and `say` decides the result.
+    """How a corpus is made. All but `executor` and `progress` decides the result.
 
     Attributes:
         source: where the documents come from.
