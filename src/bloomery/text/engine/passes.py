@@ -125,9 +125,7 @@ class Pass:
         verdicts, dropped = (_in_order(pa.concat_tables(books[kind]), ids) for kind in ("verdicts", "dropped"))
         measures = pa.table({"id": ids})
         for book in books["measures"]:
-            rows = pc.index_in(ids, book["id"].combine_chunks())
-            for name in book.column_names[1:]:
-                measures = measures.append_column(name, book[name].take(rows))
+            measures = widened(measures, book)
         kinds |= {"dropped": dropped, "measures": measures if measures.num_columns > 1 else measures.slice(0, 0)}
         for kind, table in kinds.items():
             if table.num_rows:
@@ -167,16 +165,19 @@ class Tally:
             by_columns.setdefault(tuple(table.column_names), []).append(table)
         for number, tables in enumerate(by_columns.values()):
             table = pa.concat_tables(tables)
-            if number == 0:
-                measures = table  # the first filter that measures sees the most
-            else:
-                rows = pc.index_in(measures["id"], table["id"].combine_chunks())
-                for name in table.column_names[1:]:
-                    measures = measures.append_column(name, table[name].take(rows))
+            measures = table if number == 0 else widened(measures, table)  # the first filter that measures sees the most
         return {
             "verdicts": pa.Table.from_batches(self.verdicts, VERDICTS), "dropped": pa.Table.from_batches(self.dropped, DROPPED),
             "measures": measures,
         }  # fmt: skip
+
+
+def widened(measures: pa.Table, more: pa.Table) -> pa.Table:
+    """The measures with the columns of other ones beside them, by `id`; null where a document is not among these."""
+    rows = pc.index_in(measures["id"], more["id"].combine_chunks())
+    for name in more.column_names[1:]:
+        measures = measures.append_column(name, more[name].take(rows))
+    return measures
 
 
 def noted(filter: GlobalFilter, batches: Sequence[pa.RecordBatch]) -> pa.Table:

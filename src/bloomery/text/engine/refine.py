@@ -7,7 +7,7 @@ noted it decides on the whole; the next pass begins by carrying its decisions ou
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,7 @@ from bloomery.text.filters.filter import between, named, shifted
 from bloomery.text.readers import Damage, Reader
 
 WORK = "work"  # the folder, within the output, for what only an unfinished run needs
-
-
-CLEARING = "work.clearing"
+CLEARING = "work.clearing"  # the same, when it is no longer needed
 READING = "Reading"  # what verdicts on what could not be read call their filter
 
 Mark = dict[str, Any]
@@ -97,8 +95,8 @@ class Refinery:
         damage: list[Damage] = []
         marks: dict[int, Mark] = {}
         for step in passes:
-            tasks = self._read(step) if step.number == 0 else self._later(step, len(first))
             marks = self._done(step)
+            tasks = self._read(step, marks) if step.number == 0 else [Part(n) for n in range(len(first)) if n not in marks]
             for mark in self.executor.map(step, tasks):
                 marks[mark["part"]] = mark
                 step.forget(mark["part"])
@@ -150,10 +148,9 @@ class Refinery:
             marks = [mark for place, mark in enumerate(marks) if mark["part"] == place]  # reading goes on behind an unbroken beginning
         return {mark["part"]: mark for mark in marks}
 
-    def _read(self, step: Pass) -> Iterator[Part]:
+    def _read(self, step: Pass, done: Mapping[int, Mark]) -> Iterator[Part]:
         if (step.folder / "0-end.json").exists():
             return
-        done = self._done(step)
         last = done[len(done) - 1]["last"] if done else None
         damage: list[Damage] = []
         for number, part in enumerate(parts(self.source.batches(after=last, on_damage=damage.append), self.part_bytes), len(done)):
@@ -161,10 +158,6 @@ class Refinery:
             write_arrow(step.file(number, "docs", -1), DOCUMENTS, part)
             yield Part.of(number, part, found)
         self._trailing[:] = damage
-
-    def _later(self, step: Pass, count: int) -> Iterator[Part]:
-        done = self._done(step)
-        return (Part(number) for number in range(count) if number not in done)
 
     def _resolve(self, step: Pass, marks: Sequence[Mark]) -> None:
         """Lets the global filter decide, and lays the decisions beside the parts that they are about."""
