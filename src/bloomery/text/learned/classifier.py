@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from bloomery.core.errors import ArtifactError
-from bloomery.store.files import atomic_file, read_json, write_json
+from bloomery.store.files import read_json, write_json
+from bloomery.text.learned.arrays import write_array
 from bloomery.text.learned.features import Bags, bags, portions
 from bloomery.text.learned.lbfgs import minimise
 
@@ -78,8 +79,7 @@ class Classifier:
     def save(self, folder: Path) -> None:
         """Writes the files that `load` reads."""
         for name, array in (("weights.npy", self.weights), ("biases.npy", self.biases)):
-            with atomic_file(folder / name) as file:
-                np.save(file, array, allow_pickle=False)
+            write_array(folder / name, array)
         write_json(folder / INDEX, {"labels": self.labels, "word_ngrams": self.word_ngrams, "char_ngrams": self.char_ngrams})
 
     def scores(self, texts: pa.Array) -> np.ndarray:

@@ -20,7 +20,8 @@ from annotated_types import Ge, Le
 from bloomery.core.config import Config
 from bloomery.core.errors import ArtifactError
 from bloomery.core.rng import derive_seed, numpy_rng
-from bloomery.store.files import atomic_file, read_json, write_json
+from bloomery.store.files import read_json, write_json
+from bloomery.text.learned.arrays import write_array
 from bloomery.text.learned.features import Bags, bags, mixed, portions
 from bloomery.text.learned.ngram import find
 
@@ -117,8 +118,7 @@ class Embedder:
     def save(self, folder: Path) -> None:
         """Writes the files that `load` reads."""
         for name, array in (("columns", self.columns), ("projection", self.projection)):
-            with atomic_file(folder / f"{name}.npy") as file:
-                np.save(file, array, allow_pickle=False)
+            write_array(folder / f"{name}.npy", array)
         write_json(folder / INDEX, {"word_ngrams": self.word_ngrams})
 
     def embed(self, texts: pa.Array) -> np.ndarray:

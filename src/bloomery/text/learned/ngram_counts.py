@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bloomery.store.files import atomic_file, write_json
+from bloomery.store.files import write_json
+from bloomery.text.learned.arrays import write_array
 from bloomery.text.learned.features import Words
 from bloomery.text.learned.ngram import END, FIRST_WORD, INDEX, START, find, framed
 from bloomery.text.learned.runs import Runs
@@ -126,8 +127,8 @@ def write_model(
     probabilities = ((adjusted - _discount(adjusted, discounts)) / total + left / (size - 1)).astype(np.float32)
     probabilities[START] = 0
     kept = np.ones(size, bool)
-    _save(folder / "vocabulary.npy", vocabulary)
-    _save(folder / "probabilities-1.npy", probabilities)
+    write_array(folder / "vocabulary.npy", vocabulary)
+    write_array(folder / "probabilities-1.npy", probabilities)
     summary.append({"sequences": size, "kept": size, "discounts": list(discounts)})
     begin = (START, START + 1)  # the rows that begin with <s>
     for n, table in enumerate(tables, 2):
@@ -151,9 +152,9 @@ def write_model(
             longer[a:b] = given / totals[group] + left[group] * probabilities[table.suffixes[a:b]]
             keep[a:b] = often
             keys[a:b] = rank[prefix].astype(np.uint64) * np.uint64(size) + table.keys[a:b] % np.uint64(size)
-        _save(folder / f"backoffs-{n - 1}.npy", backoffs[kept])
-        _save(folder / f"keys-{n}.npy", keys[keep])
-        _save(folder / f"probabilities-{n}.npy", longer[keep])
+        write_array(folder / f"backoffs-{n - 1}.npy", backoffs[kept])
+        write_array(folder / f"keys-{n}.npy", keys[keep])
+        write_array(folder / f"probabilities-{n}.npy", longer[keep])
         summary.append({"sequences": len(keep), "kept": int(keep.sum()), "discounts": list(discounts)})
         probabilities, kept = longer, keep
     write_json(folder / INDEX, {"order": order, "words": len(vocabulary), "unknown_kinds": unknown_kinds})
@@ -211,8 +212,3 @@ def _new(path: Path, kind: type, length: int) -> np.ndarray:
 
 def _map(path: Path, kind: type) -> np.ndarray:
     return np.memmap(path, kind, "r") if path.stat().st_size else np.empty(0, kind)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with atomic_file(path) as file:
-        np.save(file, np.asarray(array), allow_pickle=False)
