@@ -1,62 +1,83 @@
-"""What every `SequenceMixer` promises. A new subclass is tested on arrival: it needs one line in `BUILDERS`."""
+"""What every `MixerConfig` promises. A new one is tested on arrival: it needs an entry in `mixer_examples.EXAMPLES`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
+from tests.contracts.mixer_examples import EXAMPLES
 
 import bloomery.models  # noqa: F401  brings in every mixer that a family uses
-from bloomery.nn import Attention, Rope, SequenceLayout, SequenceMixer
+from bloomery.nn import MixerConfig, SequenceLayout, Shared
+from bloomery.nn.init import NormalInit, initialise
 
 D_MODEL, TIME = 24, 12
-
-BUILDERS: dict[str, Callable[[], SequenceMixer]] = {
-    "Attention": lambda: Attention(D_MODEL, n_heads=4, n_kv_heads=2, head_dim=8, rope=Rope(8, max_seq_len=32, theta=10_000.0)),
-}
 
 
 def subclasses(cls: type) -> list[type]:
     return [found for child in cls.__subclasses__() for found in (child, *subclasses(child))]
 
 
-@pytest.fixture(params=subclasses(SequenceMixer), ids=lambda cls: cls.__name__)
-def mixer(request: pytest.FixtureRequest) -> SequenceMixer:
-    torch.manual_seed(0)
-    return BUILDERS[request.param.__name__]().eval()
+CONFIGS = [config for cls in subclasses(MixerConfig) for config in EXAMPLES[cls.__name__]]
+every = pytest.mark.parametrize("config", CONFIGS, ids=str)
+forward = pytest.mark.parametrize("config", [c for c in CONFIGS if c.reads_forward], ids=str)
+both_ways = pytest.mark.parametrize("config", [c for c in CONFIGS if c.reads_both_ways], ids=str)
+
+
+def build(config: MixerConfig) -> torch.nn.Module:
+    config.check_model(D_MODEL, 32)
+    mixer = config.build(D_MODEL, 32, Shared())
+    initialise(mixer, NormalInit(std=0.3), n_layers=1, seed=0)
+    return mixer.eval()
 
 
 def inputs(batch: int, time: int = TIME) -> torch.Tensor:
     return torch.randn(batch, time, D_MODEL, generator=torch.Generator().manual_seed(1))
 
 
-def test_output_has_the_shape_of_the_input(mixer):
-    x = inputs(3)
-    assert mixer(x, SequenceLayout.rows(3, TIME)).shape == x.shape
+def directions(config: MixerConfig) -> list[bool]:
+    return [causal for causal, can in ((True, config.reads_forward), (False, config.reads_both_ways)) if can]
 
 
-def test_a_token_sees_the_past_and_nothing_after_it(mixer):
-    x, changed = inputs(1), inputs(1)
+@every
+def test_output_has_the_shape_of_the_input(config):
+    for causal in directions(config):
+        x = inputs(3)
+        assert build(config)(x, SequenceLayout.rows(3, TIME, causal=causal)).shape == x.shape
+
+
+@forward
+def test_a_token_sees_the_past_and_nothing_after_it(config):
+    mixer, x, changed = build(config), inputs(1), inputs(1)
     changed[:, 7] += 1.0
     before, after = (mixer(v, SequenceLayout.rows(1, TIME)) for v in (x, changed))
-    assert torch.equal(before[:, :7], after[:, :7])
-    assert not torch.allclose(before[:, 7:], after[:, 7:], atol=1e-3)
+    torch.testing.assert_close(before[:, :7], after[:, :7], atol=1e-6, rtol=0)
+    assert (before[:, 7] - after[:, 7]).abs().max() > 1e-3
 
 
-def test_packed_documents_are_mixed_as_if_each_were_alone(mixer):
-    x = inputs(1)
-    packed = mixer(x, SequenceLayout.packed(torch.tensor([[1] * 5 + [2] * 4 + [0] * 3])))
-    for start, end in ((0, 5), (5, 9)):
-        alone = mixer(x[:, start:end], SequenceLayout.rows(1, end - start))
-        torch.testing.assert_close(packed[:, start:end], alone, atol=1e-5, rtol=0)
-    assert packed.isfinite().all()
+@both_ways
+def test_both_ways_a_token_sees_what_comes_after_it(config):
+    mixer, x, changed = build(config), inputs(1), inputs(1)
+    changed[:, 7] += 1.0
+    before, after = (mixer(v, SequenceLayout.rows(1, TIME, causal=False)) for v in (x, changed))
+    assert (before[:, 6] - after[:, 6]).abs().max() > 1e-4
 
 
+@every
+def test_packed_documents_are_mixed_as_if_each_were_alone(config):
+    for causal in directions(config):
+        mixer, x = build(config), inputs(1)
+        packed = mixer(x, SequenceLayout.packed(torch.tensor([[1] * 5 + [2] * 4 + [0] * 3]), causal))
+        for start, end in ((0, 5), (5, 9)):
+            alone = mixer(x[:, start:end], SequenceLayout.rows(1, end - start, causal=causal))
+            torch.testing.assert_close(packed[:, start:end], alone, atol=1e-5, rtol=0)
+        assert packed.isfinite().all()
+
+
+@forward
 @pytest.mark.parametrize("pieces", [[12], [1] * 12, [5, 7], [3, 1, 1, 4, 3], [11, 1]], ids=str)
 @pytest.mark.parametrize("batch", [1, 3])
-def test_reading_in_pieces_equals_reading_at_once(mixer, pieces, batch):
-    x = inputs(batch)
+def test_reading_in_pieces_equals_reading_at_once(config, pieces, batch):
+    mixer, x = build(config), inputs(batch)
     whole = mixer(x, SequenceLayout.rows(batch, TIME))
     cache = mixer.new_cache(batch, TIME, x.dtype, x.device)
     read, start = [], 0
@@ -67,8 +88,24 @@ def test_reading_in_pieces_equals_reading_at_once(mixer, pieces, batch):
     torch.testing.assert_close(torch.cat(read, dim=1), whole, atol=1e-5, rtol=0)
 
 
-def test_selected_rows_of_a_cache_go_on_as_before(mixer):
-    x = inputs(3)
+@forward
+def test_padding_on_the_right_leaves_no_trace_in_a_cache(config):
+    mixer, x, lengths = build(config), inputs(2), (5, 8)
+    cache = mixer.new_cache(2, TIME, x.dtype, x.device)
+    positions = torch.arange(8).expand(2, 8)
+    segments = (positions < torch.tensor(lengths)[:, None]).long()
+    first = mixer(x[:, :8], SequenceLayout(positions, segments), cache)
+    more = torch.stack([x[row, n : n + 2] for row, n in enumerate(lengths)])  # the next two tokens of each row
+    next_positions = torch.tensor(lengths)[:, None] + torch.arange(2)
+    second = mixer(more, SequenceLayout(next_positions), cache)
+    for row, n in enumerate(lengths):
+        alone = mixer(x[row : row + 1, : n + 2], SequenceLayout.rows(1, n + 2))[0]
+        torch.testing.assert_close(torch.cat((first[row, :n], second[row])), alone, atol=1e-5, rtol=0)
+
+
+@forward
+def test_selected_rows_of_a_cache_go_on_as_before(config):
+    mixer, x = build(config), inputs(3)
     whole = mixer(x, SequenceLayout.rows(3, TIME))
     cache = mixer.new_cache(3, TIME, x.dtype, x.device)
     mixer(x[:, : TIME - 1], SequenceLayout.rows(3, TIME - 1), cache)
@@ -77,6 +114,14 @@ def test_selected_rows_of_a_cache_go_on_as_before(mixer):
     torch.testing.assert_close(last, whole[kept, TIME - 1 :], atol=1e-5, rtol=0)
 
 
-def test_gradients_reach_every_parameter(mixer):
-    mixer(inputs(2), SequenceLayout.rows(2, TIME)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in mixer.parameters())
+@every
+def test_gradients_reach_every_parameter(config):
+    mixer = build(config)
+    mixer(inputs(2), SequenceLayout.rows(2, TIME, causal=directions(config)[0])).square().sum().backward()
+    assert not [name for name, p in mixer.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+
+
+@every
+def test_costs_grow_with_length(config):
+    for causal in directions(config):
+        assert 0 < config.flops(D_MODEL, 16, causal) <= config.flops(D_MODEL, 64, causal)

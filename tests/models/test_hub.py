@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bloomery.core.errors import DataError
-from bloomery.models import Llama, LlamaConfig, load_hub, save_hub
+from bloomery.models import LlamaConfig, Model, load_hub, save_hub
 from bloomery.nn import FanInInit, SequenceLayout
 
 BASE = LlamaConfig(
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def random_norms(model: Llama) -> Llama:
+def random_norms(model: Model) -> Model:
     """Norm weights that differ from each other, so that mixing them up shows."""
     generator = torch.Generator().manual_seed(5)
     for parameter in model.parameters():
@@ -186,7 +186,7 @@ def test_a_copied_head_and_old_buffers_may_be_there(tmp_path):
     extra = {"lm_head.weight": state["model.embed_tokens.weight"].clone(), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(3)}
     save_file(state | extra, tmp_path / "model.safetensors")
     _, model = load_hub(tmp_path)
-    assert torch.equal(model.head_weight, config.build(1).embedding.weight)
+    assert torch.equal(model.head.matrix, config.build(1).embedding.weight)
 
 
 def change(folder: Path, drop: tuple[str, ...] = (), **changes: object) -> None:

@@ -131,8 +131,8 @@ def test_logits_are_the_unembedded_features():
     for tied in (True, False):
         model, layout = TINY.replace(tie_embeddings=tied).build(1), SequenceLayout.rows(1, 5)
         tokens = torch.arange(5)[None]
-        assert torch.equal(model(tokens, layout), model.features(tokens, layout) @ model.head_weight.T)
-        assert (model.head_weight is model.embedding.weight) == tied
+        assert torch.equal(model(tokens, layout), model.features(tokens, layout) @ model.head.matrix.T)
+        assert (model.head.matrix is model.embedding.weight) == tied
 
 
 ONE_GRAPH = """

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bloomery.core.errors import ConfigError
-from bloomery.nn import Attention, FanInInit, NormalInit, RMSNorm, Rope, SequenceLayout, SwiGLU
-from bloomery.nn.init import fill_normal
+from bloomery.nn import AttentionConfig, FanInInit, GatedConfig, Linear, NormalInit, RMSNorm, Rope, SequenceLayout, Shared, Use
+from bloomery.nn.init import initialise
 
 
 def normal(*shape: int) -> torch.Tensor:
@@ -51,7 +51,7 @@ def test_rope_tables_stay_exact_when_the_model_is_cast():
 
 
 def test_swiglu_is_its_equation_gate_first():
-    ff, x = SwiGLU(5, 7), normal(2, 5)
+    ff, x = GatedConfig(d_ff=7).build(5), normal(2, 5)
     gate, up = ff.gate_up.weight[:7], ff.gate_up.weight[7:]
     expected = (torch.nn.functional.silu(x @ gate.T) * (x @ up.T)) @ ff.down.weight.T
     torch.testing.assert_close(ff(x), expected)
@@ -61,7 +61,8 @@ def test_swiglu_is_its_equation_gate_first():
 def test_attention_is_its_equation_head_by_head(n_kv_heads):
     n_heads, head_dim, time, d_model = 4, 6, 7, 10
     rope = Rope(head_dim, max_seq_len=16, theta=10_000.0)
-    attention = Attention(d_model, n_heads, n_kv_heads, head_dim, rope)
+    config = AttentionConfig(n_heads=n_heads, n_kv_heads=n_kv_heads, head_dim=head_dim)
+    attention = config.build(d_model, 16, Shared())
     x, layout = normal(1, time, d_model), SequenceLayout.rows(1, time)
     q, k, v = attention.qkv.weight.split([n_heads * head_dim, n_kv_heads * head_dim, n_kv_heads * head_dim])
     heads = []
@@ -76,7 +77,7 @@ def test_attention_is_its_equation_head_by_head(n_kv_heads):
 
 
 def test_a_cache_refuses_packed_rows():
-    attention = Attention(8, 2, 2, 4, Rope(4, 8, 10_000.0))
+    attention = AttentionConfig(n_heads=2).build(8, 8, Shared())
     cache = attention.new_cache(1, 4, torch.float32, torch.device("cpu"))
     with pytest.raises(AssertionError, match="packed rows repeat"):
         attention(normal(1, 4, 8), SequenceLayout.packed(torch.tensor([[1, 1, 2, 2]])), cache)
@@ -90,16 +91,24 @@ def test_initial_scales():
         NormalInit(std=0)
 
 
+def drawn(seed: int, **layers: Linear) -> dict[str, torch.Tensor]:
+    model = torch.nn.ModuleDict(layers)
+    initialise(model, NormalInit(std=0.5), n_layers=8, seed=seed)
+    return {name: layer.weight.detach() for name, layer in layers.items()}
+
+
 def test_a_parameter_is_drawn_by_name_and_seed_alone():
-    a, b, other_name, other_seed = (torch.empty(50, 40) for _ in range(4))
-    fill_normal(a, 0.5, seed=1, name="x")
-    state = torch.get_rng_state()
-    torch.randn(3)
-    fill_normal(b, 0.5, seed=1, name="x")
-    torch.set_rng_state(state)
-    fill_normal(other_name, 0.5, seed=1, name="y")
-    fill_normal(other_seed, 0.5, seed=2, name="x")
-    assert torch.equal(a, b)
-    assert not torch.equal(a, other_name)
-    assert not torch.equal(a, other_seed)
-    assert a.std().item() == pytest.approx(0.5, rel=0.05)
+    torch.manual_seed(1)
+    one = drawn(1, x=Linear(50, 40, Use.OTHER))
+    torch.manual_seed(2)
+    two = drawn(1, y=Linear(50, 40, Use.OTHER), x=Linear(50, 40, Use.OTHER))
+    assert torch.equal(one["x"], two["x"])
+    assert not torch.equal(two["x"], two["y"])
+    assert not torch.equal(one["x"], drawn(2, x=Linear(50, 40, Use.OTHER))["x"])
+    assert one["x"].std().item() == pytest.approx(0.5, rel=0.05)
+
+
+def test_matrices_stacked_in_one_are_drawn_each_for_its_use():
+    weight = drawn(1, x=Linear(64, (300, 200), (Use.VALUE, Use.MIXER_OUT)))["x"]
+    assert weight[:300].std().item() == pytest.approx(0.5, rel=0.05)
+    assert weight[300:].std().item() == pytest.approx(0.5 / 4, rel=0.05)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import click
 
 from bloomery.generate import Greedy, Random, Sampler, stream
-from bloomery.models import read_model
+from bloomery.models import causal, read_model
 from bloomery.models.model import CausalModel
 from bloomery.store import Artifact
 from bloomery.text.chat import ChatTemplate
@@ -24,7 +24,7 @@ def converse(
     for relative in artifact.manifest.files:
         if relative.startswith(("model/", "tokenizer/")):
             artifact.checked(relative)
-    _, model = read_model(artifact.path / "model")
+    model = causal(read_model(artifact.path / "model")[1])
     model.eval()
     tokenizer = Tokenizer.load(artifact.path / "tokenizer" / "tokenizer.json")
     sampler: Sampler = Random(temperature=temperature, top_p=top_p) if temperature > 0 else Greedy()

@@ -47,8 +47,8 @@ class Config(BaseModel):
         return ConfigError(f"{type(self).__name__}.{field}={getattr(self, field)!r} {rule}")
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed, checked like any other."""
-        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
+        """A copy with some fields changed, checked like any other; what was left to follow from other fields follows them still."""
+        return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **changes})
 
     @classmethod
     def kind(cls) -> str:
@@ -71,7 +71,7 @@ class Config(BaseModel):
 
 
 def _is_default(config: Config, name: str, field: FieldInfo) -> bool:
-    return not field.is_required() and getattr(config, name) == field.get_default(call_default_factory=True)
+    return not field.is_required() and getattr(config, name) == field.get_default(call_default_factory=True, validated_data=vars(config))
 
 
 def to_plain(value: Any, path: str = "") -> Any:

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bloomery.nn.layout import SequenceLayout
+from bloomery.nn.layout import Passage, SequenceLayout
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What a head is to predict at some places of a batch: which of its classes each token, or the document that begins there, is of.
+
+    Attributes:
+        targets: (batch, time) int64, a class; where nothing is, 0 under a weight of 0.
+        loss_weight: (batch, time) float32 ≥ 0.
+    """
+
+    targets: Int[Tensor, "batch time"]
+    loss_weight: Float[Tensor, "batch time"]
+
+    @property
+    def weight(self) -> float:
+        """The sum of the loss weights."""
+        return float(self.loss_weight.sum(dtype=torch.float64))
+
+    def __getitem__(self, rows: slice) -> Labels:
+        """Those of some of the rows."""
+        return Labels(self.targets[rows], self.loss_weight[rows])
+
+    def to(self, device: torch.device | str) -> Labels:
+        """The same on another device."""
+        return Labels(self.targets.to(device, non_blocking=True), self.loss_weight.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +48,8 @@ class Batch:
         loss_weight: (batch, time) float32 ≥ 0; 0 takes a place out of the loss.
         layout: which tokens belong together.
         first_row: global index of the first row in the source's order; row i of the batch is `first_row + i`.
+        passage: what an encoder reads for a decoder to write `targets` about; None where there is no encoder.
+        labels: further targets by the name of the head that is to predict them.
     """
 
     tokens: Int[Tensor, "batch time"]
@@ -29,6 +57,8 @@ class Batch:
     loss_weight: Float[Tensor, "batch time"]
     layout: SequenceLayout
     first_row: int = 0
+    passage: Passage | None = None
+    labels: Mapping[str, Labels] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
@@ -42,9 +72,13 @@ class Batch:
         """Micro-batches of at most `rows` rows; views, not copies."""
         for i in range(0, len(self), rows):
             part = slice(i, i + rows)
-            yield Batch(self.tokens[part], self.targets[part], self.loss_weight[part], self.layout[part], self.first_row + i)
+            passage, labels = None if self.passage is None else self.passage[part], {name: one[part] for name, one in self.labels.items()}
+            tokens, targets, weight = self.tokens[part], self.targets[part], self.loss_weight[part]
+            yield Batch(tokens, targets, weight, self.layout[part], self.first_row + i, passage, labels)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         move = {"device": device, "non_blocking": True}
-        return Batch(self.tokens.to(**move), self.targets.to(**move), self.loss_weight.to(**move), self.layout.to(device), self.first_row)
+        tokens, targets, weight = self.tokens.to(**move), self.targets.to(**move), self.loss_weight.to(**move)
+        passage, labels = None if self.passage is None else self.passage.to(device), {name: one.to(device) for name, one in self.labels.items()}
+        return Batch(tokens, targets, weight, self.layout.to(device), self.first_row, passage, labels)

@@ -124,13 +124,16 @@ def _prefill(model: CausalModel, prompts: list[Sequence[int]], cache: Cache) -> 
     longest = max(len(prompt) for prompt in prompts)
     padded = torch.tensor([[*prompt, *[PADDING_ID] * (longest - len(prompt))] for prompt in prompts], device=model.device)  # (batch, time)
     last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
-    ends = torch.empty(len(prompts), model.config.d_model, device=model.device, dtype=model.head_weight.dtype)
+    ends: Tensor | None = None
     for start in range(0, longest, PREFILL):
         chunk = padded[:, start : start + PREFILL]
         positions = torch.arange(start, start + chunk.shape[1], device=model.device).expand_as(chunk)
-        features = model.features(chunk, SequenceLayout(positions), cache)  # (batch, time, d_model)
+        segments = (positions <= last[:, None]).long()  # 0 for padding
+        features = model.features(chunk, SequenceLayout(positions, segments), cache)  # (batch, time, d_model)
         here = (last >= start) & (last < start + chunk.shape[1])
+        ends = torch.empty_like(features[:, 0]) if ends is None else ends
         ends[here] = features[here, last[here] - start]
+    assert ends is not None  # prompts are not empty
     return model.unembed(ends)
 
 

@@ -3,10 +3,11 @@
 from bloomery.models.checkpoint import load_model, read_model, save_model, write_model
 from bloomery.models.families import FAMILIES, config_from_plain
 from bloomery.models.hub import load_hub, save_hub
-from bloomery.models.llama import Llama, LlamaConfig
-from bloomery.models.model import CausalModel, ModelConfig
+from bloomery.models.llama import LlamaConfig
+from bloomery.models.model import CausalModel, HubConfig, Model, ModelConfig, causal
+from bloomery.models.transformer import Transformer, TransformerConfig
 
 __all__ = [
-    "FAMILIES", "CausalModel", "Llama", "LlamaConfig", "ModelConfig", "config_from_plain", "load_hub", "load_model", "read_model", "save_hub",
-    "save_model", "write_model",
+    "FAMILIES", "CausalModel", "HubConfig", "LlamaConfig", "Model", "ModelConfig", "Transformer", "TransformerConfig", "causal",
+    "config_from_plain", "load_hub", "load_model", "read_model", "save_hub", "save_model", "write_model",
 ]

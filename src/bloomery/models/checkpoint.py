@@ -13,14 +13,14 @@ from torch import Tensor
 from bloomery.core.config import Config, to_plain
 from bloomery.core.errors import ArtifactError
 from bloomery.models.families import config_from_plain
-from bloomery.models.model import CausalModel, ModelConfig
+from bloomery.models.model import Model, ModelConfig
 from bloomery.store.files import atomic_path, read_json, write_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
 
-def write_model(folder: Path, config: ModelConfig, model: CausalModel) -> None:
+def write_model(folder: Path, config: ModelConfig, model: Model) -> None:
     """Writes a model's config and weights, each atomically, the weights first.
 
     Args:
@@ -32,7 +32,7 @@ def write_model(folder: Path, config: ModelConfig, model: CausalModel) -> None:
     write_json(folder / CONFIG, whole_config(config))
 
 
-def read_model(folder: Path) -> tuple[ModelConfig, CausalModel]:
+def read_model(folder: Path) -> tuple[ModelConfig, Model]:
     """Reads what `write_model` wrote.
 
     Returns:
@@ -47,14 +47,14 @@ def read_model(folder: Path) -> tuple[ModelConfig, CausalModel]:
     return config, model
 
 
-def save_model(model: CausalModel, path: Path) -> None:
+def save_model(model: Model, path: Path) -> None:
     """Writes the weights alone, atomically."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.named_parameters()}
     with atomic_path(path) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
 
 
-def load_model(model: CausalModel, path: Path) -> None:
+def load_model(model: Model, path: Path) -> None:
     """Reads weights into a model, in the precision of the file; raises `ArtifactError` where they don't fit."""
     try:
         state = load_file(path)
@@ -65,7 +65,7 @@ def load_model(model: CausalModel, path: Path) -> None:
     fill(model, state, path)
 
 
-def fill(model: CausalModel, state: Mapping[str, Tensor], path: Path) -> None:
+def fill(model: Model, state: Mapping[str, Tensor], path: Path) -> None:
     """Copies tensors by name into a model; the names and shapes must be exactly the model's."""
     parameters = dict(model.named_parameters())
     for name in [*(name for name in parameters if name not in state), *sorted(state.keys() - parameters.keys())]:
@@ -80,5 +80,11 @@ def fill(model: CausalModel, state: Mapping[str, Tensor], path: Path) -> None:
 
 def whole_config(config: Config) -> dict[str, Any]:
     """A config as plain data with all its fields, defaults and derived ones too; `config_from_plain` reads it back."""
-    plain = {name: whole_config(value) if isinstance(value, Config) else to_plain(value, name) for name, value in config}
-    return {"kind": config.kind(), "contract": config.contract} | plain
+
+    def whole(value: Any, name: str) -> Any:
+        if isinstance(value, Config):
+            return whole_config(value)
+        return [whole(one, name) for one in value] if isinstance(value, tuple | list) else to_plain(value, name)
+
+    fields = {name: whole(getattr(config, name), name) for name in type(config).model_fields}
+    return {"kind": config.kind(), "contract": config.contract} | fields

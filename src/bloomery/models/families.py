@@ -7,35 +7,41 @@ from typing import Any
 from bloomery.core.config import Config
 from bloomery.core.errors import ArtifactError
 from bloomery.models.llama import LlamaConfig
-from bloomery.models.model import ModelConfig
-from bloomery.nn.init import FanInInit, NormalInit
-from bloomery.nn.wired import WiredInit
+from bloomery.models.model import HubConfig, ModelConfig
+from bloomery.models.transformer import TransformerConfig
+from bloomery.nn.part import Part
 
-FAMILIES: dict[str, type[ModelConfig]] = {"llama": LlamaConfig}
+FAMILIES: dict[str, type[HubConfig]] = {family.hub_type: family for family in (LlamaConfig,)}
 """`model_type` of a hub folder → config class."""
-
-PARTS: tuple[type[Config], ...] = (NormalInit, FanInInit, WiredInit)
-"""Configs that occur as fields of model configs."""
 
 
 def config_from_plain(plain: dict[str, Any]) -> ModelConfig:
     """The model config that `to_plain` or `whole_config` was given.
 
     Raises:
-        ArtifactError: the kind is not one of `FAMILIES`, or was written under another contract.
+        ArtifactError: the kind is not one that we have, or was written under another contract.
         ConfigError: its fields cannot be.
     """
-    config = _config(plain, {family.kind(): family for family in FAMILIES.values()})
+    models = {family.kind(): family for family in (TransformerConfig, *FAMILIES.values())}
+    if (kind := plain.get("kind")) not in models:
+        raise ArtifactError(f"a config says kind={kind!r}, which is none of {', '.join(models)}; was it written by a newer version?")
+    config = _value(plain, models | {part.kind(): part for part in _below(Part)})
     assert isinstance(config, ModelConfig)
     return config
 
 
-def _config(plain: dict[str, Any], kinds: dict[str, type[Config]]) -> Config:
+def _below(cls: type[Config]) -> list[type[Config]]:
+    return [found for child in cls.__subclasses__() for found in (child, *_below(child))]
+
+
+def _value(plain: Any, kinds: dict[str, type[Config]]) -> Any:
+    if isinstance(plain, list):
+        return tuple(_value(one, kinds) for one in plain)
+    if not isinstance(plain, dict):
+        return plain
     kind, contract = plain.get("kind"), plain.get("contract", 1)
     if kind not in kinds:
-        raise ArtifactError(f"a config says kind={kind!r}, which is none of {', '.join(kinds)}; was it written by a newer version?")
+        raise ArtifactError(f"a config has a part of kind={kind!r}, which this version does not know; was it written by a newer one?")
     if contract != kinds[kind].contract:
         raise ArtifactError(f"a {kind} was written under contract {contract}, and this version reads {kinds[kind].contract}; make it again")
-    parts = {part.kind(): part for part in PARTS}
-    fields = {k: _config(v, parts) if isinstance(v, dict) else v for k, v in plain.items() if k not in ("kind", "contract")}
-    return kinds[kind](**fields)
+    return kinds[kind](**{name: _value(value, kinds) for name, value in plain.items() if name not in ("kind", "contract")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from bloomery.core.errors import DataError
 from bloomery.models.families import FAMILIES
-from bloomery.models.model import CausalModel, HubTensor, ModelConfig
+from bloomery.models.model import HubConfig, HubTensor, Model
 from bloomery.store.files import atomic_path, write_json
 
 CONFIG = "config.json"
@@ -26,7 +27,7 @@ NO_TOKEN_IDS: Mapping[str, int] = MappingProxyType({})
 DERIVED = ("rotary_emb.inv_freq",)  # buffers of old checkpoints that follow from the config
 
 
-def save_hub(model: CausalModel, config: ModelConfig, folder: Path, token_ids: Mapping[str, int] = NO_TOKEN_IDS) -> None:
+def save_hub(model: Model, config: HubConfig, folder: Path, token_ids: Mapping[str, int] = NO_TOKEN_IDS) -> None:
     """Writes `model.safetensors` and `config.json` so that `transformers` (4.57 or 5) reads the same model.
 
     Args:
@@ -38,14 +39,14 @@ def save_hub(model: CausalModel, config: ModelConfig, folder: Path, token_ids: M
     ours = dict(model.named_parameters())
     state: dict[str, Tensor] = {}
     for name, parts in config.hub_parts().items():
-        rows = ours[name].detach().float().cpu().split([part.shape[0] for part in parts])
-        state |= {part.name: tensor.contiguous() for part, tensor in zip(parts, rows, strict=True)}
+        flat = ours[name].detach().float().cpu().flatten().split([prod(part.shape) for part in parts])
+        state |= {part.name: _theirs(tensor, part) for part, tensor in zip(parts, flat, strict=True)}
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(state, temporary, metadata={"format": "pt"})
     write_json(folder / CONFIG, config.to_hub() | dict(token_ids))
 
 
-def load_hub(folder: Path) -> tuple[ModelConfig, CausalModel]:
+def load_hub(folder: Path) -> tuple[HubConfig, Model]:
     """Reads a model of a family that we know.
 
     Args:
@@ -70,8 +71,8 @@ def load_hub(folder: Path) -> tuple[ModelConfig, CausalModel]:
         _refuse_unknown(set(shards), config, folder)
         with torch.no_grad():
             for name, parts in config.hub_parts().items():
-                stacked = torch.cat([_tensor(shards, part, folder) for part in parts])
-                parameters[name].copy_(stacked)
+                flat = torch.cat([_tensor(shards, part, folder).flatten() for part in parts])
+                parameters[name].copy_(flat.view(parameters[name].shape))
     return config, model
 
 
@@ -108,10 +109,18 @@ def _tensor(shards: dict[str, Any], part: HubTensor, folder: Path) -> Tensor:
     if tuple(tensor.shape) != part.shape:
         shapes = f"has shape {tuple(tensor.shape)}, and its config.json calls for {part.shape}"
         raise DataError(f"{folder}: the tensor {part.name!r} {shapes}; its files belong to different models")
-    return tensor.float()
+    return tensor.float().mT if part.transposed else tensor.float()
 
 
-def _refuse_unknown(names: set[str], config: ModelConfig, folder: Path) -> None:
+def _theirs(flat: Tensor, part: HubTensor) -> Tensor:
+    """Our numbers in the shape that the hub has them in."""
+    if not part.transposed:
+        return flat.view(part.shape).contiguous()
+    *outer, rows, columns = part.shape
+    return flat.view(*outer, columns, rows).mT.contiguous()
+
+
+def _refuse_unknown(names: set[str], config: HubConfig, folder: Path) -> None:
     """Names the first tensor that would be left unread. A head beside a tied embedding is a copy of it, and may stay."""
     known = {part.name for parts in config.hub_parts().values() for part in parts} | config.hub_copies()
     for name in sorted(names - known):

@@ -9,27 +9,23 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-from jaxtyping import Float, Int
 from pydantic import Field
-from pydantic.fields import FieldInfo
-from torch import Tensor, nn
 
 from bloomery.core.errors import DataError
-from bloomery.models.model import CausalModel, HubTensor, ModelConfig
-from bloomery.nn.attention import Attention
-from bloomery.nn.cache import Cache, LayeredCache
-from bloomery.nn.feedforward import SwiGLU
-from bloomery.nn.init import FanInInit, NormalInit, WeightInit, fill_normal
-from bloomery.nn.layout import SequenceLayout
-from bloomery.nn.norms import RMSNorm
-from bloomery.nn.positions import Rope
-from bloomery.nn.wired import WiredInit
+from bloomery.models.model import HubTensor
+from bloomery.models.transformer import NamedConfig, TransformerConfig
+from bloomery.nn.attention import AttentionConfig, divisors, near
+from bloomery.nn.feedforward import GatedConfig
+from bloomery.nn.head import TiedConfig, UntiedConfig
+from bloomery.nn.init import NormalInit, WeightInit
+from bloomery.nn.norms import RMSNormConfig
+from bloomery.nn.positions import RotaryConfig
 
 
-class LlamaConfig(ModelConfig):
+class LlamaConfig(NamedConfig):
     """Sizes of a Llama. Those left out follow from the others, also after `replace`."""
 
+    hub_type: ClassVar[str] = "llama"
     hub_architecture: ClassVar[str] = "LlamaForCausalLM"
 
     vocab_size: int = Field(gt=0)
@@ -54,72 +50,32 @@ class LlamaConfig(ModelConfig):
     """Added to the mean square in the norms."""
     tie_embeddings: bool = True
     """Whether the head is the embedding table: fewer parameters, and better at small sizes."""
-    init: NormalInit | FanInInit | WiredInit = NormalInit()
+    init: WeightInit = NormalInit()
     """What fresh weights are drawn from."""
 
     def check(self) -> None:
         if "head_dim" not in self.model_fields_set and self.d_model % self.n_heads:
-            raise self.refuse("n_heads", f"does not divide d_model={self.d_model}; {_near(self.n_heads, _divisors(self.d_model))} would")
+            raise self.refuse("n_heads", f"does not divide d_model={self.d_model}; {near(self.n_heads, divisors(self.d_model))} would")
         if self.head_dim % 2:
             blame = f"head_dim={self.head_dim}"
             if "head_dim" in self.model_fields_set:
                 raise self.refuse("head_dim", f"is odd, and rotary positions turn pairs of features; {self.head_dim + 1} would do")
-            even = [n for n in _divisors(self.d_model) if self.d_model // n % 2 == 0]
-            remedy = f"{_near(self.n_heads, even)} heads would do" if even else f"d_model={self.d_model + 1} would do"
+            even = [n for n in divisors(self.d_model) if self.d_model // n % 2 == 0]
+            remedy = f"{near(self.n_heads, even)} heads would do" if even else f"d_model={self.d_model + 1} would do"
             raise self.refuse("n_heads", f"makes {blame}, which is odd, and rotary positions turn pairs of features; {remedy}")
         if self.n_heads % self.n_kv_heads:
-            raise self.refuse("n_kv_heads", f"does not divide n_heads={self.n_heads}; {_near(self.n_kv_heads, _divisors(self.n_heads))} would")
-
-    def non_default_fields(self) -> dict[str, Any]:
-        def by_default(field: FieldInfo) -> Any:
-            return field.get_default(call_default_factory=True, validated_data=vars(self))
-
-        fields = type(self).model_fields
-        return {name: getattr(self, name) for name, field in fields.items() if field.is_required() or getattr(self, name) != by_default(field)}
-
-    def replace(self, **changes: Any) -> LlamaConfig:
-        given = {name: getattr(self, name) for name in self.model_fields_set}
-        return type(self)(**{**given, **changes})
-
-    def build(self, seed: int) -> Llama:
-        """A Llama with fresh weights on the CPU in float32.
-
-        Args:
-            seed: each parameter has its own stream, derived from it and the parameter's path.
-        """
-        with torch.device("meta"):
-            model = Llama(self)
-        model.to_empty(device="cpu")
-        model.initialise(self.init, seed)
-        return model
+            raise self.refuse("n_kv_heads", f"does not divide n_heads={self.n_heads}; {near(self.n_kv_heads, divisors(self.n_heads))} would")
 
     @property
-    def n_params(self) -> int:
-        """Number of trainable parameters; a tied head counts once."""
-        tables = 1 if self.tie_embeddings else 2
-        return tables * self.vocab_size * self.d_model + self.n_layers * (self._matrices_per_layer + 2 * self.d_model) + self.d_model
-
-    def flops_per_token(self, seq_len: int) -> float:
-        """Floating-point operations of one training step per token: matrix products only, a multiply-add counts as two.
-
-            3 · (2 · N + n_layers · 2 · n_heads · head_dim · seq_len)
-
-        N are the parameters of the blocks' matrices and of the head (looking up an embedding costs nothing). The second term is the
-        scores and the weighted sum of causal attention, 4·n_heads·head_dim per visible token, of which there are seq_len/2 on average.
-        The backward pass costs twice the forward pass, hence the 3; what activation checkpointing repeats is not counted.
-
-        Args:
-            seq_len: tokens per row (or the mean length of the documents that are packed into it), ≥ 1.
-
-        Source: Kaplan et al. (2020), arXiv 2001.08361, section 2.1. Departures: the head is counted, and causal attention by half.
-        """
-        products = self.n_layers * self._matrices_per_layer + self.vocab_size * self.d_model
-        return 3.0 * (2 * products + self.n_layers * 2 * self.n_heads * self.head_dim * seq_len)
-
-    @property
-    def _matrices_per_layer(self) -> int:
-        attention = self.d_model * self.head_dim * 2 * (self.n_heads + self.n_kv_heads)
-        return attention + 3 * self.d_model * self.d_ff
+    def transformer(self) -> TransformerConfig:
+        attention = AttentionConfig(
+            n_heads=self.n_heads, n_kv_heads=self.n_kv_heads, head_dim=self.head_dim, positions=RotaryConfig(theta=self.rope_theta),
+        )
+        return TransformerConfig(
+            vocab_size=self.vocab_size, d_model=self.d_model, n_layers=self.n_layers, max_seq_len=self.max_seq_len, mixers=(attention,),
+            feed_forwards=(GatedConfig(d_ff=self.d_ff),), norm=RMSNormConfig(eps=self.norm_eps),
+            head=TiedConfig() if self.tie_embeddings else UntiedConfig(), init=self.init,
+        )
 
     def hub_parts(self) -> dict[str, tuple[HubTensor, ...]]:
         d, q, kv, ff = self.d_model, self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim, self.d_ff
@@ -175,77 +131,6 @@ class LlamaConfig(ModelConfig):
         )
 
 
-class LlamaBlock(nn.Module):
-    """One layer: attention, then feed-forward, each on the norm of the residual stream and added to it."""
-
-    def __init__(self, config: LlamaConfig, rope: Rope) -> None:
-        super().__init__()
-        self.mixer_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.mixer = Attention(config.d_model, config.n_heads, config.n_kv_heads, config.head_dim, rope)
-        self.ff_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.ff = SwiGLU(config.d_model, config.d_ff)
-
-    def forward(
-        self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None
-    ) -> Float[Tensor, "batch time d_model"]:
-        x = x + self.mixer(self.mixer_norm(x), layout, cache)
-        return x + self.ff(self.ff_norm(x))
-
-
-class Llama(CausalModel):
-    """A Llama with uninitialised weights; `LlamaConfig.build` makes one that can be trained.
-
-    Parameters: embedding.weight, blocks.<i>.{mixer_norm.weight, mixer.qkv.weight, mixer.out.weight, ff_norm.weight, ff.gate_up.weight,
-    ff.down.weight}, norm.weight, and head.weight unless it is tied to the embedding.
-    """
-
-    def __init__(self, config: LlamaConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        rope = Rope(config.head_dim, config.max_seq_len, config.rope_theta)
-        self.blocks = nn.ModuleList(LlamaBlock(config, rope) for _ in range(config.n_layers))
-        self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.head = None if config.tie_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
-
-    @property
-    def head_weight(self) -> Float[Tensor, "vocab d_model"]:
-        return self.embedding.weight if self.head is None else self.head.weight
-
-    def features(
-        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None
-    ) -> Float[Tensor, "batch time d_model"]:
-        x = self.embedding(tokens)  # (batch, time, d_model)
-        caches = cache.layers if isinstance(cache, LayeredCache) else [None] * len(self.blocks)
-        for block, of_layer in zip(self.blocks, caches, strict=True):
-            x = block(x, layout, of_layer)
-        return self.norm(x)
-
-    @property
-    def _layers(self) -> list[LlamaBlock]:
-        return [block for block in self.blocks if isinstance(block, LlamaBlock)]
-
-    def new_cache(self, batch: int, capacity: int) -> LayeredCache:
-        return LayeredCache([block.mixer.new_cache(batch, capacity, self.head_weight.dtype, self.device) for block in self._layers])
-
-    def initialise(self, init: WeightInit, seed: int) -> None:
-        """Draws all weights in place."""
-        config = self.config
-        assert isinstance(config, LlamaConfig)
-        n_layers = config.n_layers
-        residual = {id(p) for block in self._layers for p in (block.mixer.out.weight, block.ff.down.weight)}
-        for name, parameter in self.named_parameters():
-            if parameter.ndim == 1:
-                nn.init.ones_(parameter)
-            elif parameter is self.embedding.weight:
-                fill_normal(parameter, init.embedding_std(self.config.d_model), seed, name)
-            elif id(parameter) in residual:
-                fill_normal(parameter, init.residual_std(parameter.shape[1], n_layers), seed, name)
-            else:
-                fill_normal(parameter, init.matrix_std(parameter.shape[1]), seed, name)
-        init.wire(self.embedding.weight, [block.mixer for block in self._layers], config.rope_theta, seed)
-
-
 def _rope_theta(plain: dict[str, Any]) -> float:
     """From `rope_parameters` (transformers 5) or `rope_theta` with `rope_scaling` (4); anything but plain rotary positions is refused."""
     scaling = plain.get("rope_parameters") or plain.get("rope_scaling") or {}
@@ -256,13 +141,3 @@ def _rope_theta(plain: dict[str, Any]) -> float:
     if share != 1.0:
         raise DataError(f"config.json has partial_rotary_factor={share}, which is not supported; all features of a head are turned here")
     return scaling.get("rope_theta", plain.get("rope_theta", 10_000.0))
-
-
-def _divisors(number: int) -> list[int]:
-    return [n for n in range(1, number + 1) if number % n == 0]
-
-
-def _near(value: int, candidates: list[int]) -> str:
-    """The candidates on both sides of a value: "8 or 12"."""
-    below, above = [n for n in candidates if n < value], [n for n in candidates if n > value]
-    return " or ".join(str(n) for n in below[-1:] + above[:1])

@@ -1,9 +1,10 @@
-"""What every model family offers: `ModelConfig` says what it is and what it costs, `CausalModel` predicts the next token."""
+"""What every model family offers: `ModelConfig` says what it is and what it costs, `Model` predicts tokens."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -11,23 +12,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bloomery.core.config import Config
+from bloomery.core.errors import ConfigError
 from bloomery.nn.cache import Cache, LayeredCache
-from bloomery.nn.layout import SequenceLayout
-
-
-@dataclass(frozen=True)
-class HubTensor:
-    """A tensor as checkpoints on the Hugging Face hub name it, and its shape there."""
-
-    name: str
-    shape: tuple[int, ...]
+from bloomery.nn.head import OutputHead
+from bloomery.nn.init import NormalInit, WeightInit, initialise
+from bloomery.nn.layout import Passage, SequenceLayout
+from bloomery.nn.seen import Seen
 
 
 class ModelConfig(Config, ABC):
-    """The architecture of a model: what it is made of, what it costs, and how it is called elsewhere."""
-
-    hub_architecture: ClassVar[str]
-    """The class that reads such a model in the `transformers` library."""
+    """The architecture of a model: what it is made of and what it costs. Sizes left out follow from the others, also after `replace`."""
 
     vocab_size: int
     """Number of token ids."""
@@ -37,26 +31,65 @@ class ModelConfig(Config, ABC):
     """Number of blocks."""
     max_seq_len: int
     """The longest sequence that the model can read, in tokens."""
-
-    @abstractmethod
-    def build(self, seed: int) -> CausalModel:
-        """A model with fresh weights on the CPU in float32: the same for the same seed, whatever was drawn before."""
+    init: WeightInit = NormalInit()
+    """What fresh weights are drawn from."""
 
     @property
+    def reads_forward(self) -> bool:
+        """Whether it predicts each token from those before it; an encoder reads both ways."""
+        return True
+
     @abstractmethod
+    def skeleton(self) -> Model:
+        """The model with uninitialised weights, on torch's current device."""
+
+    def build(self, seed: int) -> Any:
+        """A model with fresh weights on the CPU in float32: the same for the same seed, whatever was drawn before.
+
+        Args:
+            seed: each parameter has its own stream, derived from it and the parameter's path.
+        """
+        with torch.device("meta"):
+            model = self.skeleton()
+        model.to_empty(device="cpu")
+        initialise(model, self.init, self.n_layers, seed)
+        model.wire(self.init, seed)
+        return model
+
+    @cached_property
     def n_params(self) -> int:
-        """Number of trainable parameters; tied ones count once."""
+        """Number of trainable parameters; tied ones count once. Counted on a model without memory."""
+        with torch.device("meta"):
+            return sum(parameter.numel() for parameter in self.skeleton().parameters())
 
     @abstractmethod
     def flops_per_token(self, seq_len: int) -> float:
         """Floating-point operations of one training step, forward and backward, per token of rows of `seq_len` tokens."""
 
+
+@dataclass(frozen=True)
+class HubTensor:
+    """A tensor as checkpoints on the Hugging Face hub name it, its shape there, and whether it is ours with the last two axes swapped."""
+
+    name: str
+    shape: tuple[int, ...]
+    transposed: bool = False
+
+
+class HubConfig(ModelConfig):
+    """A family that the Hugging Face hub knows: its names there, both ways."""
+
+    hub_type: ClassVar[str]
+    """The `model_type` of its `config.json`."""
+    hub_architecture: ClassVar[str]
+    """The class that reads such a model in the `transformers` library."""
+
     @abstractmethod
     def hub_parts(self) -> dict[str, tuple[HubTensor, ...]]:
-        """Our parameter → the hub tensors that it is made of, stacked along their first dimension."""
+        """Our parameter → the hub tensors that it is made of: their numbers, one after the other, are ours, row by row."""
 
     def hub_copies(self) -> set[str]:
-        """Names of hub tensors that only repeat others, and are not read."""
+        """Names of hub tensors that only repeat others, or that we have no use for, and that are not read."""
         return set()
 
     @abstractmethod
@@ -65,50 +98,63 @@ class ModelConfig(Config, ABC):
 
     @classmethod
     @abstractmethod
-    def from_hub(cls, plain: dict[str, Any]) -> ModelConfig:
+    def from_hub(cls, plain: dict[str, Any]) -> HubConfig:
         """Reads the `config.json` of a hub folder; raises `DataError` naming whatever we don't support."""
 
 
-class CausalModel(nn.Module, ABC):
-    """A model that predicts each token from those before it.
+class Model(nn.Module, ABC):
+    """A model that predicts tokens.
 
-    `forward` is `unembed(features(…))`; a loss that never holds all logits at once takes the features and `head_weight` instead.
+    `forward` is `unembed(features(…))`; a loss that never holds all logits at once takes the features and the `head` instead.
     """
 
     config: ModelConfig
-
-    @property
-    @abstractmethod
-    def head_weight(self) -> Float[Tensor, "vocab d_model"]:
-        """The matrix that turns features into logits."""
+    head: OutputHead
 
     @abstractmethod
     def features(
-        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None
-    ) -> Float[Tensor, "batch time d_model"]:
-        """The residual stream after the last block and the final norm.
+        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None,
+        passage: Passage | None = None,
+    ) -> Float[Tensor, "batch time d_features"]:
+        """What the head reads.
 
         Args:
             tokens: (batch, time) ids below vocab_size.
             layout: which tokens see which, and their positions below max_seq_len.
             cache: from `new_cache`, written to in place; `tokens` and `layout` are then of the new tokens only.
+            seen: keeps inner states for whoever asks for them.
+            passage: what an encoder–decoder's encoder reads; None for every other model.
         """
+
+    def unembed(self, features: Float[Tensor, "*batch d_features"]) -> Float[Tensor, "*batch vocab"]:
+        """Logits of the vocabulary."""
+        return self.head(features)
+
+    def forward(
+        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None
+    ) -> Float[Tensor, "batch time vocab"]:
+        """Logits at every place; the arguments are those of `features`."""
+        return self.unembed(self.features(tokens, layout, cache))
+
+    def wire(self, init: WeightInit, seed: int) -> None:
+        """Lets an initialisation change weights across layers, once all are drawn."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+
+class CausalModel(Model):
+    """A model that predicts each token from those before it, and can be read on token by token."""
 
     @abstractmethod
     def new_cache(self, batch: int, capacity: int) -> LayeredCache:
         """An empty cache for `batch` rows of at most `capacity` tokens, on the model's device and in its precision."""
 
-    def unembed(self, features: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
-        """Logits of the next token."""
-        return nn.functional.linear(features, self.head_weight)
 
-    def forward(
-        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None
-    ) -> Float[Tensor, "batch time vocab"]:
-        """Logits of the next token at every place; the arguments are those of `features`."""
-        return self.unembed(self.features(tokens, layout, cache))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.head_weight.device
+def causal(model: Model) -> CausalModel:
+    """The model as one that can be read on token by token; raises `ConfigError` where it cannot."""
+    if not (isinstance(model, CausalModel) and model.config.reads_forward):
+        raise ConfigError(f"a {model.config.kind()} sees what comes after a token, so that it cannot write text; take a decoder")
+    return model

@@ -1,16 +1,35 @@
-"""The parts that models are built of: layout, norms, positions, mixers, feed-forwards, caches."""
+"""The parts that models are built of: layout, norms, positions, mixers, feed-forwards, heads, caches; each as a value and as a module."""
 
-from bloomery.nn.attention import Attention
+from bloomery.nn.attention import Attention, AttentionConfig
+from bloomery.nn.block import Block, BranchNorm, ParallelNorm, Placement, PostNorm, PreNorm, SandwichNorm
 from bloomery.nn.cache import Cache, KeyValueCache, LayeredCache
-from bloomery.nn.feedforward import SwiGLU
+from bloomery.nn.feedforward import Activation, FeedForward, FeedForwardConfig, GatedConfig, GatedFeedForward, PlainConfig
+from bloomery.nn.head import HeadConfig, OutputHead, TiedConfig, UntiedConfig
 from bloomery.nn.init import FanInInit, NormalInit, WeightInit
-from bloomery.nn.layout import SequenceLayout
-from bloomery.nn.mixer import SequenceMixer
-from bloomery.nn.norms import RMSNorm
-from bloomery.nn.positions import Rope
+from bloomery.nn.layout import Passage, SequenceLayout, View
+from bloomery.nn.linear import Linear, Use
+from bloomery.nn.mixer import MixerConfig, SequenceMixer
+from bloomery.nn.norms import LayerNorm, LayerNormConfig, NoNormConfig, NormConfig, RMSNorm, RMSNormConfig
+from bloomery.nn.part import Part, Shared
+from bloomery.nn.positions import (
+    AlibiConfig,
+    LearnedPlacesConfig,
+    NoPlacesConfig,
+    NoPositionsConfig,
+    PlacesConfig,
+    PositionsConfig,
+    Rope,
+    RotaryConfig,
+    SinusoidalPlacesConfig,
+)
+from bloomery.nn.seen import Seen
 from bloomery.nn.wired import WiredInit
 
 __all__ = [
-    "Attention", "Cache", "FanInInit", "KeyValueCache", "LayeredCache", "NormalInit", "RMSNorm", "Rope", "SequenceLayout",
-    "SequenceMixer", "SwiGLU", "WeightInit", "WiredInit",
+    "Activation", "AlibiConfig", "Attention", "AttentionConfig", "Block", "BranchNorm", "Cache", "FanInInit", "FeedForward",
+    "FeedForwardConfig", "GatedConfig", "GatedFeedForward", "HeadConfig", "KeyValueCache", "LayerNorm", "LayerNormConfig", "LayeredCache",
+    "LearnedPlacesConfig", "Linear", "MixerConfig", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit",
+    "OutputHead", "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm", "RMSNorm",
+    "RMSNormConfig", "Rope", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared", "SinusoidalPlacesConfig",
+    "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit",
 ]

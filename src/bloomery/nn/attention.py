@@ -1,60 +1,206 @@
-"""Attention in its forms."""
+"""Attention over all that a token sees: multi-head, grouped-query and multi-query, with or without positions, norms and a window."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from math import sqrt
+from typing import Annotated, Literal
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from bloomery.nn.cache import Cache, KeyValueCache
-from bloomery.nn.layout import SequenceLayout
-from bloomery.nn.mixer import SequenceMixer
-from bloomery.nn.positions import Rope
+from bloomery.nn.layout import SequenceLayout, View
+from bloomery.nn.linear import Linear, Use
+from bloomery.nn.mixer import MixerConfig, SequenceMixer
+from bloomery.nn.norms import NormConfig
+from bloomery.nn.part import Shared
+from bloomery.nn.positions import PositionsConfig, RotaryConfig
+
+
+class AttentionConfig(MixerConfig):
+    """See `Attention`."""
+
+    n_heads: Annotated[int, Gt(0)]
+    """Query heads."""
+    n_kv_heads: int = Field(gt=0, default_factory=lambda known: known["n_heads"])
+    """Key-value heads, a divisor of n_heads: n_heads makes it multi-head, 1 multi-query attention."""
+    head_dim: Annotated[int, Gt(0)] | None = None
+    """Features per head; None is d_model / n_heads."""
+    positions: PositionsConfig = RotaryConfig()
+    """How it tells places apart."""
+    window: Annotated[int, Gt(0)] | None = None
+    """A token sees those less than so many places away, itself included; None sees all."""
+    qkv_bias: bool = False
+    """Whether queries, keys and values have biases."""
+    out_bias: bool = False
+    """Whether the output has a bias."""
+    qk_norm: NormConfig | None = None
+    """Norm of queries and keys before their product (and before they are turned); None for none."""
+    qk_norm_over: Literal["head", "all"] = "head"
+    """Whether each head is normed by itself, or all heads as one vector."""
+    scale: Annotated[float, Gt(0)] | None = None
+    """Factor on the scores; None is 1/√head_dim."""
+    softcap: Annotated[float, Gt(0)] | None = None
+    """Scores are held below it by tanh; None leaves them free."""
+
+    def check(self) -> None:
+        if self.n_heads % self.n_kv_heads:
+            raise self.refuse("n_kv_heads", f"does not divide n_heads={self.n_heads}; {near(self.n_kv_heads, divisors(self.n_heads))} would")
+
+    def check_model(self, d_model: int, max_seq_len: int) -> None:
+        if self.head_dim is None and d_model % self.n_heads:
+            raise self.refuse("n_heads", f"does not divide d_model={d_model}; {near(self.n_heads, divisors(d_model))} would, or a head_dim")
+        width = self.width(d_model)
+        if reason := self.positions.check_head(width):
+            field = "n_heads" if self.head_dim is None else "head_dim"
+            raise self.refuse(field, f"makes head_dim={width}, which {reason}" if field == "n_heads" else reason)
+
+    def width(self, d_model: int) -> int:
+        """Features per head."""
+        return self.head_dim or d_model // self.n_heads
+
+    def build(self, d_model: int, max_seq_len: int, shared: Shared) -> Attention:
+        width = self.width(d_model)
+        rope = shared.get(("rope", self.positions, width), lambda: self.positions.rope(width, max_seq_len))
+        bias = shared.get(("bias", self.positions, self.n_heads), lambda: self.positions.bias(self.n_heads))
+        return Attention(d_model, self, rope, bias)
+
+    def flops(self, d_model: int, seq_len: int | float, causal: bool) -> float:
+        width = self.width(d_model)
+        seen = seq_len / 2 if causal else seq_len
+        if self.window is not None:
+            seen = min(seen, self.window if causal else 2 * self.window)
+        return 2.0 * d_model * width * 2 * (self.n_heads + self.n_kv_heads) + 4.0 * self.n_heads * width * seen
 
 
 class Attention(SequenceMixer):
-    """Grouped-query attention with rotary positions.
+    """Grouped-query attention.
 
-        y = W_out · concat_h softmax(q_h · k_g(h)ᵀ / √head_dim) · v_g(h)
+        y = W_out · concat_h softmax(scale · q_h · k_g(h)ᵀ + bias_h) · v_g(h)
 
     where n_heads / n_kv_heads neighbouring query heads h share the key-value head g(h). Queries, keys and values come from one matrix
     whose rows are all query heads, then all key heads, then all value heads.
 
     Args:
         d_model: width of input and output.
-        n_heads: query heads.
-        n_kv_heads: key-value heads, a divisor of n_heads; n_heads gives multi-head, 1 multi-query attention.
-        head_dim: features per head, even.
-        rope: the position encoding, which layers share.
+        config: what it is made of.
+        rope: turns queries and keys; layers share it.
+        bias: of the scores; layers share it.
 
-    Source: Ainslie et al. (2023), arXiv 2305.13245; Vaswani et al. (2017), arXiv 1706.03762, section 3.2.
+    Source: Ainslie et al. (2023), arXiv 2305.13245; Vaswani et al. (2017), arXiv 1706.03762, section 3.2; soft cap: Gemma Team (2024),
+    arXiv 2408.00118, section 2.
     """
 
-    def __init__(self, d_model: int, n_heads: int, n_kv_heads: int, head_dim: int, rope: Rope) -> None:
+    def __init__(self, d_model: int, config: AttentionConfig, rope: nn.Module, bias: nn.Module | None = None) -> None:
         super().__init__()
-        self.n_heads, self.n_kv_heads, self.head_dim = n_heads, n_kv_heads, head_dim
-        self.grouped = n_kv_heads < n_heads
-        self.qkv = nn.Linear(d_model, (n_heads + 2 * n_kv_heads) * head_dim, bias=False)
-        self.out = nn.Linear(n_heads * head_dim, d_model, bias=False)
-        self.rope = rope
+        self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.width(d_model)
+        queries, keys = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        self.qkv = Linear(d_model, (queries, keys, keys), (Use.QUERY, Use.KEY, Use.VALUE), config.qkv_bias)
+        self.out = Linear(queries, d_model, Use.MIXER_OUT, config.out_bias)
+        self.qk_norm = nn.Identity() if config.qk_norm is None else QKNorm(config, self.head_dim)
+        self.rope, self.bias, self.window = rope, bias, config.window
+        scale = config.scale or 1 / sqrt(self.head_dim)
+        grouped = self.n_kv_heads < self.n_heads
+        self.attend: Callable[..., Tensor]
+        if config.softcap is None:
+            self.attend = partial(F.scaled_dot_product_attention, scale=scale, enable_gqa=grouped)
+        else:
+            self.attend = partial(softcapped_attention, scale=scale, softcap=config.softcap)
 
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None
     ) -> Float[Tensor, "batch time d_model"]:
         heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (batch, time, n_heads + 2·n_kv_heads, head_dim)
         queries_and_keys, values = heads.split((self.n_heads + self.n_kv_heads, self.n_kv_heads), dim=2)
-        queries, keys = self.rope(queries_and_keys, layout.positions).split((self.n_heads, self.n_kv_heads), dim=2)
-        mask, causal = layout.mask, layout.causal and layout.segments is None
-        if cache is not None:
+        turned = self.rope(self.qk_norm(queries_and_keys), layout.positions)
+        queries, keys = turned.split((self.n_heads, self.n_kv_heads), dim=2)
+        if cache is None:
+            view = layout.view
+        else:
             assert isinstance(cache, KeyValueCache)
-            keys, values, mask = cache.write(layout, keys, values)
-            causal = False
-        mixed = F.scaled_dot_product_attention(
-            queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2),  # (batch, heads, time, head_dim)
-            attn_mask=mask, is_causal=causal, enable_gqa=self.grouped,
+            keys, values, view = cache.write(layout, keys, values)
+        mixed = self.mix(queries, keys, values, view)
+        return self.out(mixed.flatten(2))  # (batch, time, n_heads · head_dim) before the projection
+
+    def mix(
+        self, queries: Float[Tensor, "batch time heads head_dim"], keys: Float[Tensor, "batch past kv_heads head_dim"],
+        values: Float[Tensor, "batch past kv_heads head_dim"], view: View,
+    ) -> Float[Tensor, "batch time heads head_dim"]:
+        """The weighted sums of the values that each query sees."""
+        if self.window is not None:
+            view = view.within(self.window)
+        mask = view.mask
+        if self.bias is not None:
+            mask = self.bias(view).masked_fill(~view.seen, -torch.inf).type_as(queries)
+        causal = view.plain_causal and self.bias is None
+        mixed = self.attend(
+            queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask, is_causal=causal  # (batch, heads, …)
         )
-        return self.out(mixed.transpose(1, 2).flatten(2))  # (batch, time, n_heads · head_dim) before the projection
+        return mixed.transpose(1, 2)  # (batch, time, heads, head_dim)
 
     def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:
         return KeyValueCache.empty(batch, capacity, self.n_kv_heads, self.head_dim, dtype, device)
+
+
+class QKNorm(nn.Module):
+    """Norms of queries and keys, each head by itself or all heads of a place as one vector.
+
+    Source: Henry et al. (2020), arXiv 2010.04245; by RMS, per head as in Qwen3 (arXiv 2505.09388), over all heads as in OLMo 2 (arXiv
+    2501.00656).
+    """
+
+    def __init__(self, config: AttentionConfig, head_dim: int) -> None:
+        super().__init__()
+        assert config.qk_norm is not None
+        self.split, self.over_all = (config.n_heads, config.n_kv_heads), config.qk_norm_over == "all"
+        widths = [n * head_dim for n in self.split] if self.over_all else [head_dim, head_dim]
+        self.query, self.key = (config.qk_norm.build(width) for width in widths)
+
+    def forward(self, heads: Float[Tensor, "batch time heads head_dim"]) -> Float[Tensor, "batch time heads head_dim"]:
+        queries, keys = heads.split(self.split, dim=2)
+        if not self.over_all:
+            return torch.cat((self.query(queries), self.key(keys)), dim=2)
+        both = torch.cat((self.query(queries.flatten(2)), self.key(keys.flatten(2))), dim=-1)
+        return both.unflatten(-1, heads.shape[2:])
+
+
+def softcapped_attention(
+    queries: Float[Tensor, "batch heads time head_dim"], keys: Float[Tensor, "batch kv_heads past head_dim"],
+    values: Float[Tensor, "batch kv_heads past head_dim"], attn_mask: Tensor | None, is_causal: bool, scale: float, softcap: float,
+) -> Float[Tensor, "batch heads time head_dim"]:
+    """softmax(mask + cap · tanh(scale · q·kᵀ / cap)) · v, by the book: no kernel of torch's has the tanh.
+
+    Args:
+        queries: (batch, heads, time, head_dim).
+        keys: fewer heads, each for a group of neighbouring query heads.
+        values: as the keys.
+        attn_mask: True or 0 where a query sees a key; False or −∞ where not.
+        is_causal: whether queries see no later keys; then there is no mask.
+        scale: factor on the products.
+        softcap: scores stay below it.
+    """
+    group = queries.shape[1] // keys.shape[1]
+    keys, values = (x.repeat_interleave(group, dim=1) for x in (keys, values))
+    scores = softcap * torch.tanh(scale / softcap * (queries @ keys.mT))
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return scores.softmax(-1) @ values
+
+
+def divisors(number: int) -> list[int]:
+    """All of them, 1 and the number included."""
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def near(value: int, candidates: list[int]) -> str:
+    """The candidates on both sides of a value: "8 or 12"."""
+    below, above = [n for n in candidates if n < value], [n for n in candidates if n > value]
+    return " or ".join(str(n) for n in below[-1:] + above[:1])

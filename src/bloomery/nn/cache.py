@@ -12,10 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from bloomery.nn.layout import SequenceLayout
+from bloomery.nn.layout import SequenceLayout, View
 
 
 class Cache(ABC):
@@ -46,23 +46,24 @@ class KeyValueCache(Cache):
 
     def write(
         self, layout: SequenceLayout, keys: Float[Tensor, "batch time heads head_dim"], values: Float[Tensor, "batch time heads head_dim"]
-    ) -> tuple[Tensor, Tensor, Bool[Tensor, "batch 1 time past"] | None]:
+    ) -> tuple[Tensor, Tensor, View]:
         """Stores the new tokens at their positions; returns all keys, all values and who sees what.
 
         Args:
-            layout: of the new tokens: causal, and one document per row.
+            layout: of the new tokens: causal, and one document per row (segments are 1, or 0 for padding).
             keys: (batch, time, n_kv_heads, head_dim).
             values: the same shape.
 
         Returns:
-            keys and values (batch, past, n_kv_heads, head_dim) with past = the highest position + 1, and the mask, None where all is seen.
+            keys and values (batch, past, n_kv_heads, head_dim) with past = the highest position + 1, and who sees what.
         """
-        assert layout.segments is None, "a cache is addressed by position, which packed rows repeat"
+        packed = layout.segments is not None and int(layout.segments.max()) > 1
+        assert not packed, "a cache is addressed by position, which packed rows repeat"
         assert layout.causal, "a cache holds the past, which says nothing to a layout that sees the future"
         rows = torch.arange(keys.shape[0], device=keys.device)[:, None]  # (batch, 1), against positions (batch, time)
         self.keys[rows, layout.positions] = keys
         self.values[rows, layout.positions] = values
-        return self.keys[:, : layout.past], self.values[:, : layout.past], layout.past_mask
+        return self.keys[:, : layout.past], self.values[:, : layout.past], layout.past_view
 
     def select(self, rows: Int[Tensor, " kept"]) -> KeyValueCache:
         return KeyValueCache(self.keys[rows], self.values[rows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from math import sqrt
 from typing import Any
@@ -10,14 +10,28 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from bloomery.core.config import Config
 from bloomery.core.rng import derive_seed
+from bloomery.nn.linear import Linear, Use
+from bloomery.nn.part import Part
 
 
-class WeightInit(Config, ABC):
-    """Standard deviations for the matrices of a model; their mean is 0, and norm weights start at 1."""
+class WeightInit(Part):
+    """Standard deviations for the matrices of a model; their mean is 0, biases start at 0 and norm weights at 1."""
+
+    def std_of(self, use: Use, fan_in: int, fan_out: int, n_layers: int) -> float:
+        """For a matrix.
+
+        Args:
+            use: what it is for.
+            fan_in: its inputs.
+            fan_out: its outputs.
+            n_layers: of the model.
+        """
+        if use is Use.EMBEDDING:
+            return self.embedding_std(fan_in)
+        return self.residual_std(fan_in, n_layers) if use.residual else self.matrix_std(fan_in)
 
     @abstractmethod
     def embedding_std(self, d_model: int) -> float:
@@ -34,13 +48,12 @@ class WeightInit(Config, ABC):
         """
         return self.matrix_std(fan_in) / sqrt(2 * n_layers)
 
-    def wire(self, embedding: Float[Tensor, "vocab d_model"], mixers: Sequence[Any], rope_theta: float, seed: int) -> None:
+    def wire(self, embedding: Float[Tensor, "vocab d_model"], mixers: Sequence[Any], seed: int) -> None:
         """Changes weights in place once all are drawn; most initialisations change none.
 
         Args:
             embedding: the table.
             mixers: of the layers, the first one first.
-            rope_theta: base of the rotary wavelengths.
             seed: of the model.
         """
 
@@ -79,15 +92,87 @@ class FanInInit(WeightInit):
         return self.gain / sqrt(fan_in)
 
 
-def fill_normal(parameter: Tensor, std: float, seed: int, name: str) -> None:
-    """Draws a parameter in place from N(0, std²), from a stream of its own: neither order nor global state matters.
+class Draw:
+    """Draws the weights of one model: each parameter once, from a stream of its own, so that neither order nor global state matters.
 
     Args:
-        parameter: any shape, on the CPU.
-        std: standard deviation.
+        model: its parameters' names are its canonical ones.
+        init: the standard deviations.
+        n_layers: of the model.
         seed: of the model.
-        name: the parameter's canonical path.
     """
-    generator = torch.Generator().manual_seed(derive_seed(seed, "init", name))
-    with torch.no_grad():
-        parameter.normal_(0.0, std, generator=generator)
+
+    def __init__(self, model: nn.Module, init: WeightInit, n_layers: int, seed: int) -> None:
+        self.init, self.n_layers, self.seed = init, n_layers, seed
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._done: set[int] = set()
+
+    def matrix(self, parameter: Tensor, uses: Sequence[Use], heights: Sequence[int] | None = None, fan_in: int | None = None) -> None:
+        """Fills a matrix, or several stacked in its rows, in place.
+
+        Args:
+            parameter: (…, rows, columns); on the CPU.
+            uses: of each matrix.
+            heights: rows of each; None for one matrix.
+            fan_in: inputs that an output is the sum of; None for the number of columns.
+        """
+        if not self._first_time(parameter):
+            return
+        columns = fan_in or parameter.shape[-1]
+        heights = heights or (parameter.shape[-2],)
+        stds = [self.init.std_of(use, columns, rows, self.n_layers) for use, rows in zip(uses, heights, strict=True)]
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "init", self._names[id(parameter)]))
+        with torch.no_grad():
+            if len(set(stds)) == 1:
+                parameter.normal_(0.0, stds[0], generator=generator)
+            else:
+                for part, std in zip(parameter.split(tuple(heights), dim=-2), stds, strict=True):
+                    part.normal_(0.0, std, generator=generator)
+
+    def fill(self, parameter: Tensor, value: float) -> None:
+        """Fills a parameter with one number, in place."""
+        if self._first_time(parameter):
+            nn.init.constant_(parameter, value)
+
+    def copy(self, parameter: Tensor, values: Tensor) -> None:
+        """Fills a parameter with given numbers, in place."""
+        if self._first_time(parameter):
+            with torch.no_grad():
+                parameter.copy_(values)
+
+    def uniform(self, parameter: Tensor, low: float, high: float) -> Tensor:
+        """Numbers for a parameter from U(low, high), of its shape, from its stream; to be transformed and given to `copy`."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "init", self._names[id(parameter)]))
+        return torch.empty(parameter.shape).uniform_(low, high, generator=generator)
+
+    def missing(self) -> list[str]:
+        """Names of the parameters that nothing has filled."""
+        return [name for key, name in self._names.items() if key not in self._done]
+
+    def _first_time(self, parameter: Tensor) -> bool:
+        new = id(parameter) not in self._done
+        self._done.add(id(parameter))
+        return new
+
+
+class Initialised:
+    """What modules inherit that know how their own parameters start; their children are asked for themselves."""
+
+    def initialise(self, draw: Draw) -> None:
+        """Fills them by `draw`."""
+        raise NotImplementedError
+
+
+def initialise(model: nn.Module, init: WeightInit, n_layers: int, seed: int) -> None:
+    """Fills all parameters of a model in place: matrices by their uses, biases with 0, norms with 1, others as their modules say."""
+    draw = Draw(model, init, n_layers, seed)
+    for module in model.modules():
+        if isinstance(module, Initialised):
+            module.initialise(draw)
+        elif isinstance(module, Linear):
+            draw.matrix(module.weight, module.uses, module.heights)
+            if module.bias is not None:
+                draw.fill(module.bias, 0.0)
+        elif isinstance(module, nn.Embedding):
+            draw.matrix(module.weight, (Use.EMBEDDING,))
+    assert not draw.missing(), f"nothing initialises {draw.missing()}"

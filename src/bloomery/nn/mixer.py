@@ -1,8 +1,9 @@
-"""`SequenceMixer`: the contract of whatever moves information between the places of a sequence."""
+"""`SequenceMixer`: the contract of whatever moves information between the places of a sequence; `MixerConfig`: its value."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,13 +11,14 @@ from torch import Tensor, nn
 
 from bloomery.nn.cache import Cache
 from bloomery.nn.layout import SequenceLayout
+from bloomery.nn.part import Part, Shared
 
 
 class SequenceMixer(nn.Module, ABC):
     """A layer in which tokens see each other: attention in its forms, state-space models.
 
-    What it promises, and `tests/contracts/test_mixers.py` proves for every subclass: a token's output depends on nothing outside its own
-    segment and, under a causal layout, on nothing after it; and reading a sequence in pieces through a cache gives what reading it at
+    What it promises, and `tests/contracts/test_mixers.py` proves for every `MixerConfig`: a token's output depends on nothing outside its
+    own segment and, under a causal layout, on nothing after it; and reading a sequence in pieces through a cache gives what reading it at
     once gives.
     """
 
@@ -35,6 +37,32 @@ class SequenceMixer(nn.Module, ABC):
             (batch, time, d_model).
         """
 
-    @abstractmethod
     def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> Cache:
-        """An empty cache for `batch` rows of at most `capacity` tokens."""
+        """An empty cache for `batch` rows of at most `capacity` tokens. A mixer that reads in both directions only has none."""
+        raise NotImplementedError(f"{type(self).__name__} cannot read token by token")
+
+
+class MixerConfig(Part):
+    """How tokens see each other, as a value."""
+
+    reads_forward: ClassVar[bool] = True
+    """Whether it can work under a causal layout (and then has a cache)."""
+    reads_both_ways: ClassVar[bool] = True
+    """Whether it can work under a layout in which tokens see what comes after them."""
+
+    def check_model(self, d_model: int, max_seq_len: int) -> None:
+        """Refuses a model that it does not fit, via `self.refuse`; called when the model's config is built."""
+
+    @abstractmethod
+    def build(self, d_model: int, max_seq_len: int, shared: Shared) -> SequenceMixer:
+        """The layer.
+
+        Args:
+            d_model: width of input and output.
+            max_seq_len: positions run below it.
+            shared: for modules that the layers of a model have in common.
+        """
+
+    @abstractmethod
+    def flops(self, d_model: int, seq_len: int | float, causal: bool) -> float:
+        """Floating-point operations of the forward pass per token in rows of `seq_len` tokens: matrix products, a multiply-add as two."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from bloomery.core.errors import ConfigError
 from bloomery.nn.attention import Attention
 from bloomery.nn.init import FanInInit
+from bloomery.nn.positions import Rope
 
 FAST_PAIRS = 4  # rotary pairs that tell a place from its neighbours
 SLOW_TURN = 0.012  # radians per token, below which a pair hardly turns within a paragraph
@@ -55,8 +56,12 @@ class WiredInit(FanInInit):
         return 0.0  # nothing but the looking-back heads speaks at first; random voices would drown them
 
     @torch.no_grad()
-    def wire(self, embedding: Float[Tensor, "vocab d_model"], mixers: Sequence[Attention], rope_theta: float, seed: int) -> None:
-        first, (_, d_model) = mixers[0], embedding.shape
+    def wire(self, embedding: Float[Tensor, "vocab d_model"], mixers: Sequence[Attention], seed: int) -> None:
+        for i, mixer in enumerate(mixers):
+            if not (isinstance(mixer, Attention) and isinstance(mixer.rope, Rope)):
+                raise ConfigError(f"WiredInit wires attention with rotary positions, and layer {i} is no such; use FanInInit")
+        first, rope, (_, d_model) = mixers[0], mixers[0].rope, embedding.shape
+        assert isinstance(rope, Rope)
         width, half, group = first.head_dim, first.head_dim // 2, first.n_heads // first.n_kv_heads
         if d_model < 2 * width + 1:
             raise ConfigError(f"WiredInit needs d_model > 2 · head_dim, and {d_model} is not above {2 * width}; use more heads, or FanInInit")
@@ -69,7 +74,7 @@ class WiredInit(FanInInit):
         embedding *= std * d_model**0.5 / embedding.norm(dim=1, keepdim=True)  # rows of one length, so that no token shouts others down
         embedding[:, 0] = shared
         normed = shared / (std**2 + shared**2 / d_model) ** 0.5  # feature 0 behind the first norm
-        turn = rope_theta ** (-torch.arange(half) / half)  # radians per token of each pair
+        turn = rope.theta ** (-torch.arange(half) / half)  # radians per token of each pair
 
         fast = slice(min(FAST_PAIRS, half))
         scale = self.sharpness**0.5 / normed

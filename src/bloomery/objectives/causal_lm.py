@@ -8,16 +8,15 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 
 from bloomery.data.batch import Batch
-from bloomery.objectives.cross_entropy import chunked_cross_entropy
 from bloomery.objectives.objective import Models, Objective
 
 
 class CausalLM(Objective):
-    """Cross-entropy of each target under the policy: Σ w·ℓ(y | what comes before), with `cross_entropy`'s ℓ.
+    """Cross-entropy of each target under the policy: Σ w·ℓ(y | what comes before), with the head's ℓ.
 
     The metric `nll` is the plain negative log-likelihood in nats, without smoothing and z-loss.
 
-    Source: Bengio et al. (2003), JMLR 3; smoothing and z-loss as in `cross_entropy`.
+    Source: Bengio et al. (2003), JMLR 3; smoothing and z-loss as in `chunked_cross_entropy`.
     """
 
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
@@ -26,8 +25,8 @@ class CausalLM(Objective):
     """Weight of the squared log-partition; 1e-4 is usual."""
 
     def total(self, models: Models, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        features = models.policy.features(batch.tokens, batch.layout).flatten(0, 1)  # (batch · time, d_model)
-        total, nll = chunked_cross_entropy(
-            features, models.policy.head_weight, batch.targets.flatten(), batch.loss_weight.flatten(), self.label_smoothing, self.z_loss,
+        features = models.policy.features(batch.tokens, batch.layout, passage=batch.passage).flatten(0, 1)  # (batch · time, d_model)
+        total, nll = models.policy.head.cross_entropy(
+            features, batch.targets.flatten(), batch.loss_weight.flatten(), self.label_smoothing, self.z_loss,
         )
         return total, {"nll": nll}

@@ -10,7 +10,7 @@ from torch import Tensor
 from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
-from bloomery.models import CausalModel
+from bloomery.models import Model
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Sum:
 class Models:
     """The models that an objective may ask. Only `policy` is trained."""
 
-    policy: CausalModel
-    reference: CausalModel | None = None
+    policy: Model
+    reference: Model | None = None
 
 
 class Objective(Config):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from torch import Tensor, nn
+from torch import nn
 
-from bloomery.nn.attention import Attention
-from bloomery.nn.feedforward import SwiGLU
+from bloomery.nn.head import OutputHead
+from bloomery.nn.linear import Linear
 
 
 class Role(Enum):
@@ -37,12 +37,12 @@ class Member:
 def members(model: nn.Module) -> list[Member]:
     """Every trainable parameter once, in the model's order.
 
-    A parameter of fewer than two dimensions is a vector; one of an `nn.Embedding` is an embedding; the matrix of the outermost `nn.Linear`
-    children of the model is its head; every other is a matrix.
+    A parameter of fewer than two dimensions is a vector; one of an `nn.Embedding` is an embedding; any other of an `OutputHead` belongs to
+    the head; every other is a matrix.
     """
     embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters(recurse=False)}
-    heads = {id(p) for module in model.children() if isinstance(module, nn.Linear) for p in module.parameters(recurse=False)}
-    blocks = {id(p): heights for module in model.modules() for p, heights in _stacked(module)}
+    heads = {id(p) for module in model.modules() if isinstance(module, OutputHead) for p in module.parameters()}
+    blocks = {id(module.weight): module.heights for module in model.modules() if isinstance(module, Linear)}
 
     def role(parameter: nn.Parameter) -> Role:
         if parameter.ndim < 2:
@@ -52,12 +52,3 @@ def members(model: nn.Module) -> list[Member]:
         return Role.HEAD if id(parameter) in heads else Role.MATRIX
 
     return [Member(n, p, role(p), blocks.get(id(p), (p.shape[0],) if p.ndim else ())) for n, p in model.named_parameters() if p.requires_grad]
-
-
-def _stacked(module: nn.Module) -> list[tuple[Tensor, tuple[int, ...]]]:
-    """The parameters in which a module keeps several matrices, one above the other."""
-    if isinstance(module, Attention):
-        return [(module.qkv.weight, tuple(n * module.head_dim for n in (module.n_heads, module.n_kv_heads, module.n_kv_heads)))]
-    if isinstance(module, SwiGLU):
-        return [(module.gate_up.weight, (module.gate_up.out_features // 2,) * 2)]
-    return []

@@ -11,7 +11,7 @@ from pydantic import Field
 from bloomery.core.units import Tokens, human_seconds
 from bloomery.evals import ExactMatch, questions_of
 from bloomery.generate import complete
-from bloomery.models import read_model
+from bloomery.models import causal, read_model
 from bloomery.stages.prepare import Prepare, documents
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.train import Train
@@ -40,7 +40,7 @@ class Evaluate(Stage):
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         trained = inputs[self.model]
-        _, model = read_model(trained.path / "model")
+        model = causal(read_model(trained.path / "model")[1])
         model.to(context.device).eval()
         tokenizer = Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
         task = ExactMatch(questions_of(conversations(inputs[self.questions]))[: self.limit])

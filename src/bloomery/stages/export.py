@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bloomery.models import read_model, save_hub
+from bloomery.core.errors import ConfigError
+from bloomery.models import FAMILIES, HubConfig, read_model, save_hub
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.train import Train
 from bloomery.store import Workspace, write_json
@@ -35,6 +36,8 @@ class Export(Stage):
         for file in ("model/config.json", "model/model.safetensors"):
             trained.checked(file)
         config, model = read_model(trained.path / "model")
+        if not isinstance(config, HubConfig):
+            raise ConfigError(f"Export.model is a {config.kind()}, which no library on the hub reads; train one of {', '.join(FAMILIES)}")
         tokenizer = Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
         token_ids = {"bos_token_id": tokenizer.begin, "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.pad}
         tokenizer.save(folder / "tokenizer.json")

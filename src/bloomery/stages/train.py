@@ -25,7 +25,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.core.units import Steps, Tokens, human_bytes, human_count, human_seconds
 from bloomery.data import Corpus, Cut, Given, Mixed, Mixing, Mixture, Packed, Packing, Source, TokenShards
 from bloomery.generate import Greedy, Sampler
-from bloomery.models import CausalModel, ModelConfig, read_model, write_model
+from bloomery.models import Model, ModelConfig, read_model, write_model
 from bloomery.models.hub import load_hub
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.optim import AdamW, Average, OptimizerConfig, Schedule, WarmupCosine
@@ -52,7 +52,7 @@ class Init(Config):
         """The model's sizes, as far as they are known before anything is run."""
         return None
 
-    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, CausalModel]:
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Model]:
         """The config, and the model on the CPU."""
         raise NotImplementedError
 
@@ -67,7 +67,7 @@ class Scratch(Init):
     def architecture(self) -> ModelConfig | None:
         return self.model
 
-    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, CausalModel]:
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Model]:
         return self.model, self.model.build(seed)
 
 
@@ -81,7 +81,7 @@ class Continue(Init):
     def architecture(self) -> ModelConfig | None:
         return self.base.init.architecture
 
-    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, CausalModel]:
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Model]:
         inputs[self.base].checked("model/model.safetensors")
         return read_model(inputs[self.base].path / "model")
 
@@ -103,7 +103,7 @@ class Hub(Init):
     def identity(self, path: str = "") -> dict[str, Any]:
         return {"kind": self.kind(), "contents": self.contents}
 
-    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, CausalModel]:
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Model]:
         return load_hub(self.path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bloomery.models import CausalModel
+from bloomery.models import Model
 from bloomery.optim import Average, Optimizer
 
 
@@ -21,7 +21,7 @@ class TrainState:
         step: optimiser steps done.
     """
 
-    model: CausalModel
+    model: Model
     optimizer: Optimizer
     average: Average | None = None
     step: int = 0

@@ -11,14 +11,14 @@ from bloomery.data.packing import Cut
 from bloomery.data.shards import TokenShards
 from bloomery.data.source import Packed
 from bloomery.generate import Sampler, stream
-from bloomery.models import CausalModel
+from bloomery.models import Model, causal
 from bloomery.objectives import CausalLM, Models
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
 
 
 def held_out(
-    model: CausalModel, shards: TokenShards, tokenizer: Tokenizer, *, time: int, tokens: int, rows: int, device: str = "cpu",
+    model: Model, shards: TokenShards, tokenizer: Tokenizer, *, time: int, tokens: int, rows: int, device: str = "cpu",
 ) -> Mapping[str, float]:
     """How well a model predicts text that it is not trained on.
 
@@ -55,7 +55,7 @@ def held_out(
 
 
 def answers(
-    model: CausalModel, prompts: Sequence[str], tokenizer: Tokenizer, template: ChatTemplate | None, sampler: Sampler, max_new_tokens: int,
+    model: Model, prompts: Sequence[str], tokenizer: Tokenizer, template: ChatTemplate | None, sampler: Sampler, max_new_tokens: int,
 ) -> list[str]:
     """What a model makes of each prompt: its continuation, or its answer where there is a chat template. The same for the same weights."""
     model.eval()
@@ -65,6 +65,6 @@ def answers(
             ids = [tokenizer.begin, *tokenizer.encode(prompt)]
         else:
             ids = template.render([{"role": "user", "content": prompt}], tokenizer, add_generation_prompt=True).ids
-        texts.append(tokenizer.decode(stream(model, ids, sampler, {tokenizer.end}, max_new_tokens, number, tokenizer.vocab_size)))
+        texts.append(tokenizer.decode(stream(causal(model), ids, sampler, {tokenizer.end}, max_new_tokens, number, tokenizer.vocab_size)))
     model.train()
     return texts

@@ -23,10 +23,12 @@ CHUNK_LOGITS = 1 << 21  # logits per chunk: 8 MB in fp32, the cache of a few cor
 
 def naive_cross_entropy(
     features: Float[Tensor, "n d_model"], head: Float[Tensor, "vocab d_model"], targets: Int[Tensor, " n"], weights: Float[Tensor, " n"],
-    label_smoothing: float = 0.0, z_loss: float = 0.0,
+    label_smoothing: float = 0.0, z_loss: float = 0.0, *, bias: Float[Tensor, " vocab"] | None = None, softcap: float | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """The same sums by the book, with all logits held. What the chunked form is tested against."""
-    logits = F.linear(features, head).float()
+    logits = F.linear(features, head, bias).float()
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
     lse = logits.logsumexp(-1)
     picked = logits.gather(-1, targets[:, None])[:, 0]
     losses = lse - (1 - label_smoothing) * picked - label_smoothing * logits.mean(-1) + z_loss * lse.square()
@@ -35,7 +37,7 @@ def naive_cross_entropy(
 
 def chunked_cross_entropy(
     features: Float[Tensor, "n d_model"], head: Float[Tensor, "vocab d_model"], targets: Int[Tensor, " n"], weights: Float[Tensor, " n"],
-    label_smoothing: float = 0.0, z_loss: float = 0.0,
+    label_smoothing: float = 0.0, z_loss: float = 0.0, *, bias: Float[Tensor, " vocab"] | None = None, softcap: float | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Σ weight·loss and Σ weight·nll of `features @ headᵀ` against `targets`.
 
@@ -46,6 +48,8 @@ def chunked_cross_entropy(
         weights: how much each position counts, ≥ 0.
         label_smoothing: ε in [0, 1): the share of the target's probability spread evenly over the vocabulary.
         z_loss: λ ≥ 0: weight of the squared log-partition, which keeps logits from drifting.
+        bias: added to the logits; None for none.
+        softcap: c > 0: the logits are c·tanh(z / c); None leaves them as they are.
 
     Returns:
         The differentiable total, and the plain negative log-likelihood in nats, detached.
@@ -53,25 +57,29 @@ def chunked_cross_entropy(
     Source: Szegedy et al. (2016), arXiv 1512.00567 §7 (smoothing); Chowdhery et al. (2022), arXiv 2204.02311 §5 (z-loss); gradients in
     the forward pass as in Hsu et al. (2024), Liger Kernel, arXiv 2410.10989 §3.2, in plain PyTorch and with one gradient per chunk.
     """
-    total, nll = _ChunkedCrossEntropy.apply(features, head, targets, weights, label_smoothing, z_loss)
+    total, nll = _ChunkedCrossEntropy.apply(features, head, bias, targets, weights, label_smoothing, z_loss, softcap)
     return total, nll
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, head: Tensor, targets: Tensor, weights: Tensor, smoothing: float, z_loss: float,
+        ctx: Any, features: Tensor, head: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor, smoothing: float, z_loss: float,
+        softcap: float | None,
     ) -> tuple[Tensor, Tensor]:
         n, vocab = features.shape[0], head.shape[0]
         chunk = max(64, CHUNK_LOGITS // vocab)
-        wants_features, wants_head = ctx.needs_input_grad[:2]
+        wants_features, wants_head, wants_bias = ctx.needs_input_grad[:3]
         by_features = torch.empty_like(features) if wants_features else None
         by_head = torch.zeros_like(head) if wants_head else None
+        by_bias = torch.zeros_like(bias) if bias is not None and wants_bias else None
         total, nll = features.new_zeros((), dtype=torch.float32), features.new_zeros((), dtype=torch.float32)
         for start in range(0, n, chunk):
             part = slice(start, start + chunk)
             x, y, w = features[part], targets[part, None], weights[part]
-            logits = F.linear(x, head).float()  # (chunk, vocab)
+            logits = F.linear(x, head, bias).float()  # (chunk, vocab)
+            if softcap is not None:
+                logits = softcap * torch.tanh(logits / softcap)
             mean = logits.mean(-1) if smoothing else None
             picked = logits.gather(-1, y)[:, 0]
             logp = torch.log_softmax(logits, -1)
@@ -81,7 +89,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if mean is not None:
                 losses = lse - (1 - smoothing) * picked - smoothing * mean
             total += torch.dot(w, losses + z_loss * lse.square() if z_loss else losses)
-            if not (wants_features or wants_head):
+            if not (wants_features or wants_head or wants_bias):
                 continue
             # The factor w·(1 + 2λ·lse) of a row is applied to the narrow sides of the products, not to the wide gradient.
             scale = (w * (1 + 2 * z_loss * lse) if z_loss else w)[:, None]
@@ -89,20 +97,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             gradient = logp.exp_()
             if smoothing:
                 gradient -= one * (smoothing / (vocab * (1 - smoothing)))
-            gradient = gradient.scatter_add_(-1, y, -one).to(x.dtype)
+            gradient = gradient.scatter_add_(-1, y, -one)
+            if softcap is not None:
+                gradient *= 1 - (logits / softcap).square()
+            gradient = gradient.to(x.dtype)
             if by_features is not None:
                 by_features[part] = scale * (gradient @ head)
             if by_head is not None:
                 by_head += gradient.T @ (scale * x)
-        ctx.save_for_backward(by_features, by_head)
+            if by_bias is not None:
+                by_bias += gradient.T @ scale[:, 0]
+        ctx.save_for_backward(by_features, by_head, by_bias)
         ctx.mark_non_differentiable(nll)
         return total, nll
 
     @staticmethod
     def backward(ctx: Any, *by_results: Tensor) -> tuple[Tensor | None, ...]:
-        (by_features, by_head), by_total = ctx.saved_tensors, by_results[0]
-        return (
-            None if by_features is None else by_features * by_total.to(by_features.dtype),
-            None if by_head is None else by_head * by_total.to(by_head.dtype),
-            None, None, None, None,
-        )
+        by_total = by_results[0]
+        gradients = (None if saved is None else saved * by_total.to(saved.dtype) for saved in ctx.saved_tensors)
+        return (*gradients, None, None, None, None, None)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bloomery.objectives import cross_entropy
-from bloomery.objectives.cross_entropy import chunked_cross_entropy, naive_cross_entropy
+from bloomery.nn import cross_entropy
+from bloomery.nn.cross_entropy import chunked_cross_entropy, naive_cross_entropy
 
 
 def inputs(n=150, d=16, vocab=37):

@@ -1,0 +1,258 @@
+"""The open family: a stack of blocks in which every part is a value. The named families are such values, with names on the hub.
+
+    x = embedding (+ places);   x = block_i(x) for each layer;   logits = head(norm(x))
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated
+
+import torch
+from annotated_types import Gt
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from bloomery.core.errors import ConfigError
+from bloomery.models.model import CausalModel, HubConfig, ModelConfig
+from bloomery.nn.block import Block, Placement, PostNorm, PreNorm
+from bloomery.nn.cache import Cache, LayeredCache
+from bloomery.nn.feedforward import Activation, FeedForwardConfig, activation_function
+from bloomery.nn.head import HeadConfig, TiedConfig
+from bloomery.nn.init import WeightInit
+from bloomery.nn.layout import Passage, SequenceLayout
+from bloomery.nn.linear import Linear, Use
+from bloomery.nn.mixer import MixerConfig, SequenceMixer
+from bloomery.nn.norms import NoNormConfig, NormConfig, RMSNormConfig
+from bloomery.nn.part import Part, Shared
+from bloomery.nn.positions import NoPlacesConfig, PlacesConfig
+from bloomery.nn.seen import Seen
+
+
+class TransformConfig(Part):
+    """What BERT does before its head: norm(activation(W · x + b))."""
+
+    activation: Activation = "gelu"
+    """Behind the map."""
+    norm: NormConfig
+    """Of its result."""
+
+
+class TransformerConfig(ModelConfig):
+    """A model as the values of its parts. Layer i has the mixer and the feed-forward layer number i, counted round and round.
+
+    Example:
+        >>> near, far = AttentionConfig(n_heads=4, window=32), AttentionConfig(n_heads=4)
+        >>> TransformerConfig(vocab_size=512, d_model=64, n_layers=4, mixers=(near, far), feed_forwards=(GatedConfig(d_ff=192),))
+    """
+
+    vocab_size: int = Field(gt=0)
+    """Number of token ids."""
+    d_model: int = Field(gt=0)
+    """Width of the residual stream."""
+    n_layers: int = Field(gt=0)
+    """Number of blocks."""
+    max_seq_len: int = Field(default=1024, gt=0)
+    """The longest sequence that the model can read, in tokens."""
+    causal: bool = True
+    """Whether a token sees only what comes before it; an encoder's see all."""
+    mixers: tuple[MixerConfig, ...] = Field(min_length=1)
+    """How tokens see each other, in layers 0, 1, …, and again from the first."""
+    feed_forwards: tuple[FeedForwardConfig | None, ...] = Field(min_length=1)
+    """What happens at each place by itself, in layers 0, 1, …, and again from the first; None for layers without."""
+    n_distinct_layers: Annotated[int, Gt(0)] | None = None
+    """Blocks that there are; they are used for as many layers in a row each. None has one per layer."""
+    norm: NormConfig = RMSNormConfig()
+    """In the blocks."""
+    placement: Placement = PreNorm()
+    """Where norms stand in a block."""
+    final_norm: NormConfig = Field(default_factory=lambda known: NoNormConfig() if isinstance(known["placement"], PostNorm) else known["norm"])
+    """Behind the last block; that of the blocks unless given, and none behind a post-norm."""
+    places: PlacesConfig = NoPlacesConfig()
+    """Vectors for positions, added to the embeddings."""
+    n_parts: Annotated[int, Gt(0)] | None = None
+    """Parts of a document that have vectors of their own (BERT's token types); None for none."""
+    embedding_norm: NormConfig = NoNormConfig()
+    """Of the embeddings."""
+    embedding_scale: Annotated[float, Gt(0)] = 1.0
+    """Factor on the embeddings of tokens."""
+    d_embedding: int = Field(gt=0, default_factory=lambda known: known["d_model"])
+    """Width of the embedding table; a map widens it to d_model where it is less."""
+    transform: TransformConfig | None = None
+    """Between the last norm and the head; None for nothing."""
+    head: HeadConfig = TiedConfig()
+    """From features to predictions."""
+
+    def check(self) -> None:
+        for field, parts in (("mixers", self.mixers), ("feed_forwards", self.feed_forwards)):
+            if len(parts) > self.n_layers:
+                raise self.refuse(field, f"has {len(parts)} entries for n_layers={self.n_layers}; give no more than there are layers")
+        if self.n_distinct_layers is not None and self.n_layers % self.n_distinct_layers:
+            raise self.refuse("n_distinct_layers", f"does not divide n_layers={self.n_layers}; 1 would")
+        if self.n_distinct_layers is not None and len({*self.mixers}) + len({*self.feed_forwards}) > 2:
+            raise self.refuse("n_distinct_layers", "shares layers, which then cannot differ in mixers or feed_forwards; give one of each")
+        for i, mixer in enumerate(self.mixers):
+            if self.causal and not mixer.reads_forward:
+                raise ConfigError(f"TransformerConfig.mixers[{i}]={mixer.kind()} sees what comes after a token, and causal=True forbids it; "
+                                  "set causal=False, or take another mixer")  # fmt: skip
+            if not self.causal and not mixer.reads_both_ways:
+                raise ConfigError(f"TransformerConfig.mixers[{i}]={mixer.kind()} only sees what comes before a token, and causal=False asks "
+                                  "for all; set causal=True, or take another mixer")  # fmt: skip
+            mixer.check_model(self.d_model, self.max_seq_len)
+
+    @property
+    def reads_forward(self) -> bool:
+        return self.causal
+
+    def mixer(self, layer: int) -> MixerConfig:
+        """That of a layer."""
+        return self.mixers[layer % len(self.mixers)]
+
+    def feed_forward(self, layer: int) -> FeedForwardConfig | None:
+        """That of a layer."""
+        return self.feed_forwards[layer % len(self.feed_forwards)]
+
+    def skeleton(self) -> Transformer:
+        return Transformer(self)
+
+    def blocks(self) -> nn.ModuleList:
+        """The layers; shared ones occur several times."""
+        shared, each = Shared(), self.n_layers // (self.n_distinct_layers or self.n_layers)
+        built: list[Block] = []
+        for layer in range(self.n_layers):
+            if layer % each:
+                built.append(built[-1])
+                continue
+            mixer = self.mixer(layer).build(self.d_model, self.max_seq_len, shared)
+            feed_forward = self.feed_forward(layer)
+            ff = None if feed_forward is None else feed_forward.build(self.d_model)
+            built.append(self.placement.block(self.norm, self.d_model, mixer, ff))
+        return nn.ModuleList(built)
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """Floating-point operations of one training step per token: matrix products only, a multiply-add counts as two.
+
+            3 · (Σ over layers of (mixer + feed-forward) + head)
+
+        Looking up an embedding costs nothing; causal attention sees seq_len/2 tokens on average. The backward pass costs twice the forward
+        pass, hence the 3; what activation checkpointing repeats is not counted.
+
+        Args:
+            seq_len: tokens per row (or the mean length of the documents that are packed into it), ≥ 1.
+
+        Source: Kaplan et al. (2020), arXiv 2001.08361, section 2.1. Departures: the head is counted, and causal attention by half.
+        """
+        total = self.head.flops(self.d_embedding, self.vocab_size)
+        for layer in range(self.n_layers):
+            total += self.mixer(layer).flops(self.d_model, seq_len, self.causal)
+            if (feed_forward := self.feed_forward(layer)) is not None:
+                total += feed_forward.flops(self.d_model)
+        if self.d_embedding != self.d_model:
+            total += 2.0 * self.d_embedding * self.d_model
+        if self.transform is not None:
+            total += 2.0 * self.d_embedding * self.d_model
+        return 3.0 * total
+
+
+class NamedConfig(HubConfig):
+    """A family with names on the hub that is a `Transformer` of certain parts: subclasses give sizes, parts and names."""
+
+    @property
+    @abstractmethod
+    def transformer(self) -> TransformerConfig:
+        """The parts that it is made of."""
+
+    @property
+    def reads_forward(self) -> bool:
+        return self.transformer.causal
+
+    def skeleton(self) -> Transformer:
+        model = self.transformer.skeleton()
+        model.config = self
+        return model
+
+    def flops_per_token(self, seq_len: int) -> float:
+        return self.transformer.flops_per_token(seq_len)
+
+
+class Transformer(CausalModel):
+    """A stack of blocks with uninitialised weights; `ModelConfig.build` makes one that can be trained.
+
+    Parameters: embedding.weight, blocks.<i>.{mixer_norm, mixer, ff_norm, ff}.…, norm.weight, and head.weight unless it is tied to the
+    embedding; places.table.weight, parts.weight, embedding_norm.…, widen.…, transform.… where there are such.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config: ModelConfig = config
+        width = config.d_embedding
+        self.embedding = nn.Embedding(config.vocab_size, width)
+        self.embedding_scale = config.embedding_scale
+        self.places = config.places.build(width, config.max_seq_len)
+        self.parts = None if config.n_parts is None else nn.Embedding(config.n_parts, width)
+        self.embedding_norm = config.embedding_norm.build(width)
+        self.widen = nn.Identity() if width == config.d_model else Linear(width, config.d_model, Use.OTHER, bias=True)
+        self.blocks = config.blocks()
+        self.norm = config.final_norm.build(config.d_model)
+        self.transform = nn.Identity() if config.transform is None else Transform(config.d_model, width, config.transform)
+        self.head = config.head.build(self.embedding)
+
+    def features(
+        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None,
+        passage: Passage | None = None,
+    ) -> Float[Tensor, "batch time d_features"]:
+        assert passage is None, "it has no encoder that could read a passage"
+        return self.transform(self.hidden(tokens, layout, cache, seen))
+
+    def hidden(
+        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None
+    ) -> Float[Tensor, "batch time d_model"]:
+        """The residual stream behind the last block and norm; the arguments are those of `features`."""
+        x = self.embed(tokens, layout)
+        caches = cache.layers if isinstance(cache, LayeredCache) else [None] * len(self.blocks)
+        for block, of_layer in zip(self.blocks, caches, strict=True):
+            if seen is not None:
+                seen.hidden.append(x)
+            x = block(x, layout, of_layer, seen)
+        if seen is not None:
+            seen.hidden.append(x)
+        return self.norm(x)
+
+    def embed(self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout) -> Float[Tensor, "batch time d_model"]:
+        """The residual stream before the first block."""
+        x = self.embedding(tokens)  # (batch, time, d_embedding)
+        if self.embedding_scale != 1.0:
+            x = x * self.embedding_scale
+        x = self.places(x, layout)
+        if self.parts is not None:
+            x = x + self.parts(torch.zeros_like(tokens) if layout.parts is None else layout.parts)
+        return self.widen(self.embedding_norm(x))
+
+    def new_cache(self, batch: int, capacity: int) -> LayeredCache:
+        weight = self.embedding.weight
+        return LayeredCache([mixer.new_cache(batch, capacity, weight.dtype, weight.device) for mixer in self.mixers])
+
+    @property
+    def mixers(self) -> list[SequenceMixer]:
+        """Those of the layers, the first one first."""
+        return [block.mixer for block in self.blocks if isinstance(block, Block)]
+
+    def wire(self, init: WeightInit, seed: int) -> None:
+        init.wire(self.embedding.weight, self.mixers, seed)
+
+
+class Transform(nn.Module):
+    """norm(activation(W · x + b)): what BERT does between its last block and the head.
+
+    Source: Devlin et al. (2019), arXiv 1810.04805, and its published code.
+    """
+
+    def __init__(self, d_model: int, d_out: int, config: TransformConfig) -> None:
+        super().__init__()
+        self.dense = Linear(d_model, d_out, Use.OTHER, bias=True)
+        self.norm = config.norm.build(d_out)
+        self.activation = activation_function(config.activation)
+
+    def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_out"]:
+        return self.norm(self.activation(self.dense(x)))

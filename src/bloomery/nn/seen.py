@@ -1,0 +1,20 @@
+"""`Seen`: what a forward pass keeps of its inner states for whoever asked: losses on them, views into the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(eq=False)
+class Seen:
+    """Filled by a forward pass that it is handed to, layer by layer.
+
+    Attributes:
+        hidden: (batch, time, d_model) each: the residual stream before each block, and after the last one.
+        ff_inputs: (batch, time, d_model) each: what each feed-forward layer read (a router's logits follow from it).
+    """
+
+    hidden: list[Tensor] = field(default_factory=list)
+    ff_inputs: list[Tensor] = field(default_factory=list)
