@@ -29,7 +29,7 @@ __all__ = [
     "Activation", "AlibiConfig", "Attention", "AttentionConfig", "Block", "BranchNorm", "Cache", "FanInInit", "FeedForward",
     "FeedForwardConfig", "GatedConfig", "GatedFeedForward", "HeadConfig", "KeyValueCache", "LayerNorm", "LayerNormConfig", "LayeredCache",
     "LearnedPlacesConfig", "Linear", "MixerConfig", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit",
-    "OutputHead", "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm", "RMSNorm",
-    "RMSNormConfig", "Rope", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared", "SinusoidalPlacesConfig",
+    "OutputHead", "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm",
+    "RMSNorm", "RMSNormConfig", "Rope", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared", "SinusoidalPlacesConfig",
     "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit",
 ]
