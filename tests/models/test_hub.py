@@ -107,6 +107,21 @@ def test_shards_are_read_like_one_file(folder):
         load_hub(folder)
 
 
+def test_large_models_are_written_in_shards_that_transformers_reads(config, transformers, tmp_path):
+    model = random_norms(config.build(1))
+    save_hub(model, config, tmp_path, max_shard_bytes=9_000)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    files = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert len(files) > 2
+    assert files == sorted(set(index["weight_map"].values()))
+    assert sum(t.nbytes for file in files for t in load_file(tmp_path / file).values()) == index["metadata"]["total_size"]
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    _, back = load_hub(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), back.parameters(), strict=True))
+    assert theirs.num_parameters() == config.n_params
+
+
 def test_a_shard_outside_the_folder_is_not_opened(folder):
     inner = folder / "inner"
     inner.mkdir()

@@ -23,26 +23,43 @@ from bloomery.store.files import atomic_path, write_json
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+MAX_SHARD_BYTES = 5_000_000_000
 NO_TOKEN_IDS: Mapping[str, int] = MappingProxyType({})
 DERIVED = ("rotary_emb.inv_freq",)  # buffers of old checkpoints that follow from the config
 
 
-def save_hub(model: Model, config: HubConfig, folder: Path, token_ids: Mapping[str, int] = NO_TOKEN_IDS) -> None:
-    """Writes `model.safetensors` and `config.json` so that `transformers` (4.57 or 5) reads the same model.
+def save_hub(
+    model: Model, config: HubConfig, folder: Path, token_ids: Mapping[str, int] = NO_TOKEN_IDS, max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Writes weights and `config.json` so that `transformers` (4.57 or 5) reads the same model.
+
+    The weights are `model.safetensors`, or, where they are larger than `max_shard_bytes`, shards with an index that is written last.
 
     Args:
         model: on any device; its weights are written in float32.
         config: what the model was built from.
         folder: made if it isn't there.
         token_ids: for `config.json` as well, by their names there ("bos_token_id").
+        max_shard_bytes: of one file; a tensor larger than that has a file of its own.
     """
-    ours = dict(model.named_parameters())
-    state: dict[str, Tensor] = {}
-    for name, parts in config.hub_parts().items():
-        flat = ours[name].detach().float().cpu().flatten().split([prod(part.shape) for part in parts])
-        state |= {part.name: _theirs(tensor, part) for part, tensor in zip(parts, flat, strict=True)}
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+    ours, all_parts = dict(model.named_parameters()), config.hub_parts()
+    shards = _shards(all_parts, max_shard_bytes)
+    index: dict[str, str] = {}
+    for number, names in enumerate(shards, 1):
+        state: dict[str, Tensor] = {}
+        for name in names:
+            parts = all_parts[name]
+            flat = ours[name].detach().float().cpu().flatten().split([prod(part.shape) for part in parts])
+            state |= {part.name: _theirs(tensor, part) for part, tensor in zip(parts, flat, strict=True)}
+        file = WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        with atomic_path(folder / file) as temporary:
+            save_file(state, temporary, metadata={"format": "pt"})
+        index |= dict.fromkeys(state, file)
+    if len(shards) == 1:
+        (folder / INDEX).unlink(missing_ok=True)
+    else:
+        total = 4 * sum(prod(part.shape) for parts in all_parts.values() for part in parts)
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": index})
     write_json(folder / CONFIG, config.to_hub() | dict(token_ids))
 
 
@@ -74,6 +91,20 @@ def load_hub(folder: Path) -> tuple[HubConfig, Model]:
                 flat = torch.cat([_tensor(shards, part, folder).flatten() for part in parts])
                 parameters[name].copy_(flat.view(parameters[name].shape))
     return config, model
+
+
+def _shards(parts: Mapping[str, tuple[HubTensor, ...]], max_bytes: int) -> list[list[str]]:
+    """Our parameters in files of at most so many bytes, in order."""
+    shards: list[list[str]] = []
+    room = 0
+    for name, tensors in parts.items():
+        size = 4 * sum(prod(tensor.shape) for tensor in tensors)
+        if not shards or size > room:
+            shards.append([])
+            room = max_bytes
+        shards[-1].append(name)
+        room -= size
+    return shards
 
 
 def _files_by_tensor(folder: Path) -> dict[str, str]:

@@ -30,6 +30,6 @@ __all__ = [
     "FeedForwardConfig", "GatedConfig", "GatedFeedForward", "HeadConfig", "KeyValueCache", "LayerNorm", "LayerNormConfig", "LayeredCache",
     "LearnedPlacesConfig", "Linear", "MixerConfig", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit",
     "OutputHead", "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm",
-    "RMSNorm", "RMSNormConfig", "Rope", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared", "SinusoidalPlacesConfig",
-    "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit",
+    "RMSNorm", "RMSNormConfig", "Rope", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared",
+    "SinusoidalPlacesConfig", "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit",
 ]
