@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from html import escape
+from typing import Any
+
+COLOURS = ("#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6")
+"""Of curves, one after the other."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2125; --paper: #fff; --line: #d8dde3; --dim: #5b6570; --soft: #f5f7f9; --bad: #b3261e;
@@ -57,3 +62,31 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], figures: Sequence[
 def code(text: str) -> str:
     """A name, as it is written."""
     return f"<code>{escape(text)}</code>"
+
+
+def plot(title: str, draw: Callable[[Any], None], x_label: str = "step") -> str:
+    """One plot as SVG: the same figures give the same bytes.
+
+    Args:
+        title: above it.
+        draw: puts the curves on matplotlib's axes.
+        x_label: below it.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": "bloomery", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(4.6, 2.7), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.set_title(title, loc="left")
+        axes.set_xlabel(x_label)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.has_data():
+            axes.legend(frameon=False)
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    return svg[svg.index("<svg") :]

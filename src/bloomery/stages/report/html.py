@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from bloomery.stages.look import cards, code, document, table
+from bloomery.stages.look import COLOURS, cards, code, document, plot, table
 from bloomery.stages.report.page import Examination, Page, Training
-
-COLOURS = ("#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6")
 
 
 def html_page(page: Page) -> str:
@@ -42,33 +39,11 @@ def _plots(trainings: Sequence[Training]) -> str:
                 axes.plot(curve.steps, curve.values, style, color=colour, marker=marker, markersize=4, linewidth=1.2, label=label)
 
     return '<div class="plots">' + "".join([
-        _plot("loss", lambda axes: curves(axes, lambda t: {t.name: t.loss})),
-        _plot("held-out bits per byte", lambda axes: curves(axes, lambda t: {f"{t.name}: {c}": v for c, v in t.bits.items()}, "o")),
-        _plot("learning rate", lambda axes: curves(axes, lambda t: {t.name: t.rate})),
-        _plot("tokens per second", lambda axes: curves(axes, lambda t: {t.name: t.speed})),
+        plot("loss", lambda axes: curves(axes, lambda t: {t.name: t.loss})),
+        plot("held-out bits per byte", lambda axes: curves(axes, lambda t: {f"{t.name}: {c}": v for c, v in t.bits.items()}, "o")),
+        plot("learning rate", lambda axes: curves(axes, lambda t: {t.name: t.rate})),
+        plot("tokens per second", lambda axes: curves(axes, lambda t: {t.name: t.speed})),
     ]) + "</div>"  # fmt: skip
-
-
-def _plot(title: str, draw: Callable[[Any], None]) -> str:
-    """One plot over steps as SVG: the same figures give the same bytes."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.hashsalt": "bloomery", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(4.6, 2.7), layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        axes.set_title(title, loc="left")
-        axes.set_xlabel("step")
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if axes.has_data():
-            axes.legend(frameon=False)
-        buffer = io.StringIO()
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :]
 
 
 def _kinds(examinations: Sequence[Examination]) -> str:
