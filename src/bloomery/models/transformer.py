@@ -20,7 +20,7 @@ from bloomery.nn.block import Block, Placement, PostNorm, PreNorm
 from bloomery.nn.cache import Cache, LayeredCache
 from bloomery.nn.feedforward import Activation, FeedForwardConfig, activation_function
 from bloomery.nn.head import HeadConfig, TiedConfig
-from bloomery.nn.init import WeightInit
+from bloomery.nn.init import NormalInit, WeightInit
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.mixer import MixerConfig, SequenceMixer
@@ -83,6 +83,8 @@ class TransformerConfig(ModelConfig):
     """Between the last norm and the head; None for nothing."""
     head: HeadConfig = TiedConfig()
     """From features to predictions."""
+    init: WeightInit = NormalInit()
+    """What fresh weights are drawn from."""
 
     def check(self) -> None:
         for field, parts in (("mixers", self.mixers), ("feed_forwards", self.feed_forwards)):
@@ -215,9 +217,11 @@ class Transformer(CausalModel):
             if seen is not None:
                 seen.hidden.append(x)
             x = block(x, layout, of_layer, seen)
+        last = self.norm(x)
         if seen is not None:
             seen.hidden.append(x)
-        return self.norm(x)
+            seen.last = last
+        return last
 
     def embed(self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout) -> Float[Tensor, "batch time d_model"]:
         """The residual stream before the first block."""
