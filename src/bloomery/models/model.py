@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +15,7 @@ from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
 from bloomery.nn.cache import Cache, LayeredCache
 from bloomery.nn.head import OutputHead
-from bloomery.nn.init import NormalInit, WeightInit, initialise
+from bloomery.nn.init import WeightInit, initialise
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.nn.seen import Seen
 
@@ -23,21 +23,42 @@ from bloomery.nn.seen import Seen
 class ModelConfig(Config, ABC):
     """The architecture of a model: what it is made of and what it costs. Sizes left out follow from the others, also after `replace`."""
 
-    vocab_size: int
-    """Number of token ids."""
-    d_model: int
-    """Width of the residual stream."""
-    n_layers: int
-    """Number of blocks."""
-    max_seq_len: int
-    """The longest sequence that the model can read, in tokens."""
-    init: WeightInit = NormalInit()
-    """What fresh weights are drawn from."""
+    if TYPE_CHECKING:  # fields of most; a model that is made of another one takes them from it
+
+        @property
+        def vocab_size(self) -> int:
+            """Number of token ids."""
+            ...
+
+        @property
+        def d_model(self) -> int:
+            """Width of the residual stream."""
+            ...
+
+        @property
+        def n_layers(self) -> int:
+            """Number of blocks."""
+            ...
+
+        @property
+        def max_seq_len(self) -> int:
+            """The longest sequence that the model can read, in tokens."""
+            ...
+
+        @property
+        def init(self) -> WeightInit:
+            """What fresh weights are drawn from."""
+            ...
 
     @property
     def reads_forward(self) -> bool:
         """Whether it predicts each token from those before it; an encoder reads both ways."""
         return True
+
+    @property
+    def reads_passage(self) -> bool:
+        """Whether it writes about a passage that it is given beside the text: an encoder–decoder does, and needs one."""
+        return False
 
     @abstractmethod
     def skeleton(self) -> Model:
@@ -131,10 +152,10 @@ class Model(nn.Module, ABC):
         return self.head(features)
 
     def forward(
-        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None
+        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None, passage: Passage | None = None
     ) -> Float[Tensor, "batch time vocab"]:
         """Logits at every place; the arguments are those of `features`."""
-        return self.unembed(self.features(tokens, layout, cache))
+        return self.unembed(self.features(tokens, layout, cache, passage=passage))
 
     def wire(self, init: WeightInit, seed: int) -> None:
         """Lets an initialisation change weights across layers, once all are drawn."""
