@@ -149,7 +149,7 @@ class SerialBlock(Block):
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None
     ) -> Float[Tensor, "batch time d_model"]:
         x = self.join(x, self.mixer_norm, lambda h: self.mixer(h, layout, cache))
-        return self.join(x, self.ff_norm, lambda h: self.ff(_kept(h, seen)))
+        return self.join(x, self.ff_norm, lambda h: self.ff(kept(h, seen)))
 
 
 class MixerBlock(Block):
@@ -177,10 +177,11 @@ class ParallelBlock(Block):
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None
     ) -> Float[Tensor, "batch time d_model"]:
         h = self.norm(x)
-        return x + self.mixer(h, layout, cache) + self.ff(_kept(h, seen))
+        return x + self.mixer(h, layout, cache) + self.ff(kept(h, seen))
 
 
-def _kept(h: Tensor, seen: Seen | None) -> Tensor:
+def kept(h: Tensor, seen: Seen | None) -> Tensor:
+    """What a feed-forward layer reads, noted where it is asked for."""
     if seen is not None:
         seen.ff_inputs.append(h)
     return h
