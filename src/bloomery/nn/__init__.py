@@ -8,6 +8,8 @@ from bloomery.nn.head import HeadConfig, OutputHead, TiedConfig, UntiedConfig
 from bloomery.nn.init import FanInInit, NormalInit, WeightInit
 from bloomery.nn.layout import Passage, SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
+from bloomery.nn.linear_attention import LinearAttention, LinearAttentionConfig
+from bloomery.nn.mamba2 import Mamba2, Mamba2Config
 from bloomery.nn.mixer import MixerConfig, SequenceMixer
 from bloomery.nn.norms import LayerNorm, LayerNormConfig, NoNormConfig, NormConfig, RMSNorm, RMSNormConfig
 from bloomery.nn.part import Part, Shared
@@ -18,18 +20,19 @@ from bloomery.nn.positions import (
     NoPositionsConfig,
     PlacesConfig,
     PositionsConfig,
-    Rope,
     RotaryConfig,
     SinusoidalPlacesConfig,
 )
+from bloomery.nn.rope import LinearScaling, Llama3Scaling, NTKScaling, Rope, RopeScaling, YarnScaling
 from bloomery.nn.seen import Seen
 from bloomery.nn.wired import WiredInit
 
 __all__ = [
     "Activation", "AlibiConfig", "Attention", "AttentionConfig", "Block", "BranchNorm", "Cache", "FanInInit", "FeedForward",
     "FeedForwardConfig", "GatedConfig", "GatedFeedForward", "HeadConfig", "KeyValueCache", "LayerNorm", "LayerNormConfig", "LayeredCache",
-    "LearnedPlacesConfig", "Linear", "MixerConfig", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit",
-    "OutputHead", "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm",
-    "RMSNorm", "RMSNormConfig", "Rope", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared",
-    "SinusoidalPlacesConfig", "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit",
+    "LearnedPlacesConfig", "Linear", "LinearAttention", "LinearAttentionConfig", "LinearScaling", "Llama3Scaling", "Mamba2", "Mamba2Config",
+    "MixerConfig", "NTKScaling", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit", "OutputHead",
+    "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm", "RMSNorm",
+    "RMSNormConfig", "Rope", "RopeScaling", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared",
+    "SinusoidalPlacesConfig", "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit", "YarnScaling",
 ]
