@@ -24,6 +24,7 @@ from bloomery.nn.positions import (
     SinusoidalPlacesConfig,
 )
 from bloomery.nn.rope import LinearScaling, Llama3Scaling, NTKScaling, Rope, RopeScaling, YarnScaling
+from bloomery.nn.rope import LinearScaling, Llama3Scaling, NTKScaling, Rope, RopeScaling, YarnScaling
 from bloomery.nn.seen import Seen
 from bloomery.nn.wired import WiredInit
 
