@@ -14,7 +14,7 @@ from bloomery.generate import complete
 from bloomery.models import causal, read_model
 from bloomery.stages.prepare import Prepare, documents
 from bloomery.stages.stage import Inputs, RunContext, Stage
-from bloomery.stages.train import Train
+from bloomery.stages.trained import Trained
 from bloomery.store import Artifact, Workspace, write_json, write_text
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ class Evaluate(Stage):
     expected and what came, so that every wrong answer can be read).
     """
 
-    model: Train
+    model: Trained
     """The model that is asked."""
     questions: Prepare
     """Conversations that the model has not read; those of its documents that carry no messages are passed over."""

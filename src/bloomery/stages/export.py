@@ -12,7 +12,7 @@ from typing import Any
 from bloomery.core.errors import ConfigError
 from bloomery.models import FAMILIES, HubConfig, read_model, save_hub
 from bloomery.stages.stage import Inputs, RunContext, Stage
-from bloomery.stages.train import Train
+from bloomery.stages.trained import Trained
 from bloomery.store import Workspace, write_json
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ class Export(Stage):
         PosixPath('store/Export/main-0f3c…')
     """
 
-    model: Train
+    model: Trained
     """The model to write."""
     template: ChatTemplate = ChatTemplate()
     """How conversations are put to it."""

@@ -29,9 +29,10 @@ from bloomery.models import Model, ModelConfig, read_model, write_model
 from bloomery.models.hub import load_hub
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.optim import AdamW, Average, OptimizerConfig, Schedule, WarmupCosine
-from bloomery.stages.stage import Inputs, RunContext, Stage
+from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
+from bloomery.stages.trained import Trained
 from bloomery.store import Store, Workspace, read_json, sha256_of, write_bytes, write_json
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -72,14 +73,14 @@ class Scratch(Init):
 
 
 class Continue(Init):
-    """The weights that another training left; the optimiser starts anew."""
+    """The weights that another training left, or a conversion of them; the optimiser starts anew."""
 
-    base: Train
-    """The training to go on from."""
+    base: Trained
+    """The training, or the `Convert`, to go on from."""
 
     @property
     def architecture(self) -> ModelConfig | None:
-        return self.base.init.architecture
+        return self.base.architecture
 
     def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Model]:
         inputs[self.base].checked("model/model.safetensors")
@@ -139,7 +140,7 @@ class Watch(Config):
     """Length of the answers at most."""
 
 
-class Train(Stage):
+class Train(Trained):
     """Trains a model on packed rows.
 
     Example:
@@ -202,8 +203,8 @@ class Train(Stage):
             if corpus.tokenizer != self.tokenizer:
                 raise ConfigError(f"Train.{path} is encoded with {corpus.tokenizer.reference}, not with Train.tokenizer="
                                   f"{self.tokenizer.reference}; use one tokenizer for all")  # fmt: skip
-        if isinstance(self.init, Continue) and self.init.base.tokenizer != self.tokenizer:
-            raise ConfigError(f"Train.init.base was trained with {self.init.base.tokenizer.reference}, not with Train.tokenizer="
+        if isinstance(self.init, Continue) and self.init.base.vocabulary != self.tokenizer:
+            raise ConfigError(f"Train.init.base was trained with {self.init.base.vocabulary.reference}, not with Train.tokenizer="
                               f"{self.tokenizer.reference}; use its tokenizer")  # fmt: skip
         self.mixing.weights([Corpus(name=s.tokens.name, tokens=1, proportion=s.proportion, group=s.group) for s in self.sources])
         if (model := self.init.architecture) is not None:
@@ -215,6 +216,14 @@ class Train(Stage):
         if model.vocab_size < self.tokenizer.vocab_size:
             raise ConfigError(f"Train.init: the model's vocab_size={model.vocab_size} is less than the tokenizer's vocab_size="
                               f"{self.tokenizer.vocab_size}; give the model that many")  # fmt: skip
+
+    @property
+    def architecture(self) -> ModelConfig | None:
+        return self.init.architecture
+
+    @property
+    def vocabulary(self) -> TrainTokenizer | LoadTokenizer:
+        return self.tokenizer
 
     @property
     def rows(self) -> int:
@@ -442,5 +451,3 @@ def contributions(source: Source, rows: int) -> list[str]:
             lines.append(f"tokens {human_count(first * source.time)} to {human_count(end * source.time)}: {shares}")
     return lines
 
-
-Continue.model_rebuild()

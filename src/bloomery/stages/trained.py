@@ -1,0 +1,27 @@
+"""`Trained`: what every stage is that leaves a model, so that others can go on from it, ask it or write it out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from bloomery.models import ModelConfig
+from bloomery.stages.stage import Stage
+from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
+
+
+class Trained(Stage):
+    """A stage whose artifact holds a model and its tokenizer.
+
+        model/           config.json, model.safetensors
+        tokenizer/       tokenizer.json
+    """
+
+    @property
+    @abstractmethod
+    def architecture(self) -> ModelConfig | None:
+        """The model, as far as it is known before anything is run."""
+
+    @property
+    @abstractmethod
+    def vocabulary(self) -> TrainTokenizer | LoadTokenizer:
+        """The stage that made its tokenizer."""
