@@ -132,6 +132,13 @@ class TransformerConfig(ModelConfig):
             built.append(self.placement.block(self.norm, self.d_model, mixer, ff))
         return nn.ModuleList(built)
 
+    @property
+    def n_active_params(self) -> int:
+        """Number of the parameters that a token uses: all but the experts to which it does not go."""
+        distinct = range(0, self.n_layers, self.n_layers // (self.n_distinct_layers or self.n_layers))
+        built = [feed_forward for layer in distinct if (feed_forward := self.feed_forward(layer)) is not None]
+        return self.n_params - sum(feed_forward.idle_params(self.d_model) for feed_forward in built)
+
     def flops_per_token(self, seq_len: int) -> float:
         """Floating-point operations of one training step per token: matrix products only, a multiply-add counts as two.
 
@@ -173,6 +180,11 @@ class NamedConfig(HubConfig):
         model = self.transformer.skeleton()
         model.config = self
         return model
+
+    @property
+    def n_active_params(self) -> int:
+        """See `TransformerConfig.n_active_params`."""
+        return self.transformer.n_active_params
 
     def flops_per_token(self, seq_len: int) -> float:
         return self.transformer.flops_per_token(seq_len)

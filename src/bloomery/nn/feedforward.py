@@ -45,6 +45,10 @@ class FeedForwardConfig(Part):
     def flops(self, d_model: int) -> float:
         """Floating-point operations of the forward pass per token: matrix products, a multiply-add as two."""
 
+    def idle_params(self, d_model: int) -> int:
+        """Parameters that any one token leaves unused."""
+        return 0
+
 
 class GatedConfig(FeedForwardConfig):
     """See `GatedFeedForward`."""

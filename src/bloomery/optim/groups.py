@@ -7,6 +7,7 @@ from enum import Enum
 
 from torch import nn
 
+from bloomery.nn.experts import ExpertLinear
 from bloomery.nn.head import OutputHead
 from bloomery.nn.linear import Linear
 
@@ -26,7 +27,10 @@ class Role(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A trainable parameter, its canonical name, its role, and the heights of the matrices stacked in its rows."""
+    """A trainable parameter, its canonical name, its role, and the heights of the matrices stacked in its rows.
+
+    Where it has more than two dimensions, all but the last count as rows: experts lie one above the other.
+    """
 
     name: str
     parameter: nn.Parameter
@@ -43,6 +47,7 @@ def members(model: nn.Module) -> list[Member]:
     embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters(recurse=False)}
     heads = {id(p) for module in model.modules() if isinstance(module, OutputHead) for p in module.parameters()}
     blocks = {id(module.weight): module.heights for module in model.modules() if isinstance(module, Linear)}
+    blocks |= {id(stack.weight): stack.heights * len(stack.weight) for stack in model.modules() if isinstance(stack, ExpertLinear)}
 
     def role(parameter: nn.Parameter) -> Role:
         if parameter.ndim < 2:
@@ -51,4 +56,4 @@ def members(model: nn.Module) -> list[Member]:
             return Role.EMBEDDING
         return Role.HEAD if id(parameter) in heads else Role.MATRIX
 
-    return [Member(n, p, role(p), blocks.get(id(p), (p.shape[0],) if p.ndim else ())) for n, p in model.named_parameters() if p.requires_grad]
+    return [Member(n, p, role(p), blocks.get(id(p), (p.shape[:-1].numel(),))) for n, p in model.named_parameters() if p.requires_grad]

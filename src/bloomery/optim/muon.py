@@ -82,7 +82,8 @@ class _Muon(torch.optim.Optimizer):
         torch._foreach_mul_(parameters, 1 - rate * config.weight_decay)
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for parameter, update in zip(parameters, updates, strict=True):
-            for pair in zip(parameter.split(self.blocks[parameter]), update.split(self.blocks[parameter]), strict=True):
+            rows, updates_of_rows = parameter.flatten(0, -2), update.flatten(0, -2)
+            for pair in zip(rows.split(self.blocks[parameter]), updates_of_rows.split(self.blocks[parameter]), strict=True):
                 by_shape.setdefault(pair[0].shape, []).append(pair)
         for shape, pairs in by_shape.items():
             orthogonal = orthogonalise(torch.stack([update for _, update in pairs]), config.iterations)
