@@ -1,51 +1,71 @@
 """What every objective keeps, newcomers included."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from tests.contracts.objective_examples import TINY, example, uneven
 
-from bloomery.data.batch import Batch
-from bloomery.models import LlamaConfig
-from bloomery.nn.layout import SequenceLayout
-from bloomery.objectives import CausalLM, Combined, Models, Objective
-
-TINY = LlamaConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16)
-EXAMPLES = {Combined: 0.5 * CausalLM() + 0.25 * CausalLM(z_loss=0.1)}
-"""Values for those that cannot be built from their defaults."""
+from bloomery.data.batch import Labels
+from bloomery.objectives import CausalLM, Models, Objective
 
 
 def everything(kind):
     return [kind, *(found for child in kind.__subclasses__() for found in everything(child))]
 
 
-def batch(rows=5, time=12):
-    generator = torch.Generator().manual_seed(3)
-    tokens = torch.randint(32, (rows, time), generator=generator)
-    weight = (torch.rand(rows, time, generator=generator) < torch.linspace(0.1, 1.0, rows)[:, None]).float()
-    return Batch(tokens, tokens.roll(-1, 1), weight, SequenceLayout.rows(rows, time))
+def silenced(batch):
+    """The batch with nothing to learn."""
+    labels = {name: Labels(one.targets, torch.zeros_like(one.loss_weight)) for name, one in batch.labels.items()}
+    return replace(batch, loss_weight=torch.zeros_like(batch.loss_weight), labels=labels)
 
 
-@pytest.mark.parametrize("kind", everything(Objective)[1:], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [kind for kind in everything(Objective)[1:] if kind.__module__.startswith("bloomery.")],
+                         ids=lambda kind: kind.__name__)  # fmt: skip
 class TestEveryObjective:
     def test_totals_weights_and_metrics_of_parts_add_up_to_the_whole(self, kind):
-        objective, models, whole = EXAMPLES.get(kind) or kind(), Models(TINY.build(seed=0)), batch()
-        once = objective(models, whole)
-        parts = [objective(models, part) for part in whole.split(2)]
-        torch.testing.assert_close(sum(p.total for p in parts), once.total, rtol=1e-5, atol=1e-5)
-        assert sum(p.weight for p in parts) == pytest.approx(once.weight)
-        for name, value in once.metrics.items():
-            torch.testing.assert_close(sum(p.metrics[name] for p in parts), value, rtol=1e-5, atol=1e-5)
-            assert not value.requires_grad
+        given = example(kind)
+        models, whole = Models(given.model.build(seed=0).eval()), given.batch()
+        once, parts = given.objective(models, whole), [given.objective(models, part) for part in whole.split(2)]
+        assert len(parts) > 1
+        for term, total in enumerate(once):
+            torch.testing.assert_close(sum(p[term].total for p in parts), total.total, rtol=1e-5, atol=1e-5)
+            assert sum(p[term].weight for p in parts) == pytest.approx(total.weight)
+            for name, value in total.metrics.items():
+                torch.testing.assert_close(sum(p[term].metrics[name] for p in parts), value, rtol=1e-5, atol=1e-5)
+                assert not value.requires_grad
 
-    def test_a_place_of_no_weight_has_no_gradient(self, kind):
-        objective, model, whole = EXAMPLES.get(kind) or kind(), TINY.build(seed=0), batch()
-        silent = Batch(whole.tokens, whole.targets, torch.zeros_like(whole.loss_weight), whole.layout)
-        objective(Models(model), silent).total.backward()
-        assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+    def test_there_are_weights_for_all_terms_and_something_to_learn(self, kind):
+        given = example(kind)
+        weights = given.objective.weights(given.batch())
+        assert len(weights) == len(given.objective(Models(given.model.build(seed=0)), given.batch()))
+        assert all(weight > 0 for weight in weights)
+
+    def test_a_term_of_no_weight_has_no_gradient(self, kind):
+        given = example(kind)
+        model, silent = given.model.build(seed=0), silenced(given.batch())
+        for term in given.objective(Models(model), silent):
+            if term.weight == 0:
+                assert not any(g is not None and g.any() for g in torch.autograd.grad(
+                    term.total, list(model.parameters()), allow_unused=True, retain_graph=True))  # fmt: skip
 
 
 def test_composition_weighs_its_terms():
-    models, whole = Models(TINY.build(seed=0)), batch()
+    models, whole = Models(TINY.build(seed=0)), uneven()
     a, b = CausalLM(), CausalLM(label_smoothing=0.3)
-    composed = (a + 0.4 * b)(models, whole)
-    torch.testing.assert_close(composed.total, a(models, whole).total + 0.4 * b(models, whole).total)
-    assert composed.weight == whole.weight
+    first, second = (a + 0.4 * b)(models, whole)
+    torch.testing.assert_close(first.total, a(models, whole)[0].total)
+    torch.testing.assert_close(second.total, 0.4 * b(models, whole)[0].total)
+    assert first.weight == second.weight == whole.weight
+
+
+def test_the_terms_of_a_combination_share_one_forward_pass():
+    model, calls = TINY.build(seed=0), []
+    model.embedding.register_forward_hook(lambda *_: calls.append(1))
+    (CausalLM() + 0.4 * CausalLM(z_loss=0.1) + 0.1 * CausalLM())(Models(model), uneven())
+    assert len(calls) == 1
+
+
+def test_factors_multiply_through_nested_sums():
+    twice = 2.0 * (CausalLM() + 0.5 * CausalLM(z_loss=0.1))
+    assert [factor for factor, _ in twice.terms] == [2.0, 1.0]

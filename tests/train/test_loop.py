@@ -3,13 +3,14 @@
 import itertools
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from bloomery.core.errors import NumericsError
-from bloomery.objectives import CausalLM, Models
+from bloomery.objectives import CausalLM, Models, Objective, Reading, Total, real_tokens
 from bloomery.train import Manner, train
 from bloomery.train.loop import forward
 from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays
@@ -23,6 +24,40 @@ def test_micro_batch_changes_nothing_but_rounding(micro_batch):
         assert b.loss == pytest.approx(a.loss, rel=1e-5)
         assert b.metrics["nll"] == pytest.approx(a.metrics["nll"], rel=1e-5)
         assert b.grad_norm == pytest.approx(a.grad_norm, rel=1e-4)
+
+
+class Quiet(Objective):
+    """Small inner states: counts every real token, not only those that are learnt."""
+
+    looks_inside: ClassVar[bool] = True
+
+    def total(self, reading: Reading) -> Total:
+        total = (reading.hidden().square().mean(-1) * real_tokens(reading.batch)).sum()
+        return total, {"size": total.detach()}
+
+    def weight(self, batch):
+        return float(real_tokens(batch).sum())
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+def test_each_term_counts_by_its_own_weight_whatever_the_micro_batch(micro_batch):
+    objective = CausalLM() + 0.3 * Quiet()
+    whole, parts = (reports(fresh(), steps=5, micro_batch=n, objective=objective) for n in (ROWS, micro_batch))
+    for a, b in zip(whole, parts, strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=1e-5)
+        assert b.grad_norm == pytest.approx(a.grad_norm, rel=1e-4)
+        assert a.loss == pytest.approx(a.metrics["nll"] + 0.3 * a.metrics["size"], rel=1e-6)
+
+
+def test_gradient_of_terms_is_that_of_the_sum_of_their_means():
+    batch, model = Uneven().batch(0, ROWS), TINY.build(seed=0)
+    terms = (CausalLM() + 0.3 * Quiet())(Models(model), batch)
+    sum(term.total / term.weight for term in terms).backward()
+    true = torch.cat([p.grad.flatten() for p in model.parameters()])
+    state = fresh()
+    next(train(state, Uneven(), course(clip_norm=None, objective=CausalLM() + 0.3 * Quiet()), Manner(micro_batch=1)))
+    torch.testing.assert_close(torch.cat([g.flatten() for g in state.optimizer.gradients]), true, rtol=1e-4, atol=1e-6)
+    assert terms[0].weight != terms[1].weight
 
 
 def test_gradient_of_uneven_micro_batches_is_the_true_one():
@@ -90,8 +125,8 @@ def test_a_step_without_anything_to_learn_is_passed():
 
 def test_bf16_multiplies_in_bf16_and_keeps_weights_in_fp32():
     batch, models = Uneven().batch(0, 2), Models(TINY.build(seed=0))
-    exact, _ = forward(CausalLM(), Manner(micro_batch=2), "fp32")(models, batch)
-    coarse, _ = forward(CausalLM(), Manner(micro_batch=2), "bf16")(models, batch)
+    ((exact, _),) = forward(CausalLM(), Manner(micro_batch=2), "fp32")(models, batch)
+    ((coarse, _),) = forward(CausalLM(), Manner(micro_batch=2), "bf16")(models, batch)
     coarse.backward()
     assert exact.item() != coarse.item()
     assert coarse.item() == pytest.approx(exact.item(), rel=0.02)
@@ -145,3 +180,25 @@ assert not torch._dynamo.utils.counters["graph_break"]
 def test_compiled_equals_eager_without_a_graph_break():
     # A process of its own: the shape checks of these tests cannot be compiled.
     subprocess.run([sys.executable, "-c", COMPILED], check=True)
+
+
+ONE_GRAPH = """
+import torch
+from bloomery.objectives import CausalLM, Models
+from tests.train.test_loop import Quiet
+from tests.train.toys import ROWS, TINY, Uneven
+torch.set_num_threads(1)
+objective, models = CausalLM() + 0.3 * Quiet() + 0.1 * CausalLM(z_loss=0.1), Models(TINY.build(seed=0))
+compiled = torch.compile(objective.read, backend="aot_eager", fullgraph=True, dynamic=False)
+for first_row in (0, ROWS, 2 * ROWS):
+    batch = Uneven().batch(first_row, ROWS)
+    for (ours, _), (theirs, _) in zip(compiled(models, batch), objective.read(models, batch), strict=True):
+        torch.testing.assert_close(ours, theirs)
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_terms_that_share_a_pass_are_one_graph():
+    subprocess.run([sys.executable, "-c", ONE_GRAPH], check=True)

@@ -1,6 +1,6 @@
 """Losses, one file each: values handed to the loop."""
 
 from bloomery.objectives.causal_lm import CausalLM
-from bloomery.objectives.objective import Combined, Models, Objective, Sum
+from bloomery.objectives.objective import Combined, Models, Objective, Reading, Sum, Total, real_tokens
 
-__all__ = ["CausalLM", "Combined", "Models", "Objective", "Sum"]
+__all__ = ["CausalLM", "Combined", "Models", "Objective", "Reading", "Sum", "Total", "real_tokens"]

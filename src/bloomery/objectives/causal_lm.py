@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from annotated_types import Ge, Lt
-from torch import Tensor
 
-from bloomery.data.batch import Batch
-from bloomery.objectives.objective import Models, Objective
+from bloomery.objectives.objective import Objective, Reading, Total
 
 
 class CausalLM(Objective):
@@ -24,9 +22,8 @@ class CausalLM(Objective):
     z_loss: Annotated[float, Ge(0)] = 0.0
     """Weight of the squared log-partition; 1e-4 is usual."""
 
-    def total(self, models: Models, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        features = models.policy.features(batch.tokens, batch.layout, passage=batch.passage).flatten(0, 1)  # (batch · time, d_model)
-        total, nll = models.policy.head.cross_entropy(
-            features, batch.targets.flatten(), batch.loss_weight.flatten(), self.label_smoothing, self.z_loss,
-        )
+    def total(self, reading: Reading) -> Total:
+        batch, head = reading.batch, reading.models.policy.head
+        features = reading.features().flatten(0, 1)  # (batch · time, d_features)
+        total, nll = head.cross_entropy(features, batch.targets.flatten(), batch.loss_weight.flatten(), self.label_smoothing, self.z_loss)
         return total, {"nll": nll}

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
+from jaxtyping import Float
 from torch import Tensor
 
 from bloomery.core.config import Config
-from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
 from bloomery.models import Model
+from bloomery.nn.seen import Seen
+
+Total = tuple[Tensor, dict[str, Tensor]]
+"""Σ weight·loss, differentiable, and further sums over the same weight, detached."""
 
 
 @dataclass(frozen=True)
 class Sum:
-    """A loss as the sum over a batch and the weight to divide it by.
+    """A term of a loss as the sum over a batch and the weight to divide it by.
 
     Attributes:
-        total: scalar, differentiable: Σ weight·loss.
-        weight: Σ weight, as the objective counts it.
+        total: scalar, differentiable: Σ weight·loss, times the term's factor.
+        weight: Σ weight, as the term counts it.
         metrics: further sums over the same weight, detached.
     """
 
@@ -36,26 +41,83 @@ class Models:
     reference: Model | None = None
 
 
+class Reading:
+    """What the policy makes of a batch: its forward pass, done once, when the first term asks for something of it.
+
+    Args:
+        models: of the training.
+        batch: what is read.
+        looks_inside: whether inner states are kept, for `seen` and `hidden`.
+    """
+
+    def __init__(self, models: Models, batch: Batch, looks_inside: bool = False) -> None:
+        self.models, self.batch = models, batch
+        self._seen = Seen() if looks_inside else None
+        self._features: Tensor | None = None
+        self._scores: Mapping[str, Tensor] | None = None
+
+    def features(self) -> Float[Tensor, "batch time d_features"]:
+        """What the vocabulary's head reads."""
+        if self._features is None:
+            batch = self.batch
+            self._features = self.models.policy.features(batch.tokens, batch.layout, seen=self._seen, passage=batch.passage)
+        return self._features
+
+    def seen(self) -> Seen:
+        """The inner states of the pass; for terms that look inside."""
+        self.features()
+        assert self._seen is not None, "say looks_inside = True in the objective that asks"
+        return self._seen
+
+    def hidden(self) -> Float[Tensor, "batch time d_model"]:
+        """The states behind the last norm, which heads of tasks read; for terms that look inside."""
+        last = self.seen().last
+        assert last is not None, "the model does not tell its last states"
+        return last
+
+    def scores(self, head: str) -> Float[Tensor, "batch time n_labels"]:
+        """What a head of a task makes of the states; for terms that look inside."""
+        if self._scores is None:
+            self._scores = self.models.policy.scores_of(self.hidden(), self.batch.layout)
+        return self._scores[head]
+
+
 class Objective(Config):
     """A loss: a value handed to the loop. Subclasses write `total`, and `weight` where they do not count by the loss weights.
 
-    The law that makes accumulation exact: over any split of a batch, totals and weights add up to those of the whole.
+    The law that makes accumulation exact: over any split of a batch by rows, totals, weights and metrics add up to those of the whole.
 
-    Objectives add up: `CausalLM() + 0.4 * Other(…)` is an objective, whose terms must count by the same weight.
+    Objectives add up: `CausalLM() + 0.4 * Other(…)` is an objective of two terms. Each term is divided by a weight of its own, that of all
+    rows of the step, and all of them share one forward pass.
     """
 
-    def total(self, models: Models, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Σ weight·loss over the batch, differentiable, and further sums over the same weight, detached. This is what gets compiled."""
+    looks_inside: ClassVar[bool] = False
+    """Whether it reads inner states of the model (`Reading.seen`, `hidden`, `scores`), which are kept only for those who say so."""
+
+    def total(self, reading: Reading) -> Total:
+        """Σ weight·loss over the batch, differentiable, and further sums over the same weight, detached."""
         raise NotImplementedError
 
     def weight(self, batch: Batch) -> float:
-        """Σ weight over the batch: known without a forward pass, so that the step is divided once, before its first backward."""
+        """Σ weight over the batch: known without a forward pass, so that the step is divided before its first backward."""
         return batch.weight
 
-    def __call__(self, models: Models, batch: Batch) -> Sum:
-        """The summed loss of a batch or of any part of one."""
-        total, metrics = self.total(models, batch)
-        return Sum(total, self.weight(batch), metrics)
+    def totals(self, reading: Reading) -> Sequence[Total]:
+        """Those of each term; an objective is one term unless it says otherwise."""
+        return (self.total(reading),)
+
+    def weights(self, batch: Batch) -> tuple[float, ...]:
+        """Those of each term."""
+        return (self.weight(batch),)
+
+    def read(self, models: Models, batch: Batch) -> Sequence[Total]:
+        """The totals of a batch or of any part of one. This is what gets compiled."""
+        return self.totals(Reading(models, batch, self.looks_inside))
+
+    def __call__(self, models: Models, batch: Batch) -> list[Sum]:
+        """Each term's summed loss of a batch or of any part of one."""
+        totals = self.read(models, batch)
+        return [Sum(total, weight, metrics) for (total, metrics), weight in zip(totals, self.weights(batch), strict=True)]
 
     def __add__(self, other: Objective) -> Combined:
         if not isinstance(other, Objective):
@@ -69,7 +131,7 @@ class Objective(Config):
 
 
 class Combined(Objective):
-    """A weighted sum of objectives: L = Σᵢ factorᵢ·Lᵢ. Written `CausalLM() + 0.4 * Other()`."""
+    """A weighted sum of objectives, each per unit of its own weight: L = Σᵢ factorᵢ·totalᵢ/weightᵢ. Written `CausalLM() + 0.4 * Other()`."""
 
     terms: tuple[tuple[float, Objective], ...]
     """Factor and objective of each term."""
@@ -78,16 +140,22 @@ class Combined(Objective):
         if not self.terms:
             raise self.refuse("terms", "has no term; give it one or more")
 
-    def total(self, models: Models, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        parts = [(factor, *objective.total(models, batch)) for factor, objective in self.terms]
-        metrics = {name: value for _, _, more in reversed(parts) for name, value in more.items()}
-        return sum(factor * total for factor, total, _ in parts), metrics  # type: ignore[return-value]
+    @property
+    def looks_inside(self) -> bool:  # type: ignore[override]
+        """Whether any of them does."""
+        return any(objective.looks_inside for _, objective in self.terms)
 
-    def weight(self, batch: Batch) -> float:
-        weights = [objective.weight(batch) for _, objective in self.terms]
-        if any(weight != weights[0] for weight in weights):
-            raise ConfigError(f"Combined.terms count this batch differently ({', '.join(map(str, weights))}); only terms of one weight add up")
-        return weights[0]
+    def totals(self, reading: Reading) -> Sequence[Total]:
+        parts = [(factor, part) for factor, objective in self.terms for part in objective.totals(reading)]
+        return [(factor * total, metrics) for factor, (total, metrics) in parts]
+
+    def weights(self, batch: Batch) -> tuple[float, ...]:
+        return tuple(weight for _, objective in self.terms for weight in objective.weights(batch))
+
+
+def real_tokens(batch: Batch) -> Tensor:
+    """(batch, time), True where a token is no padding."""
+    return batch.tokens >= 0 if batch.layout.segments is None else batch.layout.segments > 0
 
 
 def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from bloomery.core.errors import NumericsError
 from bloomery.core.rng import derive_seed
 from bloomery.data.batch import Batch
 from bloomery.data.source import Source
-from bloomery.objectives import Models, Objective
+from bloomery.objectives import Models, Objective, Total
 from bloomery.optim import Schedule, clip_by_global_norm
 from bloomery.train.state import TrainState
 
@@ -72,14 +72,14 @@ class StepReport:
 
     Attributes:
         step: optimiser steps done, this one included; from 1.
-        loss: the objective per unit of weight, before the update.
+        loss: the objective, each term per unit of its weight, before the update.
         grad_norm: global norm of the gradient before clipping.
         learning_rate: the rate of the update, the highest of all groups.
         tokens: places of all rows so far, padding included.
-        learnt: loss weight of this step: how many tokens it learnt from, where weights are 0 and 1.
+        learnt: weight of this step as the first term counts it: how many tokens it learnt from, where weights are 0 and 1.
         seconds: duration of the step.
         tokens_per_s: rows · time / seconds.
-        metrics: the objective's metrics per unit of weight.
+        metrics: those of each term of the objective, per unit of its weight; the first term's where several have one of a name.
     """
 
     step: int
@@ -96,9 +96,9 @@ class StepReport:
 def train(state: TrainState, source: Source, course: Course, manner: Manner) -> Iterator[StepReport]:
     """Trains from `state.step` to `course.steps`, changing `state`.
 
-        g = Σ over micro-batches of ∂(total / W);  W = the weight of all rows of the step
+        g = Σ over micro-batches and terms of ∂(totalᵢ / Wᵢ);  Wᵢ = the weight of all rows of the step, as term i counts them
 
-    The division by W, known before the first backward pass, is the only one, so that the micro-batch changes nothing but rounding.
+    The division by Wᵢ, known before the first backward pass, is the only one, so that the micro-batch changes nothing but rounding.
 
     Args:
         state: fresh or from a checkpoint; consistent at every yield.
@@ -114,23 +114,22 @@ def train(state: TrainState, source: Source, course: Course, manner: Manner) -> 
     """
     model, optimizer = state.model, state.optimizer
     models, objective = Models(model.train()), course.objective
-    total_of = forward(objective, manner, course.precision)
+    totals_of = forward(objective, manner, course.precision)
     while state.step < course.steps:
         started = time.perf_counter()
         step, first_row = state.step, state.step * course.rows
         torch.manual_seed(derive_seed(course.seed, "step", step))
         batch = source.batch(first_row, course.rows)
-        weight = objective.weight(batch) or 1.0
+        weights = [weight or 1.0 for weight in objective.weights(batch)]
         optimizer.zero_grad()
-        sums: dict[str, Tensor] = {}
+        sums = Sums(weights)
         for part in batch.split(manner.micro_batch):
-            total, metrics = total_of(models, part.to(manner.device))
-            (total / weight).backward()
-            for name, value in {"loss": total.detach(), **metrics}.items():
-                sums[name] = sums[name] + value if name in sums else value
+            totals = totals_of(models, part.to(manner.device))
+            per_term = [total / weight for (total, _), weight in zip(totals, weights, strict=True)]
+            torch.autograd.backward(sum(per_term[1:], per_term[0]))
+            sums.add(totals)
         norm = clip_by_global_norm(optimizer.gradients, course.clip_norm)
-        *means, grad_norm = torch.stack([*sums.values(), norm * weight]).div_(weight).tolist()  # the step's only wait for the device
-        figures = dict(zip(sums, means, strict=True))
+        figures, grad_norm = sums.means(norm)  # the step's only wait for the device
         if not (math.isfinite(figures["loss"]) and math.isfinite(grad_norm)):
             raise not_finite(step, figures["loss"], grad_norm, source, first_row, course.rows)
         optimizer.step(course.schedule.factor(step, course.steps))
@@ -140,18 +139,48 @@ def train(state: TrainState, source: Source, course: Course, manner: Manner) -> 
         seconds = time.perf_counter() - started
         yield StepReport(
             step=state.step, loss=figures.pop("loss"), grad_norm=grad_norm, learning_rate=optimizer.learning_rate, metrics=figures,
-            tokens=state.step * course.rows * source.time, learnt=weight, seconds=seconds, tokens_per_s=course.rows * source.time / seconds,
+            tokens=state.step * course.rows * source.time, learnt=weights[0], seconds=seconds, tokens_per_s=course.rows * source.time / seconds,
         )
 
 
-def forward(objective: Objective, manner: Manner, precision: Precision) -> Callable[[Models, Batch], tuple[Tensor, dict[str, Tensor]]]:
-    """The objective's total as it is to be computed: in its precision, compiled or not."""
-    total_of: Callable[..., Any] = torch.compile(objective.total, dynamic=False) if manner.compiled else objective.total
+class Sums:
+    """What the micro-batches of a step add up to: totals and metrics of each term.
+
+    Args:
+        weights: of the terms, over the whole step.
+    """
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        self.weights = weights
+        self._sums: dict[tuple[int, str], Tensor] = {}
+
+    def add(self, totals: Sequence[Total]) -> None:
+        """Those of one more micro-batch."""
+        for term, (total, metrics) in enumerate(totals):
+            for name, value in {"": total.detach(), **metrics}.items():
+                self._sums[term, name] = self._sums[term, name] + value if (term, name) in self._sums else value
+
+    def means(self, norm: Tensor) -> tuple[dict[str, float], float]:
+        """Loss and metrics per unit of weight, and the norm as it is; one transfer for all."""
+        values = torch.stack([*self._sums.values(), norm * self.weights[0]]).cpu()
+        weights = [self.weights[term] for term, _ in self._sums]
+        *means, grad_norm = values.div_(torch.tensor([*weights, self.weights[0]])).tolist()
+        found = dict(zip(self._sums, means, strict=True))
+        figures = {"loss": sum(mean for (_, name), mean in found.items() if not name)}
+        for (_, name), mean in found.items():
+            if name:
+                figures.setdefault(name, mean)
+        return figures, grad_norm
+
+
+def forward(objective: Objective, manner: Manner, precision: Precision) -> Callable[[Models, Batch], Sequence[Total]]:
+    """The objective's totals as they are to be computed: in their precision, compiled or not."""
+    totals_of: Callable[..., Any] = torch.compile(objective.read, dynamic=False) if manner.compiled else objective.read
     device = torch.device(manner.device).type
 
-    def run(models: Models, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def run(models: Models, batch: Batch) -> Sequence[Total]:
         with torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext():
-            return total_of(models, batch)
+            return totals_of(models, batch)
 
     return run
 

@@ -56,7 +56,7 @@ def activation_bytes(objective: Objective, models: Models, row: Batch, autocast:
 
     context = torch.autocast(row.tokens.device.type, torch.bfloat16) if autocast else nullcontext()
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), context:
-        objective.total(models, row)
+        objective.read(models, row)
     return sum(kept.values())
 
 

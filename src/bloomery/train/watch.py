@@ -44,7 +44,7 @@ def held_out(
     nats, weight, size, seen = 0.0, 0.0, 0, 0
     with torch.inference_mode():
         for batch in Packed(shards, Cut(), time=time, seed=0).once(rows):
-            total, _ = objective.total(models, batch.to(device))
+            ((total, _),) = objective.read(models, batch.to(device))
             nats, weight = nats + float(total), weight + batch.weight
             size += int(lengths[batch.targets[batch.loss_weight > 0]].sum())
             seen += batch.tokens.numel()
