@@ -1,4 +1,8 @@
-"""Attention over all that a token sees: multi-head, grouped-query and multi-query, with or without positions, norms and a window."""
+"""Attention over all that a token sees, or over a window: multi-head, grouped-query and multi-query, with or without positions and norms.
+
+`HeadsConfig` and `Attention` are also what the variants are made of that see less than all, or come near it at less cost: they have the same
+weights, and mix by `whole` and `mix` in their own way.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +21,18 @@ from torch import Tensor, nn
 from bloomery.nn.cache import Cache, KeyValueCache
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
+from bloomery.nn.local import local_attention
 from bloomery.nn.mixer import MixerConfig, SequenceMixer
 from bloomery.nn.norms import NormConfig
 from bloomery.nn.part import Shared
-from bloomery.nn.positions import PositionsConfig, RotaryConfig
+from bloomery.nn.positions import PositionsConfig, RotaryConfig, ScoreBias
+
+SHORTEST_CHUNK = 64  # queries of a window's chunk; fewer cost more in copied keys than they save in products
+Attend = Callable[..., Tensor]
 
 
-class AttentionConfig(MixerConfig):
-    """See `Attention`."""
+class HeadsConfig(MixerConfig):
+    """How queries, keys and values are made, and how their weighted sums are put together: what all attention has in common."""
 
     n_heads: Annotated[int, Gt(0)]
     """Query heads."""
@@ -34,8 +42,6 @@ class AttentionConfig(MixerConfig):
     """Features per head; None is d_model / n_heads."""
     positions: PositionsConfig = RotaryConfig()
     """How it tells places apart."""
-    window: Annotated[int, Gt(0)] | None = None
-    """A token sees those less than so many places away, itself included; None sees all."""
     qkv_bias: bool = False
     """Whether queries, keys and values have biases."""
     out_bias: bool = False
@@ -46,8 +52,6 @@ class AttentionConfig(MixerConfig):
     """Whether each head is normed by itself, or all heads as one vector."""
     scale: Annotated[float, Gt(0)] | None = None
     """Factor on the scores; None is 1/√head_dim."""
-    softcap: Annotated[float, Gt(0)] | None = None
-    """Scores are held below it by tanh; None leaves them free."""
 
     def check(self) -> None:
         if self.n_heads % self.n_kv_heads:
@@ -65,18 +69,49 @@ class AttentionConfig(MixerConfig):
         """Features per head."""
         return self.head_dim or d_model // self.n_heads
 
-    def build(self, d_model: int, max_seq_len: int, shared: Shared) -> Attention:
+    def attend(self, head_dim: int) -> Attend:
+        """softmax(mask + scale · q·kᵀ) · v, of what the arguments of `softcapped_attention` say."""
+        grouped = self.n_kv_heads < self.n_heads
+        return partial(F.scaled_dot_product_attention, scale=self.score_scale(head_dim), enable_gqa=grouped)
+
+    def score_scale(self, head_dim: int) -> float:
+        """Factor on the scores."""
+        return self.scale or 1 / sqrt(head_dim)
+
+    def parts(self, d_model: int, max_seq_len: int, shared: Shared) -> tuple[nn.Module, ScoreBias | None]:
+        """What turns queries and keys, and what is added to the scores; the layers of a model have them in common."""
         width = self.width(d_model)
         rope = shared.get(("rope", self.positions, width), lambda: self.positions.rope(width, max_seq_len))
         bias = shared.get(("bias", self.positions, self.n_heads), lambda: self.positions.bias(self.n_heads))
-        return Attention(d_model, self, rope, bias)
+        return rope, bias
+
+    def projection_flops(self, d_model: int) -> float:
+        """Operations per token of making queries, keys, values and the output."""
+        return 2.0 * d_model * self.width(d_model) * 2 * (self.n_heads + self.n_kv_heads)
+
+
+class AttentionConfig(HeadsConfig):
+    """See `Attention`, and `WindowedAttention`."""
+
+    window: Annotated[int, Gt(0)] | None = None
+    """A token sees those less than so many places away, itself included; None sees all."""
+    softcap: Annotated[float, Gt(0)] | None = None
+    """Scores are held below it by tanh; None leaves them free."""
+
+    def attend(self, head_dim: int) -> Attend:
+        if self.softcap is None:
+            return super().attend(head_dim)
+        return partial(softcapped_attention, scale=self.score_scale(head_dim), softcap=self.softcap)
+
+    def build(self, d_model: int, max_seq_len: int, shared: Shared) -> Attention:
+        parts = self.parts(d_model, max_seq_len, shared)
+        return Attention(d_model, self, *parts) if self.window is None else WindowedAttention(d_model, self, *parts, self.window)
 
     def flops(self, d_model: int, seq_len: int | float, causal: bool) -> float:
-        width = self.width(d_model)
         seen = seq_len / 2 if causal else seq_len
         if self.window is not None:
             seen = min(seen, self.window if causal else 2 * self.window)
-        return 2.0 * d_model * width * 2 * (self.n_heads + self.n_kv_heads) + 4.0 * self.n_heads * width * seen
+        return self.projection_flops(d_model) + 4.0 * self.n_heads * self.width(d_model) * seen
 
 
 class Attention(SequenceMixer):
@@ -97,44 +132,49 @@ class Attention(SequenceMixer):
     arXiv 2408.00118, section 2.
     """
 
-    def __init__(self, d_model: int, config: AttentionConfig, rope: nn.Module, bias: nn.Module | None = None) -> None:
+    def __init__(self, d_model: int, config: HeadsConfig, rope: nn.Module, bias: ScoreBias | None = None) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.width(d_model)
         queries, keys = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.qkv = Linear(d_model, (queries, keys, keys), (Use.QUERY, Use.KEY, Use.VALUE), config.qkv_bias)
         self.out = Linear(queries, d_model, Use.MIXER_OUT, config.out_bias)
         self.qk_norm = nn.Identity() if config.qk_norm is None else QKNorm(config, self.head_dim)
-        self.rope, self.bias, self.window = rope, bias, config.window
-        scale = config.scale or 1 / sqrt(self.head_dim)
-        grouped = self.n_kv_heads < self.n_heads
-        self.attend: Callable[..., Tensor]
-        if config.softcap is None:
-            self.attend = partial(F.scaled_dot_product_attention, scale=scale, enable_gqa=grouped)
-        else:
-            self.attend = partial(softcapped_attention, scale=scale, softcap=config.softcap)
+        self.rope, self.bias = rope, bias
+        self.attend = config.attend(self.head_dim)
 
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None
     ) -> Float[Tensor, "batch time d_model"]:
+        queries, keys, values = self.heads(x, layout)
+        if cache is None:
+            mixed = self.whole(queries, keys, values, layout)
+        else:
+            assert isinstance(cache, KeyValueCache)
+            mixed = self.mix(queries, *cache.write(layout, keys, values))
+        return self.out(mixed.flatten(2))  # (batch, time, n_heads · head_dim) before the projection
+
+    def heads(
+        self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (batch, time, n_heads, head_dim), and keys and values (batch, time, n_kv_heads, head_dim); the first two normed and turned."""
         heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (batch, time, n_heads + 2·n_kv_heads, head_dim)
         queries_and_keys, values = heads.split((self.n_heads + self.n_kv_heads, self.n_kv_heads), dim=2)
         turned = self.rope(self.qk_norm(queries_and_keys), layout.positions)
         queries, keys = turned.split((self.n_heads, self.n_kv_heads), dim=2)
-        if cache is None:
-            view = layout.view
-        else:
-            assert isinstance(cache, KeyValueCache)
-            keys, values, view = cache.write(layout, keys, values)
-        mixed = self.mix(queries, keys, values, view)
-        return self.out(mixed.flatten(2))  # (batch, time, n_heads · head_dim) before the projection
+        return queries, keys, values
+
+    def whole(
+        self, queries: Float[Tensor, "batch time heads head_dim"], keys: Float[Tensor, "batch time kv_heads head_dim"],
+        values: Float[Tensor, "batch time kv_heads head_dim"], layout: SequenceLayout,
+    ) -> Float[Tensor, "batch time heads head_dim"]:
+        """The weighted sums of the values that each query sees, in rows read at once."""
+        return self.mix(queries, keys, values, layout.view)
 
     def mix(
         self, queries: Float[Tensor, "batch time heads head_dim"], keys: Float[Tensor, "batch past kv_heads head_dim"],
         values: Float[Tensor, "batch past kv_heads head_dim"], view: View,
     ) -> Float[Tensor, "batch time heads head_dim"]:
         """The weighted sums of the values that each query sees."""
-        if self.window is not None:
-            view = view.within(self.window)
         mask = view.mask
         if self.bias is not None:
             mask = self.bias(view).masked_fill(~view.seen, -torch.inf).type_as(queries)
@@ -148,6 +188,36 @@ class Attention(SequenceMixer):
         return KeyValueCache.empty(batch, capacity, self.n_kv_heads, self.head_dim, dtype, device)
 
 
+class WindowedAttention(Attention):
+    """Attention to what is less than `window` places away: work and memory grow with time · window.
+
+    Rows of more than four chunks are mixed chunk by chunk; others, and those with a prefix or a cache, by a mask over
+    all keys. The numbers are the same.
+
+    Source: Child et al. (2019), arXiv 1904.10509; Beltagy et al. (2020), arXiv 2004.05150, section 3.1; causal as in Mistral, arXiv
+    2310.06825.
+    """
+
+    def __init__(self, d_model: int, config: HeadsConfig, rope: nn.Module, bias: ScoreBias | None, window: int) -> None:
+        super().__init__(d_model, config, rope, bias)
+        self.window = window
+
+    def whole(
+        self, queries: Float[Tensor, "batch time heads head_dim"], keys: Float[Tensor, "batch time kv_heads head_dim"],
+        values: Float[Tensor, "batch time kv_heads head_dim"], layout: SequenceLayout,
+    ) -> Float[Tensor, "batch time heads head_dim"]:
+        chunk = max(self.window, SHORTEST_CHUNK)
+        if layout.prefix is not None or queries.shape[1] <= 4 * chunk:
+            return self.mix(queries, keys, values, layout.view)
+        return local_attention(super().mix, queries, keys, values, layout, self.window, chunk)
+
+    def mix(
+        self, queries: Float[Tensor, "batch time heads head_dim"], keys: Float[Tensor, "batch past kv_heads head_dim"],
+        values: Float[Tensor, "batch past kv_heads head_dim"], view: View,
+    ) -> Float[Tensor, "batch time heads head_dim"]:
+        return super().mix(queries, keys, values, view.within(self.window))
+
+
 class QKNorm(nn.Module):
     """Norms of queries and keys, each head by itself or all heads of a place as one vector.
 
@@ -155,7 +225,7 @@ class QKNorm(nn.Module):
     2501.00656).
     """
 
-    def __init__(self, config: AttentionConfig, head_dim: int) -> None:
+    def __init__(self, config: HeadsConfig, head_dim: int) -> None:
         super().__init__()
         assert config.qk_norm is not None
         self.split, self.over_all = (config.n_heads, config.n_kv_heads), config.qk_norm_over == "all"
