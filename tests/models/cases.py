@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bloomery.models import HubConfig, LlamaConfig
+from bloomery.models import HubConfig, LlamaConfig, T5Config
 
 LLAMA = LlamaConfig(vocab_size=61, d_model=24, n_layers=2, n_heads=4, d_ff=40, max_seq_len=64, tie_embeddings=False, norm_eps=1e-4)
 
@@ -10,4 +10,12 @@ CASES: dict[str, HubConfig] = {
     "llama": LLAMA,
     "llama, tied and grouped": LLAMA.replace(tie_embeddings=True, n_kv_heads=2, rope_theta=500_000.0),
     "llama, multi-query with its own head_dim": LLAMA.replace(n_kv_heads=1, head_dim=10),
+}
+
+T5 = T5Config(vocab_size=61, d_model=24, n_layers=2, n_heads=4, d_ff=40, max_seq_len=64, n_buckets=8, max_distance=20)
+
+ENCODER_DECODER_CASES: dict[str, HubConfig] = {
+    "t5 1.1": T5,
+    "t5 1.0": T5.replace(feed_forward="relu", tie_embeddings=True, norm_eps=1e-4),
+    "t5, its own head_dim, more layers in the encoder": T5.replace(head_dim=10, n_encoder_layers=3, feed_forward="gated_silu", n_buckets=32),
 }

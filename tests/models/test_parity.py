@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.models.cases import CASES
+from tests.models.cases import CASES, ENCODER_DECODER_CASES
 
 from bloomery.core.config import flatten
 from bloomery.data.batch import Batch
@@ -154,4 +154,4 @@ def test_its_config_is_read_back_from_plain_data(config):
 
 
 def test_every_family_has_a_case():
-    assert {type(config) for config in CASES.values()} == set(FAMILIES.values())
+    assert {type(config) for config in (CASES | ENCODER_DECODER_CASES).values()} == set(FAMILIES.values())

@@ -6,12 +6,15 @@ from typing import Any
 
 from bloomery.core.config import Config
 from bloomery.core.errors import ArtifactError
+from bloomery.models.encoder_decoder import EncoderDecoderConfig
 from bloomery.models.llama import LlamaConfig
 from bloomery.models.model import HubConfig, ModelConfig
+from bloomery.models.t5 import T5Config
 from bloomery.models.transformer import TransformerConfig
+from bloomery.models.transformer2017 import Transformer2017Config
 from bloomery.nn.part import Part
 
-FAMILIES: dict[str, type[HubConfig]] = {family.hub_type: family for family in (LlamaConfig,)}
+FAMILIES: dict[str, type[HubConfig]] = {family.hub_type: family for family in (LlamaConfig, T5Config)}
 """`model_type` of a hub folder → config class."""
 
 
@@ -22,7 +25,7 @@ def config_from_plain(plain: dict[str, Any]) -> ModelConfig:
         ArtifactError: the kind is not one that we have, or was written under another contract.
         ConfigError: its fields cannot be.
     """
-    models = {family.kind(): family for family in (TransformerConfig, *FAMILIES.values())}
+    models = {family.kind(): family for family in (TransformerConfig, EncoderDecoderConfig, Transformer2017Config, *FAMILIES.values())}
     if (kind := plain.get("kind")) not in models:
         raise ArtifactError(f"a config says kind={kind!r}, which is none of {', '.join(models)}; was it written by a newer version?")
     config = _value(plain, models | {part.kind(): part for part in _below(Part)})

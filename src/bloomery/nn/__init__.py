@@ -2,7 +2,9 @@
 
 from bloomery.nn.attention import Attention, AttentionConfig
 from bloomery.nn.block import Block, BranchNorm, ParallelNorm, Placement, PostNorm, PreNorm, SandwichNorm
+from bloomery.nn.buckets import Buckets, BucketsConfig
 from bloomery.nn.cache import Cache, KeyValueCache, LayeredCache
+from bloomery.nn.cross import CrossAttention, CrossAttentionConfig, CrossBlock, Memory
 from bloomery.nn.feedforward import Activation, FeedForward, FeedForwardConfig, GatedConfig, GatedFeedForward, PlainConfig
 from bloomery.nn.head import HeadConfig, OutputHead, TiedConfig, UntiedConfig
 from bloomery.nn.init import FanInInit, NormalInit, WeightInit
@@ -29,11 +31,12 @@ from bloomery.nn.seen import Seen
 from bloomery.nn.wired import WiredInit
 
 __all__ = [
-    "Activation", "AlibiConfig", "Attention", "AttentionConfig", "Block", "BranchNorm", "Cache", "FanInInit", "FeedForward",
-    "FeedForwardConfig", "GatedConfig", "GatedFeedForward", "HeadConfig", "KeyValueCache", "LayerNorm", "LayerNormConfig", "LayeredCache",
-    "LearnedPlacesConfig", "Linear", "LinearAttention", "LinearAttentionConfig", "LinearScaling", "Llama3Scaling", "Mamba2", "Mamba2Config",
-    "MixerConfig", "NTKScaling", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit", "OutputHead",
-    "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm", "RMSNorm",
-    "RMSNormConfig", "Rope", "RopeScaling", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared",
-    "SinusoidalPlacesConfig", "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit", "YarnScaling",
+    "Activation", "AlibiConfig", "Attention", "AttentionConfig", "Block", "BranchNorm", "Buckets", "BucketsConfig", "Cache",
+    "CrossAttention", "CrossAttentionConfig", "CrossBlock", "FanInInit", "FeedForward", "FeedForwardConfig", "GatedConfig",
+    "GatedFeedForward", "HeadConfig", "KeyValueCache", "LayerNorm", "LayerNormConfig", "LayeredCache", "LearnedPlacesConfig", "Linear",
+    "LinearAttention", "LinearAttentionConfig", "LinearScaling", "Llama3Scaling", "Mamba2", "Mamba2Config", "Memory", "MixerConfig",
+    "NTKScaling", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit", "OutputHead", "ParallelNorm", "Part",
+    "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm", "RMSNorm", "RMSNormConfig", "Rope",
+    "RopeScaling", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared", "SinusoidalPlacesConfig",
+    "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit", "YarnScaling",
 ]
