@@ -24,7 +24,7 @@ from bloomery.nn.init import NormalInit, WeightInit
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.mixer import MixerConfig, SequenceMixer
-from bloomery.nn.norms import NoNormConfig, NormConfig, RMSNormConfig
+from bloomery.nn.norms import NoNormConfig, NormConfig, RMSNormConfig, at
 from bloomery.nn.part import Part, Shared
 from bloomery.nn.positions import NoPlacesConfig, PlacesConfig
 from bloomery.nn.seen import Seen
@@ -102,6 +102,8 @@ class TransformerConfig(ModelConfig):
                 raise ConfigError(f"TransformerConfig.mixers[{i}]={mixer.kind()} only sees what comes before a token, and causal=False asks "
                                   "for all; set causal=True, or take another mixer")  # fmt: skip
             mixer.check_model(self.d_model, self.max_seq_len)
+        self.placement.check_model(self)
+        self.init.check_model(self)
 
     @property
     def reads_forward(self) -> bool:
@@ -229,7 +231,7 @@ class Transformer(CausalModel):
             if seen is not None:
                 seen.hidden.append(x)
             x = block(x, layout, of_layer, seen)
-        last = self.norm(x)
+        last = at(self.norm, layout)(x)
         if seen is not None:
             seen.hidden.append(x)
             seen.last = last
@@ -243,7 +245,7 @@ class Transformer(CausalModel):
         x = self.places(x, layout)
         if self.parts is not None:
             x = x + self.parts(torch.zeros_like(tokens) if layout.parts is None else layout.parts)
-        return self.widen(self.embedding_norm(x))
+        return self.widen(at(self.embedding_norm, layout)(x))
 
     def new_cache(self, batch: int, capacity: int) -> LayeredCache:
         weight = self.embedding.weight

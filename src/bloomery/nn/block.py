@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from math import isclose
+from typing import Annotated, Any
 
 from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bloomery.core.errors import ConfigError
 from bloomery.nn.cache import Cache
+from bloomery.nn.init import Stack
 from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.mixer import SequenceMixer
-from bloomery.nn.norms import NormConfig
+from bloomery.nn.norms import LayoutNorm, Norm, NormConfig, at
 from bloomery.nn.part import Part
 from bloomery.nn.seen import Seen
 
 Branch = Callable[[Tensor], Tensor]
-Join = Callable[[Tensor, nn.Module, Branch], Tensor]
-"""(residual stream, norm, branch) → residual stream."""
+Join = Callable[[Tensor, Any, Branch], Tensor]
+"""(residual stream, norm as `at` gives it, branch) → residual stream."""
 
 
 class Placement(Part):
@@ -29,6 +33,20 @@ class Placement(Part):
     def norm(self, norm: NormConfig, d_model: int) -> nn.Module:
         """The norm, or norms, of one branch."""
         return norm.build(d_model)
+
+    @property
+    def residual_factor(self) -> float:
+        """What the residual stream is multiplied by at each branch."""
+        return 1.0
+
+    def check_model(self, model: Stack) -> None:
+        """Refuses a model that it does not fit; called when the model's config is built."""
+        factor, wanted = self.residual_factor, model.init.residual_factor(model.n_layers)
+        if not isclose(factor, wanted, rel_tol=1e-3):
+            raise ConfigError(
+                f"placement={self} multiplies the residual stream by {factor:.4g}, and init={model.init} is made for {wanted:.4g}; take both "
+                f"from deep_norm(n_layers={model.n_layers}), or PreNorm() and NormalInit()"
+            )
 
     @abstractmethod
     def join(self) -> Join:
@@ -58,7 +76,11 @@ class PostNorm(Placement):
     """
 
     alpha: Annotated[float, Gt(0)] = 1.0
-    """Factor on the residual stream."""
+    """Factor on the residual stream; any but 1 goes with `DeepNormInit`."""
+
+    @property
+    def residual_factor(self) -> float:
+        return self.alpha
 
     def join(self) -> Join:
         return partial(_post, alpha=self.alpha)
@@ -84,7 +106,7 @@ class SandwichNorm(Placement):
         return Sandwich(norm.build(d_model), norm.build(d_model))
 
     def join(self) -> Join:
-        return _sandwich
+        return around
 
 
 class ParallelNorm(Placement):
@@ -100,28 +122,39 @@ class ParallelNorm(Placement):
         return super().block(norm, d_model, mixer, ff) if ff is None else ParallelBlock(self.norm(norm, d_model), mixer, ff)
 
 
-class Sandwich(nn.Module):
+@dataclass(frozen=True, eq=False)
+class Ends:
+    """What stands before and behind a branch."""
+
+    before: Norm
+    after: Norm
+
+
+class Sandwich(nn.Module, LayoutNorm):
     """The two norms of a branch."""
 
     def __init__(self, before: nn.Module, after: nn.Module) -> None:
         super().__init__()
         self.before, self.after = before, after
 
+    def at(self, layout: SequenceLayout) -> Ends:
+        return Ends(at(self.before, layout), at(self.after, layout))
 
-def _pre(x: Tensor, norm: nn.Module, branch: Branch) -> Tensor:
+
+def _pre(x: Tensor, norm: Norm, branch: Branch) -> Tensor:
     return x + branch(norm(x))
 
 
-def _post(x: Tensor, norm: nn.Module, branch: Branch, alpha: float) -> Tensor:
+def _post(x: Tensor, norm: Norm, branch: Branch, alpha: float) -> Tensor:
     return norm((x if alpha == 1.0 else alpha * x) + branch(x))
 
 
-def _branch(x: Tensor, norm: nn.Module, branch: Branch) -> Tensor:
+def _branch(x: Tensor, norm: Norm, branch: Branch) -> Tensor:
     return x + norm(branch(x))
 
 
-def _sandwich(x: Tensor, norm: nn.Module, branch: Branch) -> Tensor:
-    assert isinstance(norm, Sandwich)
+def around(x: Tensor, norm: Ends, branch: Branch) -> Tensor:
+    """x + after(f(before(x)))."""
     return x + norm.after(branch(norm.before(x)))
 
 
@@ -148,8 +181,8 @@ class SerialBlock(Block):
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None
     ) -> Float[Tensor, "batch time d_model"]:
-        x = self.join(x, self.mixer_norm, lambda h: self.mixer(h, layout, cache))
-        return self.join(x, self.ff_norm, lambda h: self.ff(kept(h, seen)))
+        x = self.join(x, at(self.mixer_norm, layout), lambda h: self.mixer(h, layout, cache))
+        return self.join(x, at(self.ff_norm, layout), lambda h: self.ff(kept(h, seen)))
 
 
 class MixerBlock(Block):
@@ -163,7 +196,7 @@ class MixerBlock(Block):
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None
     ) -> Float[Tensor, "batch time d_model"]:
-        return self.join(x, self.mixer_norm, lambda h: self.mixer(h, layout, cache))
+        return self.join(x, at(self.mixer_norm, layout), lambda h: self.mixer(h, layout, cache))
 
 
 class ParallelBlock(Block):
@@ -176,7 +209,7 @@ class ParallelBlock(Block):
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None
     ) -> Float[Tensor, "batch time d_model"]:
-        h = self.norm(x)
+        h = at(self.norm, layout)(x)
         return x + self.mixer(h, layout, cache) + self.ff(kept(h, seen))
 
 

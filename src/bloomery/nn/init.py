@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,51 @@ from torch import Tensor, nn
 from bloomery.core.rng import derive_seed
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.part import Part
+
+
+@runtime_checkable
+class Stack(Protocol):
+    """What initialisations and placements of norms look at to tell whether they fit a model: some fields of its config."""
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        ...
+
+    @property
+    def d_embedding(self) -> int:
+        """Width of the embedding table."""
+        ...
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        ...
+
+    @property
+    def init(self) -> WeightInit:
+        """What fresh weights are drawn from."""
+        ...
+
+    @property
+    def mixers(self) -> tuple[Part, ...]:
+        """The different mixers."""
+        ...
+
+    @property
+    def feed_forwards(self) -> tuple[Part | None, ...]:
+        """The different feed-forward layers."""
+        ...
+
+    @property
+    def norm(self) -> Part:
+        """In the blocks."""
+        ...
+
+    @property
+    def head(self) -> Part:
+        """From features to predictions."""
+        ...
 
 
 class WeightInit(Part):
@@ -48,6 +93,17 @@ class WeightInit(Part):
         """
         return self.matrix_std(fan_in) / sqrt(2 * n_layers)
 
+    def residual_factor(self, n_layers: int) -> float:
+        """The factor on the residual stream that it is made for, which the placement of the norms must have as well."""
+        return 1.0
+
+    def hidden_rate(self, d_model: int) -> float:
+        """Factor on the learning rate of hidden matrices under Adam, where the rate is to go with the width."""
+        return 1.0
+
+    def check_model(self, model: Stack) -> None:
+        """Refuses a model that it does not fit, via `self.refuse`; called when the model's config is built."""
+
     def wire(self, embedding: Float[Tensor, "vocab d_model"], mixers: Sequence[Any], seed: int) -> None:
         """Changes weights in place once all are drawn; most initialisations change none.
 
@@ -59,7 +115,7 @@ class WeightInit(Part):
 
 
 class NormalInit(WeightInit):
-    """One standard deviation for every matrix.
+    """One standard deviation for every matrix, less for those that write to the residual stream: that of GPT-2.
 
     Source: Radford et al. (2019), "Language Models are Unsupervised Multitask Learners", section 2.3.
     """
@@ -153,6 +209,15 @@ class Draw:
         new = id(parameter) not in self._done
         self._done.add(id(parameter))
         return new
+
+
+class Rated:
+    """What models inherit, so that optimisers can ask how the learning rates go with the width."""
+
+    @property
+    def hidden_rate(self) -> float:
+        """Factor on the learning rate of hidden matrices under Adam; see `MuPInit`."""
+        return 1.0
 
 
 class Initialised:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Annotated
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bloomery.nn.init import Draw, Initialised
+from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.part import Part
+
+Norm = Callable[[Tensor], Tensor]
+"""(*batch, dim) → the same shape."""
+
+
+class LayoutNorm(ABC):
+    """What norms inherit that ask which of the tokens are real."""
+
+    @abstractmethod
+    def at(self, layout: SequenceLayout) -> Any:
+        """The norm for tokens that are laid out so."""
+
+
+def at(norm: nn.Module, layout: SequenceLayout) -> Any:
+    """A norm for tokens that are laid out so: most do not care."""
+    return norm.at(layout) if isinstance(norm, LayoutNorm) else norm
 
 
 class NormConfig(Part):
