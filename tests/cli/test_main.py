@@ -121,3 +121,12 @@ def test_a_crawl_becomes_a_web_archive(here):
     read = [row["text"] for batch in Files(path=str(here / "crawled"), include=("*.warc.gz",)).batches() for row in batch.to_pylist()]
     assert len(read) == 2
     assert "the second page" in read
+
+
+def test_models_are_listed_with_their_sizes_and_one_is_told_in_full(here: Path):
+    listed = bloomery(here, "models")
+    assert next(line for line in listed.splitlines() if line.startswith("7b")).split()[:5] == ["7b", "Llama", "32", "4096", "6.89B"]
+    told = bloomery(here, "models", "7b")
+    assert "n_heads: 32" in told
+    assert "6,888,361,984 parameters" in told
+    assert "did you mean '7b'?" in bloomery(here, "models", "7", code=2)

@@ -177,6 +177,18 @@ def diff(ctx: click.Context, before: str, after: str) -> None:
     print_diff(diff_recipes(_flat(before, {}), _flat(after, texts)))
 
 
+@cli.command(epilog="Example: bloomery models 10b")
+@click.argument("name", required=False)
+def models(name: str | None) -> None:
+    """List architectures by name with their sizes and costs; with NAME, all fields of one and where its parameters are."""
+    from bloomery.cli.models import print_model, print_models
+
+    if name is None:
+        print_models()
+    else:
+        print_model(name)
+
+
 @cli.command(epilog="Example: bloomery trace store/Train/base-0123456789ab --step 120")
 @click.argument("model")
 @click.option("--step", type=click.IntRange(min=1), required=True, help="The optimiser step, counted from 1.")
