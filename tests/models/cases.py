@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from bloomery.models import HubConfig, LlamaConfig, T5Config
+from bloomery.models import AlbertConfig, BertConfig, ElectraConfig, HubConfig, LlamaConfig, RobertaConfig, T5Config
 
 LLAMA = LlamaConfig(vocab_size=61, d_model=24, n_layers=2, n_heads=4, d_ff=40, max_seq_len=64, tie_embeddings=False, norm_eps=1e-4)
+
+ENCODER = {"vocab_size": 61, "d_model": 24, "n_layers": 4, "n_heads": 4, "d_ff": 40, "max_seq_len": 64}
+BERT, ROBERTA = BertConfig(**ENCODER), RobertaConfig(**ENCODER)
+ALBERT, ELECTRA = AlbertConfig(**ENCODER, d_embedding=10), ElectraConfig(**ENCODER, d_embedding=10)
 
 CASES: dict[str, HubConfig] = {
     "llama": LLAMA,
     "llama, tied and grouped": LLAMA.replace(tie_embeddings=True, n_kv_heads=2, rope_theta=500_000.0),
     "llama, multi-query with its own head_dim": LLAMA.replace(n_kv_heads=1, head_dim=10),
+    "bert": BERT,
+    "bert, one part and another activation": BERT.replace(n_parts=1, activation="gelu_tanh", norm_eps=1e-3),
+    "roberta": ROBERTA,
+    "roberta, two parts": ROBERTA.replace(n_parts=2, activation="relu"),
+    "albert": ALBERT,
+    "albert, two distinct layers": ALBERT.replace(n_distinct_layers=2, activation="gelu"),
+    "electra": ELECTRA,
+    "electra, embeddings as wide as the model": ELECTRA.replace(d_embedding=24),
 }
 
 T5 = T5Config(vocab_size=61, d_model=24, n_layers=2, n_heads=4, d_ff=40, max_seq_len=64, n_buckets=8, max_distance=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ every_family = pytest.mark.parametrize("config", CASES.values(), ids=CASES.keys(
 every_decoder = pytest.mark.parametrize(
     "config", [c for c in CASES.values() if c.reads_forward], ids=[name for name, c in CASES.items() if c.reads_forward]
 )
+
+parted = {name: c for name, c in CASES.items() if getattr(c, "n_parts", 1) > 1}
 
 
 def random_model(config: HubConfig) -> Model:
@@ -94,6 +97,17 @@ def test_packed_documents_are_each_as_theirs_alone(config, tmp_path):
             close(packed[row, start:end], theirs(input_ids=ids[row : row + 1, start:end]).logits[0], config)
 
 
+@pytest.mark.parametrize("config", parted.values(), ids=parted.keys())
+def test_parts_of_documents_are_their_token_types(config, tmp_path):
+    model, ids = random_model(config), tokens_of(config)
+    theirs, parts = theirs_of(model, config, tmp_path), torch.tensor([[0] * 12 + [1] * 21, [0] * 33])
+    layout = SequenceLayout.rows(*ids.shape, causal=config.reads_forward)
+    with torch.no_grad():
+        ours = model(ids, replace(layout, parts=parts))
+        close(ours, theirs(input_ids=ids, token_type_ids=parts).logits, config)
+        assert (ours - model(ids, layout)).abs().max() > 0.01
+
+
 @every_decoder
 @pytest.mark.parametrize("pieces", [[1] * 33, [5, 7, 20, 1], [32, 1]], ids=("one by one", "in pieces", "the last alone"))
 def test_cached_logits_are_theirs(config, pieces, tmp_path):
@@ -119,8 +133,8 @@ def test_loss_and_gradients_are_theirs(config, tmp_path):
         weight[:, -1] = 0
     targets = ids.roll(-1, 1) if config.reads_forward else ids
     batch = Batch(ids, targets, weight, SequenceLayout.rows(*ids.shape, causal=config.reads_forward))
-    total, _ = CausalLM().total(Models(model), batch)
-    loss = total / batch.weight
+    (summed,) = CausalLM()(Models(model), batch)
+    loss = summed.total / summed.weight
     their_loss = theirs(input_ids=ids, labels=labels).loss
     torch.testing.assert_close(loss, their_loss, atol=1e-5, rtol=0)
     loss.backward()

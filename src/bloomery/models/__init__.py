@@ -1,17 +1,21 @@
 """Model families: one file each, with its config, its code and its names on the Hugging Face hub."""
 
+from bloomery.models.albert import AlbertConfig
+from bloomery.models.bert import BertConfig
 from bloomery.models.checkpoint import load_model, read_model, save_model, write_model
+from bloomery.models.electra import ElectraConfig
 from bloomery.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from bloomery.models.families import FAMILIES, config_from_plain
 from bloomery.models.hub import load_hub, save_hub
 from bloomery.models.llama import LlamaConfig
 from bloomery.models.model import CausalModel, HubConfig, Model, ModelConfig, causal
+from bloomery.models.roberta import RobertaConfig
 from bloomery.models.t5 import T5Config
 from bloomery.models.transformer import Transformer, TransformerConfig
 from bloomery.models.transformer2017 import Transformer2017Config
 
 __all__ = [
-    "FAMILIES", "CausalModel", "EncoderDecoder", "EncoderDecoderConfig", "HubConfig", "LlamaConfig", "Model", "ModelConfig", "T5Config",
-    "Transformer", "Transformer2017Config", "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model",
-    "save_hub", "save_model", "write_model",
+    "FAMILIES", "AlbertConfig", "BertConfig", "CausalModel", "ElectraConfig", "EncoderDecoder", "EncoderDecoderConfig", "HubConfig",
+    "LlamaConfig", "Model", "ModelConfig", "RobertaConfig", "T5Config", "Transformer", "Transformer2017Config", "TransformerConfig", "causal",
+    "config_from_plain", "load_hub", "load_model", "read_model", "save_hub", "save_model", "write_model",
 ]
