@@ -150,10 +150,15 @@ def test_rope_theta_is_read_from_either_version(folder, rope, theta):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "rope_type='llama3', which is not supported"),
-        ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type='linear', which is not supported"),
+        ({"rope_parameters": {"rope_type": "longrope", "factor": 8.0}}, "rope_type='longrope', which is not supported"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type='dynamic', which is not supported: its frequencies change with"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_type='linear' without 'factor'"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "high_freq_factor": 4.0}}, "rope_type='llama3' without 'low_freq_factor'"),
+        ({"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 1]}}, r"mrope_section=\[1, 1, 1\] .*not supported"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5, which is not supported"),
-        ({"attention_bias": True}, "attention_bias=True, which is not supported"),
+        ({"mlp_bias": True}, "mlp_bias=True, which is not supported"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config={'bits': 4}, which is not supported"),
+        ({"attention_bias": True}, "no tensor 'model.layers.0.self_attn.q_proj.bias', which its config.json calls for"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu', which is not supported"),
         ({"model_type": "mamba"}, "model_type='mamba', which cannot be read; those that can are llama"),
         ({"intermediate_size": 41}, r"'model.layers.0.mlp.gate_proj.weight' has shape \(40, 24\), and .* calls for \(41, 24\)"),
