@@ -1,12 +1,25 @@
 """A value of every mixer, by class name, for the contracts: d_model 24, at most 32 tokens."""
 
-from bloomery.nn import AlibiConfig, AttentionConfig, LinearAttentionConfig, Mamba2Config, MixerConfig, RMSNormConfig
+from bloomery.nn import (
+    AlibiConfig,
+    AttentionConfig,
+    BlockSparseAttentionConfig,
+    LatentAttentionConfig,
+    LinearAttentionConfig,
+    Mamba2Config,
+    MixerConfig,
+    RMSNormConfig,
+)
 
 EXAMPLES: dict[str, tuple[MixerConfig, ...]] = {
     "AttentionConfig": (
         AttentionConfig(n_heads=4, n_kv_heads=2, head_dim=8),
         AttentionConfig(n_heads=4, n_kv_heads=1, head_dim=6, window=3, qk_norm=RMSNormConfig(), softcap=5.0, qkv_bias=True, out_bias=True),
         AttentionConfig(n_heads=3, positions=AlibiConfig(), window=4, qk_norm=RMSNormConfig(), qk_norm_over="all", scale=0.2),
+    ),
+    "LatentAttentionConfig": (
+        LatentAttentionConfig(n_heads=3, d_latent=40, head_dim=8, rope_dim=6),  # up to 9 new tokens are read folded, more unfolded
+        LatentAttentionConfig(n_heads=2, d_latent=6, d_query_latent=7, head_dim=8, rope_dim=4, value_dim=5, pairs="neighbours", scale=0.3),
     ),
     "LinearAttentionConfig": (
         LinearAttentionConfig(n_heads=4, chunk=5),
@@ -16,5 +29,10 @@ EXAMPLES: dict[str, tuple[MixerConfig, ...]] = {
         Mamba2Config(head_dim=8, d_state=6, n_groups=2, chunk=5),
         Mamba2Config(expand=1, head_dim=12, d_state=16, conv_width=2, conv_bias=False, bias=True, dt_limit=(0.01, 0.5), chunk=1),
         Mamba2Config(head_dim=16, d_state=4, n_groups=3, conv_width=1),
+    ),
+    "BlockSparseAttentionConfig": (
+        BlockSparseAttentionConfig(n_heads=4, n_kv_heads=2, block=2, n_global=1, n_random=1),
+        BlockSparseAttentionConfig(n_heads=3, block=1, n_local=1, n_global=0, n_random=2, positions=AlibiConfig(), qkv_bias=True),
+        BlockSparseAttentionConfig(n_heads=2, block=8, n_local=0, qk_norm=RMSNormConfig(), out_bias=True),
     ),
 }

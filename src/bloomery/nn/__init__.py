@@ -1,13 +1,18 @@
 """The parts that models are built of: layout, norms, positions, mixers, feed-forwards, heads, caches; each as a value and as a module."""
 
 from bloomery.nn.attention import Attention, AttentionConfig
+from bloomery.nn.batch_norm import BatchNorm, BatchNormConfig
 from bloomery.nn.block import Block, BranchNorm, ParallelNorm, Placement, PostNorm, PreNorm, SandwichNorm
+from bloomery.nn.block_sparse import BlockSparseAttention, BlockSparseAttentionConfig
 from bloomery.nn.buckets import Buckets, BucketsConfig
 from bloomery.nn.cache import Cache, KeyValueCache, LayeredCache
 from bloomery.nn.cross import CrossAttention, CrossAttentionConfig, CrossBlock, Memory
+from bloomery.nn.experts import Experts, ExpertsConfig, SigmoidRouterConfig, SoftmaxRouterConfig
 from bloomery.nn.feedforward import Activation, FeedForward, FeedForwardConfig, GatedConfig, GatedFeedForward, PlainConfig
+from bloomery.nn.fixup import Fixup, FixupInit
 from bloomery.nn.head import HeadConfig, OutputHead, TiedConfig, UntiedConfig
 from bloomery.nn.init import FanInInit, NormalInit, WeightInit
+from bloomery.nn.latent import LatentAttention, LatentAttentionConfig
 from bloomery.nn.layout import Passage, SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.linear_attention import LinearAttention, LinearAttentionConfig
@@ -26,17 +31,19 @@ from bloomery.nn.positions import (
     SinusoidalPlacesConfig,
 )
 from bloomery.nn.rope import LinearScaling, Llama3Scaling, NTKScaling, Rope, RopeScaling, YarnScaling
-from bloomery.nn.rope import LinearScaling, Llama3Scaling, NTKScaling, Rope, RopeScaling, YarnScaling
+from bloomery.nn.scaled_inits import DeepNormInit, HeInit, SmallInit, TFixupInit, XavierInit, deep_norm
 from bloomery.nn.seen import Seen
 from bloomery.nn.wired import WiredInit
 
 __all__ = [
-    "Activation", "AlibiConfig", "Attention", "AttentionConfig", "Block", "BranchNorm", "Buckets", "BucketsConfig", "Cache",
-    "CrossAttention", "CrossAttentionConfig", "CrossBlock", "FanInInit", "FeedForward", "FeedForwardConfig", "GatedConfig",
-    "GatedFeedForward", "HeadConfig", "KeyValueCache", "LayerNorm", "LayerNormConfig", "LayeredCache", "LearnedPlacesConfig", "Linear",
-    "LinearAttention", "LinearAttentionConfig", "LinearScaling", "Llama3Scaling", "Mamba2", "Mamba2Config", "Memory", "MixerConfig",
-    "NTKScaling", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit", "OutputHead", "ParallelNorm", "Part",
-    "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm", "RMSNorm", "RMSNormConfig", "Rope",
-    "RopeScaling", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared", "SinusoidalPlacesConfig",
-    "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit", "YarnScaling",
+    "Activation", "AlibiConfig", "Attention", "AttentionConfig", "BatchNorm", "BatchNormConfig", "Block", "BlockSparseAttention",
+    "BlockSparseAttentionConfig", "BranchNorm", "Buckets", "BucketsConfig", "Cache", "CrossAttention", "CrossAttentionConfig", "CrossBlock",
+    "DeepNormInit", "Experts", "ExpertsConfig", "FanInInit", "FeedForward", "FeedForwardConfig", "Fixup", "FixupInit", "GatedConfig",
+    "GatedFeedForward", "HeInit", "HeadConfig", "KeyValueCache", "LatentAttention", "LatentAttentionConfig", "LayerNorm", "LayerNormConfig",
+    "LayeredCache", "LearnedPlacesConfig", "Linear", "LinearAttention", "LinearAttentionConfig", "LinearScaling", "Llama3Scaling", "Mamba2",
+    "Mamba2Config", "Memory", "MixerConfig", "NTKScaling", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit",
+    "OutputHead", "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm",
+    "RMSNorm", "RMSNormConfig", "Rope", "RopeScaling", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared",
+    "SigmoidRouterConfig", "SinusoidalPlacesConfig", "SmallInit", "SoftmaxRouterConfig", "TFixupInit", "TiedConfig", "UntiedConfig", "Use",
+    "View", "WeightInit", "WiredInit", "XavierInit", "YarnScaling", "deep_norm",
 ]

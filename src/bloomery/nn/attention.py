@@ -156,7 +156,7 @@ class Attention(SequenceMixer):
     def heads(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (batch, time, n_heads, head_dim), and keys and values (batch, time, n_kv_heads, head_dim); the first two normed and turned."""
+        """Queries (batch, time, n_heads, head_dim), keys and values (batch, time, n_kv_heads, head_dim); the first two normed and turned."""
         heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (batch, time, n_heads + 2·n_kv_heads, head_dim)
         queries_and_keys, values = heads.split((self.n_heads + self.n_kv_heads, self.n_kv_heads), dim=2)
         turned = self.rope(self.qk_norm(queries_and_keys), layout.positions)
