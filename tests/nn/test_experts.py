@@ -47,7 +47,7 @@ def naive(ff: Experts, x: torch.Tensor) -> torch.Tensor:
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_sorted_experts_equal_every_expert_on_every_token(data):
-    n_experts = data.draw(st.integers(1, 4), "sixth of the experts") * 6 if data.draw(st.booleans()) else data.draw(st.integers(1, 9), "experts")
+    n_experts = data.draw(st.sampled_from((1, 2, 3, 4, 5, 6, 9, 12)))
     fits = [r for r in ROUTERS if not r.check_experts(n_experts, 1)]
     router: RouterConfig = data.draw(st.sampled_from(fits))
     room = [k for k in range(1, n_experts + 1) if not router.check_experts(n_experts, k)]
