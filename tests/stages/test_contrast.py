@@ -30,7 +30,8 @@ def contrast(*trials: Trial, steps: int = 30) -> Contrast:
 
 
 def test_what_learns_what_is_stuck_and_what_breaks_are_told_apart(tmp_path):
-    made = contrast(trial("fair", 1e-2), trial("asleep", 1e-7), trial("broken", 1e-2, WILD), steps=120).run(RunContext(store=Store(tmp_path), quiet=True))
+    trials = (trial("fair", 1e-2), trial("asleep", 1e-7), trial("broken", 1e-2, WILD))
+    made = contrast(*trials, steps=120).run(RunContext(store=Store(tmp_path), quiet=True))
     outcomes = [read_json(made.path / "trials" / f"{i}.json") for i in range(3)]
     assert [o["outcome"] for o in outcomes] == ["learns", "is stuck", "diverges"]
     assert len(outcomes[0]["loss"]) == 120

@@ -31,6 +31,7 @@ from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Course, Manner, TrainState, train
 from bloomery.train.watch import held_out
 
+RISEN = 1.1  # times the first loss: more than the difference of two batches
 SMOOTHED = 40  # points that a curve is drawn with
 HELD_OUT_TOKENS = 65_536
 
@@ -55,8 +56,8 @@ class Trial(Config):
 class Contrast(Stage):
     """Trains several trials on the same rows for the same steps, whatever becomes of them: a trial that diverges is a result.
 
-    A trial has *diverged* when its loss is no longer a number, or ends above where it began; it is *stuck* when it ends no better than a
-    guess by the tokens' frequencies (their entropy, in nats). Each trial is short: it is not resumed within, but a finished one is kept.
+    A trial has *diverged* when its loss is no longer a number, or ends a tenth above where it began; it is *stuck* when it ends no better
+    than a guess by the tokens' frequencies (their entropy, in nats). Each trial is short: it is not resumed within, but a finished one is kept.
     """
 
     title: str
@@ -142,7 +143,7 @@ class Contrast(Stage):
             bits = found["bits_per_byte"]
         last = float(np.mean(losses[-max(1, len(losses) // 10) :])) if losses else None
         outcome = "learns"
-        if ended or last is None or last >= losses[0]:
+        if ended or last is None or last > RISEN * losses[0]:
             outcome = "diverges"
         elif last >= guess:
             outcome = "is stuck"
