@@ -24,7 +24,7 @@ from bloomery.nn.head import HeadConfig, TiedConfig
 from bloomery.nn.init import NormalInit, WeightInit
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.nn.mixer import MixerConfig, SequenceMixer
-from bloomery.nn.norms import NoNormConfig, NormConfig, RMSNormConfig
+from bloomery.nn.norms import NoNormConfig, NormConfig, RMSNormConfig, at
 from bloomery.nn.part import Shared
 from bloomery.nn.positions import NoPlacesConfig, PlacesConfig
 from bloomery.nn.seen import Seen
@@ -175,7 +175,7 @@ class EncoderDecoder(CausalModel):
             if seen is not None:
                 seen.hidden.append(x)
             x = block(x, layout, of_layer, seen, memory)
-        last = self.norm(x)
+        last = at(self.norm, layout)(x)
         if seen is not None:
             seen.hidden.append(x)
             seen.last = last
@@ -191,7 +191,7 @@ class EncoderDecoder(CausalModel):
         x = self.embed(passage.tokens, passage.layout)
         for block in self.encoder:
             x = block(x, passage.layout)
-        return self.encoder_norm(x)
+        return at(self.encoder_norm, passage.layout)(x)
 
     def embed(self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout) -> Float[Tensor, "batch time d_model"]:
         """The residual stream before the first block of either stack."""

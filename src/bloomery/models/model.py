@@ -81,7 +81,7 @@ class ModelConfig(Config, ABC):
     def n_params(self) -> int:
         """Number of trainable parameters; tied ones count once. Counted on a model without memory."""
         with torch.device("meta"):
-            return sum(parameter.numel() for parameter in self.skeleton().parameters())
+            return sum(parameter.numel() for parameter in self.skeleton().parameters() if parameter.requires_grad)
 
     @abstractmethod
     def flops_per_token(self, seq_len: int) -> float:

@@ -20,6 +20,7 @@ from bloomery.nn.cache import Cache
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.mixer import SequenceMixer
+from bloomery.nn.norms import at
 from bloomery.nn.part import Part
 from bloomery.nn.seen import Seen
 
@@ -183,9 +184,9 @@ class CrossBlock(Block):
         memory: Memory | None = None,
     ) -> Float[Tensor, "batch time d_model"]:
         assert cache is None or isinstance(cache, PassageCache)
-        x = self.join(x, self.mixer_norm, lambda h: self.mixer(h, layout, None if cache is None else cache.past))
-        x = self.join(x, self.cross_norm, lambda h: self.cross(h, memory, cache))
-        return self.join(x, self.ff_norm, lambda h: self.ff(kept(h, seen)))
+        x = self.join(x, at(self.mixer_norm, layout), lambda h: self.mixer(h, layout, None if cache is None else cache.past))
+        x = self.join(x, at(self.cross_norm, layout), lambda h: self.cross(h, memory, cache))
+        return self.join(x, at(self.ff_norm, layout), lambda h: self.ff(kept(h, seen)))
 
     def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> PassageCache:
         """An empty cache for `batch` rows of at most `capacity` tokens."""

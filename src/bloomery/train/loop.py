@@ -113,10 +113,11 @@ def train(state: TrainState, source: Source, course: Course, manner: Manner) -> 
         NumericsError: loss or gradient is not finite; nothing has been updated then, and the message names step and documents.
     """
     model, optimizer = state.model, state.optimizer
-    models, objective = Models(model.train()), course.objective
+    models, objective = Models(model), course.objective
     totals_of = forward(objective, manner, course.precision)
     while state.step < course.steps:
         started = time.perf_counter()
+        model.train()  # whoever looked at the model between two reports may have left it otherwise
         step, first_row = state.step, state.step * course.rows
         torch.manual_seed(derive_seed(course.seed, "step", step))
         batch = source.batch(first_row, course.rows)
