@@ -1,6 +1,7 @@
 """Model families: one file each, with its config, its code and its names on the Hugging Face hub."""
 
 from bloomery.models.albert import AlbertConfig
+from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
 from bloomery.models.checkpoint import load_model, read_model, save_model, write_model
 from bloomery.models.electra import ElectraConfig
@@ -8,6 +9,7 @@ from bloomery.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from bloomery.models.families import FAMILIES, config_from_plain
 from bloomery.models.hub import load_hub, save_hub
 from bloomery.models.llama import LlamaConfig
+from bloomery.models.mamba2 import Mamba2ModelConfig
 from bloomery.models.model import CausalModel, HubConfig, Model, ModelConfig, causal
 from bloomery.models.roberta import RobertaConfig
 from bloomery.models.t5 import T5Config
@@ -15,7 +17,8 @@ from bloomery.models.transformer import Transformer, TransformerConfig
 from bloomery.models.transformer2017 import Transformer2017Config
 
 __all__ = [
-    "FAMILIES", "AlbertConfig", "BertConfig", "CausalModel", "ElectraConfig", "EncoderDecoder", "EncoderDecoderConfig", "HubConfig",
-    "LlamaConfig", "Model", "ModelConfig", "RobertaConfig", "T5Config", "Transformer", "Transformer2017Config", "TransformerConfig", "causal",
-    "config_from_plain", "load_hub", "load_model", "read_model", "save_hub", "save_model", "write_model",
+    "FAMILIES", "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "ElectraConfig", "EncoderDecoder", "EncoderDecoderConfig",
+    "HubConfig", "LlamaConfig", "Mamba2ModelConfig", "Model", "ModelConfig", "RobertaConfig", "T5Config", "Transformer",
+    "Transformer2017Config", "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model", "save_hub",
+    "save_model", "write_model",
 ]

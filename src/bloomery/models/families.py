@@ -7,10 +7,12 @@ from typing import Any
 from bloomery.core.config import Config
 from bloomery.core.errors import ArtifactError
 from bloomery.models.albert import AlbertConfig
+from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
 from bloomery.models.electra import ElectraConfig
 from bloomery.models.encoder_decoder import EncoderDecoderConfig
 from bloomery.models.llama import LlamaConfig
+from bloomery.models.mamba2 import Mamba2ModelConfig
 from bloomery.models.model import HubConfig, ModelConfig
 from bloomery.models.roberta import RobertaConfig
 from bloomery.models.t5 import T5Config
@@ -19,7 +21,7 @@ from bloomery.models.transformer2017 import Transformer2017Config
 from bloomery.nn.part import Part
 
 FAMILIES: dict[str, type[HubConfig]] = {family.hub_type: family for family in (
-    LlamaConfig, T5Config, BertConfig, RobertaConfig, AlbertConfig, ElectraConfig,
+    LlamaConfig, T5Config, BertConfig, RobertaConfig, AlbertConfig, ElectraConfig, Mamba2ModelConfig, BambaConfig,
 )}  # fmt: skip
 """`model_type` of a hub folder → config class."""
 

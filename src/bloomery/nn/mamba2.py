@@ -108,7 +108,7 @@ class Mamba2(SequenceMixer, Initialised):
         self.into = Linear(d_model, (inner, inner, keys, keys, self.n_heads), (Use.OTHER,) * 5, config.bias)  # z, x, B, C, δ
         self.conv = CausalConv(inner + 2 * keys, config.conv_width, config.conv_bias)
         self.a_log, self.dt_bias, self.skip = (nn.Parameter(torch.empty(self.n_heads)) for _ in range(3))
-        self.norm = GatedRMSNorm(inner, config.norm_eps, config.n_groups)
+        self.norm = GroupedRMSNorm(inner, config.norm_eps, config.n_groups)
         self.out = Linear(inner, d_model, Use.MIXER_OUT, config.bias)
 
     def initialise(self, draw: Draw) -> None:
@@ -144,8 +144,8 @@ class Mamba2(SequenceMixer, Initialised):
         )
         if cache is not None:
             cache.state = state.type_as(cache.state)
-        y = (y + self.skip[:, None] * values).flatten(2)
-        return self.out(self.norm(y.type_as(x), gate))
+        y = (y + self.skip[:, None] * values).flatten(2) * F.silu(gate)
+        return self.out(self.norm(y).type_as(x))
 
     def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> StateCache:
         state = (self.n_heads, self.config.d_state, self.config.head_dim)
@@ -196,18 +196,15 @@ class CausalConv(nn.Module, Initialised):
         return total if self.bias is None else total + self.bias
 
 
-class GatedRMSNorm(RMSNorm):
-    """`RMSNorm` of what a gate lets through, by groups of features:  y = w · h / √(mean_group(h²) + eps),  h = x ⊙ silu(gate).
-
-    Source: Dao and Gu (2024), arXiv 2405.21060, section 7, and its published code.
-    """
+class GroupedRMSNorm(RMSNorm):
+    """`RMSNorm` by groups of neighbouring features:  y = w · x / √(mean_group(x²) + eps)."""
 
     def __init__(self, dim: int, eps: float, n_groups: int) -> None:
         super().__init__(dim, eps)
         self.n_groups = n_groups
 
-    def forward(self, x: Float[Tensor, "*batch dim"], gate: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        grouped = (x * F.silu(gate)).unflatten(-1, (self.n_groups, -1))
+    def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        grouped = x.unflatten(-1, (self.n_groups, -1))
         return F.rms_norm(grouped, grouped.shape[-1:], None, self.eps).flatten(-2) * self.weight
 
 
