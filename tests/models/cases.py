@@ -7,15 +7,27 @@ from bloomery.models import (
     BambaConfig,
     BertConfig,
     ElectraConfig,
+    Gemma2Config,
+    Gemma3Config,
+    GemmaConfig,
+    Gpt2Config,
     HubConfig,
     LlamaConfig,
     Mamba2ModelConfig,
+    MistralConfig,
+    Olmo2Config,
+    Qwen3Config,
     RobertaConfig,
     T5Config,
 )
-from bloomery.nn import Mamba2Config
+from bloomery.nn import LinearScaling, Llama3Scaling, Mamba2Config, YarnScaling
 
 LLAMA = LlamaConfig(vocab_size=61, d_model=24, n_layers=2, n_heads=4, d_ff=40, max_seq_len=64, tie_embeddings=False, norm_eps=1e-4)
+SIZES = {"vocab_size": 61, "d_model": 24, "n_layers": 3, "n_heads": 4, "d_ff": 40, "max_seq_len": 64, "norm_eps": 1e-4}
+GPT2, MISTRAL, QWEN3, OLMO2 = Gpt2Config(**SIZES), MistralConfig(**SIZES, window=7), Qwen3Config(**SIZES), Olmo2Config(**SIZES)
+GEMMA, GEMMA2, GEMMA3 = GemmaConfig(**SIZES), Gemma2Config(**SIZES, windows=(7, None)), Gemma3Config(**SIZES, windows=(5, 5, None))
+LINEAR, LLAMA3 = LinearScaling(factor=4), Llama3Scaling(factor=4, original_max_seq_len=16)  # texts of 33 tokens are longer than that
+YARN = YarnScaling(factor=4, original_max_seq_len=16, beta_fast=2, beta_slow=0.3)
 
 ENCODER = {"vocab_size": 61, "d_model": 24, "n_layers": 4, "n_heads": 4, "d_ff": 40, "max_seq_len": 64}
 BERT, ROBERTA = BertConfig(**ENCODER), RobertaConfig(**ENCODER)
@@ -29,6 +41,36 @@ CASES: dict[str, HubConfig] = {
     "llama": LLAMA,
     "llama, tied and grouped": LLAMA.replace(tie_embeddings=True, n_kv_heads=2, rope_theta=500_000.0),
     "llama, multi-query with its own head_dim": LLAMA.replace(n_kv_heads=1, head_dim=10),
+    "llama, biases, llama3 scaling": LLAMA.replace(attention_bias=True, rope_scaling=LLAMA3, rope_theta=100.0, n_kv_heads=2),
+    "llama, linear scaling": LLAMA.replace(rope_scaling=LINEAR),
+    "llama, yarn scaling": LLAMA.replace(rope_scaling=YARN, head_dim=12, rope_theta=1000.0),
+    "llama, yarn scaling, its own factor, no rounding": LLAMA.replace(
+        rope_scaling=YARN.replace(attention_factor=0.7, truncate=False), head_dim=12, rope_theta=1000.0,
+    ),
+    "gpt2": GPT2,
+    "gpt2, untied": GPT2.replace(tie_embeddings=False, n_heads=3),
+    "mistral": MISTRAL,
+    "mistral, tied, grouped, all-seeing": MISTRAL.replace(window=None, n_kv_heads=2, head_dim=10, tie_embeddings=True, rope_scaling=LINEAR),
+    "qwen3": QWEN3,
+    "qwen3, grouped, biases, windows, yarn": QWEN3.replace(
+        tie_embeddings=False, n_kv_heads=2, head_dim=12, attention_bias=True, windows=(None, 6), rope_scaling=YARN, rope_theta=1000.0,
+    ),
+    "olmo2": OLMO2,
+    "olmo2, tied, grouped, biases, scaled": OLMO2.replace(
+        tie_embeddings=True, n_kv_heads=2, head_dim=10, attention_bias=True, rope_scaling=LLAMA3, rope_theta=100.0,
+    ),
+    "gemma": GEMMA,
+    "gemma, untied, multi-query, biases": GEMMA.replace(tie_embeddings=False, n_kv_heads=1, head_dim=10, attention_bias=True),
+    "gemma2": GEMMA2.replace(attention_softcap=1.5, logit_softcap=2.0),
+    "gemma2, untied, grouped, no caps, its own scale": GEMMA2.replace(
+        tie_embeddings=False, n_kv_heads=2, head_dim=10, attention_softcap=None, logit_softcap=None, query_pre_attn_scalar=23, windows=(None,),
+        attention_bias=True, rope_scaling=LINEAR,
+    ),
+    "gemma3": GEMMA3,
+    "gemma3, untied, grouped, capped, two thetas": GEMMA3.replace(
+        tie_embeddings=False, n_kv_heads=2, head_dim=10, query_pre_attn_scalar=23, logit_softcap=2.0, rope_theta=500.0, local_rope_theta=50.0,
+        rope_scaling=LINEAR, attention_bias=True, windows=(None, 9, 9),
+    ),
     "bert": BERT,
     "bert, one part and another activation": BERT.replace(n_parts=1, activation="gelu_tanh", norm_eps=1e-3),
     "roberta": ROBERTA,

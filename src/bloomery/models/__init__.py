@@ -7,10 +7,15 @@ from bloomery.models.checkpoint import load_model, read_model, save_model, write
 from bloomery.models.electra import ElectraConfig
 from bloomery.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from bloomery.models.families import FAMILIES, config_from_plain
+from bloomery.models.gemma import Gemma2Config, Gemma3Config, GemmaConfig
+from bloomery.models.gpt2 import Gpt2Config
 from bloomery.models.hub import load_hub, save_hub
 from bloomery.models.llama import LlamaConfig
 from bloomery.models.mamba2 import Mamba2ModelConfig
+from bloomery.models.mistral import MistralConfig
 from bloomery.models.model import CausalModel, HubConfig, Model, ModelConfig, causal
+from bloomery.models.olmo2 import Olmo2Config
+from bloomery.models.qwen3 import Qwen3Config
 from bloomery.models.roberta import RobertaConfig
 from bloomery.models.t5 import T5Config
 from bloomery.models.transformer import Transformer, TransformerConfig
@@ -18,7 +23,7 @@ from bloomery.models.transformer2017 import Transformer2017Config
 
 __all__ = [
     "FAMILIES", "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "ElectraConfig", "EncoderDecoder", "EncoderDecoderConfig",
-    "HubConfig", "LlamaConfig", "Mamba2ModelConfig", "Model", "ModelConfig", "RobertaConfig", "T5Config", "Transformer",
-    "Transformer2017Config", "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model", "save_hub",
-    "save_model", "write_model",
+    "Gemma2Config", "Gemma3Config", "GemmaConfig", "Gpt2Config", "HubConfig", "LlamaConfig", "Mamba2ModelConfig", "MistralConfig", "Model",
+    "ModelConfig", "Olmo2Config", "Qwen3Config", "RobertaConfig", "T5Config", "Transformer", "Transformer2017Config", "TransformerConfig",
+    "causal", "config_from_plain", "load_hub", "load_model", "read_model", "save_hub", "save_model", "write_model",
 ]

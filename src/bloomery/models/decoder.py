@@ -149,7 +149,7 @@ class DecoderConfig(NamedConfig):
         return {
             "architectures": [self.hub_architecture], "model_type": self.hub_type, "dtype": "float32",
             **{theirs: getattr(self, ours) for ours, theirs in {**NAMES, **self.hub_names}.items()},
-            **rope_to_hub(self.rope_theta, self.rope_scaling, self.head_dim),
+            **self.hub_rope(),
             **{name: values[0] for name, values in self.hub_fixed.items()},
             "initializer_range": self.init.embedding_std(self.d_model), "use_cache": True,
         }
@@ -165,5 +165,14 @@ class DecoderConfig(NamedConfig):
         refuse_others(plain, cls.kind(), cls.hub_fixed)
         values = dict(cls.hub_defaults) | {ours: plain[theirs] for ours, theirs in {**NAMES, **cls.hub_names}.items() if theirs in plain}
         values = {name: value for name, value in values.items() if value is not None or name not in FOLLOWING}
-        theta, scaling = rope_from_hub(plain, values["max_seq_len"])
-        return values | {"rope_theta": theta, "rope_scaling": scaling}
+        return values | cls.hub_rope_values(plain, values["max_seq_len"])
+
+    def hub_rope(self) -> dict[str, Any]:
+        """The fields of a `config.json` that say how rotary positions turn."""
+        return rope_to_hub(self.rope_theta, self.rope_scaling, self.head_dim)
+
+    @classmethod
+    def hub_rope_values(cls, plain: dict[str, Any], max_seq_len: int) -> dict[str, Any]:
+        """Our fields from those."""
+        theta, scaling = rope_from_hub(plain, max_seq_len)
+        return {"rope_theta": theta, "rope_scaling": scaling}

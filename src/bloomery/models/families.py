@@ -11,9 +11,14 @@ from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
 from bloomery.models.electra import ElectraConfig
 from bloomery.models.encoder_decoder import EncoderDecoderConfig
+from bloomery.models.gemma import Gemma2Config, Gemma3Config, GemmaConfig
+from bloomery.models.gpt2 import Gpt2Config
 from bloomery.models.llama import LlamaConfig
 from bloomery.models.mamba2 import Mamba2ModelConfig
+from bloomery.models.mistral import MistralConfig
 from bloomery.models.model import HubConfig, ModelConfig
+from bloomery.models.olmo2 import Olmo2Config
+from bloomery.models.qwen3 import Qwen3Config
 from bloomery.models.roberta import RobertaConfig
 from bloomery.models.t5 import T5Config
 from bloomery.models.transformer import TransformerConfig
@@ -21,7 +26,8 @@ from bloomery.models.transformer2017 import Transformer2017Config
 from bloomery.nn.part import Part
 
 FAMILIES: dict[str, type[HubConfig]] = {family.hub_type: family for family in (
-    LlamaConfig, T5Config, BertConfig, RobertaConfig, AlbertConfig, ElectraConfig, Mamba2ModelConfig, BambaConfig,
+    Gpt2Config, LlamaConfig, MistralConfig, Qwen3Config, Olmo2Config, GemmaConfig, Gemma2Config, Gemma3Config,
+    T5Config, BertConfig, RobertaConfig, AlbertConfig, ElectraConfig, Mamba2ModelConfig, BambaConfig,
 )}  # fmt: skip
 """`model_type` of a hub folder → config class."""
 
