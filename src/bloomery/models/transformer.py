@@ -241,7 +241,7 @@ class Transformer(CausalModel):
         """The residual stream before the first block."""
         x = self.embedding(tokens)  # (batch, time, d_embedding)
         if self.embedding_scale != 1.0:
-            x = x * self.embedding_scale
+            x = x * x.new_full((), self.embedding_scale)  # rounded to the precision of the weights, as Gemma's was when it was trained
         x = self.places(x, layout)
         if self.parts is not None:
             x = x + self.parts(torch.zeros_like(tokens) if layout.parts is None else layout.parts)

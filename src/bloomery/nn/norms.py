@@ -98,13 +98,14 @@ class RMSNorm(nn.Module, Initialised):
 
 
 class CenteredRMSNorm(RMSNorm):
-    """`RMSNorm` with the factor 1 + w:  y = (1 + w) · x / √(mean(x²) + eps).
+    """`RMSNorm` with the factor 1 + w:  y = (1 + w) · x / √(mean(x²) + eps), in float32 at least.
 
     Source: Gemma Team (2024), arXiv 2403.08295, and its published code.
     """
 
     def forward(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
-        return F.rms_norm(x, self.weight.shape, 1.0 + self.weight, self.eps)
+        wide = torch.promote_types(x.dtype, torch.float32)  # in which 1 + w does not lose a small w
+        return F.rms_norm(x.to(wide), self.weight.shape, 1.0 + self.weight.to(wide), self.eps).type_as(x)
 
     def initialise(self, draw: Draw) -> None:
         """w starts at 0."""
