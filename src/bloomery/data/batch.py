@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from bloomery.nn.layout import Passage, SequenceLayout
@@ -17,11 +17,11 @@ class Labels:
     """What a head is to predict at some places of a batch: which of its classes each token, or the document that begins there, is of.
 
     Attributes:
-        targets: (batch, time) int64, a class; where nothing is, 0 under a weight of 0.
+        targets: (batch, time) int64, a class, or float32, a number; where nothing is, 0 under a weight of 0.
         loss_weight: (batch, time) float32 ≥ 0.
     """
 
-    targets: Int[Tensor, "batch time"]
+    targets: Shaped[Tensor, "batch time"]
     loss_weight: Float[Tensor, "batch time"]
 
     @property
@@ -50,6 +50,8 @@ class Batch:
         first_row: global index of the first row in the source's order; row i of the batch is `first_row + i`.
         passage: what an encoder reads for a decoder to write `targets` about; None where there is no encoder.
         labels: further targets by the name of the head that is to predict them.
+        draws: (batch, time) float32 in [0, 1), what an objective that samples at a place goes by: like the tokens, a function of the row
+            alone. None where the task gives none.
     """
 
     tokens: Int[Tensor, "batch time"]
@@ -59,6 +61,7 @@ class Batch:
     first_row: int = 0
     passage: Passage | None = None
     labels: Mapping[str, Labels] = field(default_factory=dict)
+    draws: Float[Tensor, "batch time"] | None = None
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
@@ -74,11 +77,13 @@ class Batch:
             part = slice(i, i + rows)
             passage, labels = None if self.passage is None else self.passage[part], {name: one[part] for name, one in self.labels.items()}
             tokens, targets, weight = self.tokens[part], self.targets[part], self.loss_weight[part]
-            yield Batch(tokens, targets, weight, self.layout[part], self.first_row + i, passage, labels)
+            draws = None if self.draws is None else self.draws[part]
+            yield Batch(tokens, targets, weight, self.layout[part], self.first_row + i, passage, labels, draws)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         move = {"device": device, "non_blocking": True}
         tokens, targets, weight = self.tokens.to(**move), self.targets.to(**move), self.loss_weight.to(**move)
         passage, labels = None if self.passage is None else self.passage.to(device), {name: one.to(device) for name, one in self.labels.items()}
-        return Batch(tokens, targets, weight, self.layout.to(device), self.first_row, passage, labels)
+        draws = None if self.draws is None else self.draws.to(**move)
+        return Batch(tokens, targets, weight, self.layout.to(device), self.first_row, passage, labels, draws)

@@ -197,13 +197,17 @@ class Packed(Source):
 
     def once(self, rows: int) -> Iterator[Batch]:
         """Each document exactly once, in the order of epoch 0, `rows` rows at a time: for measuring on held-out text."""
+        for first_row, arrays in self.rows_once(rows):
+            tokens, targets, weight, segments = (torch.from_numpy(array) for array in arrays)
+            yield Batch(tokens, targets, weight, SequenceLayout.packed(segments), first_row)
+
+    def rows_once(self, rows: int) -> Iterator[tuple[int, Rows]]:
+        """The same as arrays, with the number of the first row."""
         total = self.arrangement.rows_per_epoch()
         for first_row in range(0, total, rows):
             count = min(rows, total - first_row)
             pieces = self.arrangement.pieces(first_row, count)
-            arrays = self._fill(pieces.where(pieces.epochs == 0), first_row, count)
-            tokens, targets, weight, segments = (torch.from_numpy(array) for array in arrays)
-            yield Batch(tokens, targets, weight, SequenceLayout.packed(segments), first_row)
+            yield first_row, self._fill(pieces.where(pieces.epochs == 0), first_row, count)
 
     def documents(self, first_row: int, rows: int) -> list[Span]:
         p = self.arrangement.pieces(first_row, rows)

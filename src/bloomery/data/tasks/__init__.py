@@ -1,0 +1,13 @@
+"""What is to be learnt from rows of documents: tasks, as values."""
+
+from bloomery.data.tasks.corruption import SpanCorruption
+from bloomery.data.tasks.masked import MaskedTokens
+from bloomery.data.tasks.order import SentenceOrder
+from bloomery.data.tasks.task import NextToken, Posed, PrefixLM, RowTask, once
+from bloomery.data.tasks.units import Entity, Span, Token, Unit, Word
+from bloomery.data.tasks.vocabulary import MASK, Vocabulary, room, sentinel
+
+__all__ = [
+    "MASK", "Entity", "MaskedTokens", "NextToken", "Posed", "PrefixLM", "RowTask", "SentenceOrder", "Span", "SpanCorruption", "Token", "Unit",
+    "Vocabulary", "Word", "once", "room", "sentinel",
+]  # fmt: skip
