@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
+from bloomery.models.heads import HubTask
 from bloomery.nn.cache import Cache, LayeredCache
 from bloomery.nn.head import OutputHead
-from bloomery.nn.init import WeightInit, initialise
+from bloomery.nn.init import Rated, WeightInit, initialise
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.nn.seen import Seen
 
@@ -54,6 +56,11 @@ class ModelConfig(Config, ABC):
     def reads_forward(self) -> bool:
         """Whether it predicts each token from those before it; an encoder reads both ways."""
         return True
+
+    @property
+    def reads_prefix(self) -> bool:
+        """Whether the beginning of a document can be seen by all of it, itself included, while the rest is predicted token by token."""
+        return self.reads_forward
 
     @property
     def reads_passage(self) -> bool:
@@ -97,13 +104,8 @@ class HubTensor:
     transposed: bool = False
 
 
-class HubConfig(ModelConfig):
-    """A family that the Hugging Face hub knows: its names there, both ways."""
-
-    hub_type: ClassVar[str]
-    """The `model_type` of its `config.json`."""
-    hub_architecture: ClassVar[str]
-    """The class that reads such a model in the `transformers` library."""
+class ExportableConfig(ModelConfig):
+    """A model that has names on the Hugging Face hub."""
 
     @abstractmethod
     def hub_parts(self) -> dict[str, tuple[HubTensor, ...]]:
@@ -117,13 +119,26 @@ class HubConfig(ModelConfig):
     def to_hub(self) -> dict[str, Any]:
         """The `config.json` of a hub folder."""
 
+
+class HubConfig(ExportableConfig):
+    """A family that the Hugging Face hub knows: its names there, both ways."""
+
+    hub_type: ClassVar[str]
+    """The `model_type` of its `config.json`."""
+    hub_architecture: ClassVar[str]
+    """The class that reads such a model in the `transformers` library."""
+
     @classmethod
     @abstractmethod
     def from_hub(cls, plain: dict[str, Any]) -> HubConfig:
         """Reads the `config.json` of a hub folder; raises `DataError` naming whatever we don't support."""
 
+    def hub_tasks(self) -> Mapping[str, HubTask]:
+        """Other classes of the library → how they lay out such a model with another head, or with one more."""
+        return {}
 
-class Model(nn.Module, ABC):
+
+class Model(nn.Module, Rated, ABC):
     """A model that predicts tokens.
 
     `forward` is `unembed(features(…))`; a loss that never holds all logits at once takes the features and the `head` instead.
@@ -159,6 +174,10 @@ class Model(nn.Module, ABC):
 
     def wire(self, init: WeightInit, seed: int) -> None:
         """Lets an initialisation change weights across layers, once all are drawn."""
+
+    @property
+    def hidden_rate(self) -> float:
+        return self.config.init.hidden_rate(self.config.d_model)
 
     @property
     def device(self) -> torch.device:

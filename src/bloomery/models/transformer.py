@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
 from bloomery.models.model import CausalModel, HubConfig, ModelConfig
-from bloomery.nn.block import Block, Placement, PostNorm, PreNorm
+from bloomery.nn.block import Block, ParallelBlock, Placement, PostNorm, PreNorm, SerialBlock
 from bloomery.nn.cache import Cache, LayeredCache
 from bloomery.nn.feedforward import Activation, FeedForwardConfig, activation_function
 from bloomery.nn.head import HeadConfig, TiedConfig
@@ -109,6 +109,10 @@ class TransformerConfig(ModelConfig):
     def reads_forward(self) -> bool:
         return self.causal
 
+    @property
+    def reads_prefix(self) -> bool:
+        return self.causal and all(mixer.reads_both_ways for mixer in self.mixers)
+
     def mixer(self, layer: int) -> MixerConfig:
         """That of a layer."""
         return self.mixers[layer % len(self.mixers)]
@@ -177,6 +181,10 @@ class NamedConfig(HubConfig):
     @property
     def reads_forward(self) -> bool:
         return self.transformer.causal
+
+    @property
+    def reads_prefix(self) -> bool:
+        return self.transformer.reads_prefix
 
     def skeleton(self) -> Transformer:
         model = self.transformer.skeleton()
@@ -255,6 +263,11 @@ class Transformer(CausalModel):
     def mixers(self) -> list[SequenceMixer]:
         """Those of the layers, the first one first."""
         return [block.mixer for block in self.blocks if isinstance(block, Block)]
+
+    @property
+    def feed_forwards(self) -> list[nn.Module]:
+        """Those of the layers that have one, the first one first: `Seen.ff_inputs` has what each of them read."""
+        return [block.ff for block in self.blocks if isinstance(block, SerialBlock | ParallelBlock)]
 
     def wire(self, init: WeightInit, seed: int) -> None:
         init.wire(self.embedding.weight, self.mixers, seed)
