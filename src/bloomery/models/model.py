@@ -127,6 +127,8 @@ class HubConfig(ExportableConfig):
     """The `model_type` of its `config.json`."""
     hub_architecture: ClassVar[str]
     """The class that reads such a model in the `transformers` library."""
+    hub_optional_prefix: ClassVar[str] = ""
+    """What the names of its tensors begin with, but in some checkpoints."""
 
     @classmethod
     @abstractmethod

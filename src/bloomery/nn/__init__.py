@@ -7,19 +7,25 @@ from bloomery.nn.block_sparse import BlockSparseAttention, BlockSparseAttentionC
 from bloomery.nn.buckets import Buckets, BucketsConfig
 from bloomery.nn.cache import Cache, KeyValueCache, LayeredCache
 from bloomery.nn.cross import CrossAttention, CrossAttentionConfig, CrossBlock, Memory
+from bloomery.nn.disentangled import DisentangledAttention, DisentangledConfig
 from bloomery.nn.experts import Experts, ExpertsConfig, SigmoidRouterConfig, SoftmaxRouterConfig
 from bloomery.nn.feedforward import Activation, FeedForward, FeedForwardConfig, GatedConfig, GatedFeedForward, PlainConfig
 from bloomery.nn.fixup import Fixup, FixupInit
+from bloomery.nn.hashed import HashedAttention, HashedAttentionConfig
 from bloomery.nn.head import HeadConfig, OutputHead, TiedConfig, UntiedConfig
 from bloomery.nn.init import FanInInit, NormalInit, WeightInit
 from bloomery.nn.latent import LatentAttention, LatentAttentionConfig
 from bloomery.nn.layout import Passage, SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.linear_attention import LinearAttention, LinearAttentionConfig
+from bloomery.nn.linformer import Linformer, LinformerConfig
 from bloomery.nn.mamba2 import Mamba2, Mamba2Config
 from bloomery.nn.mixer import MixerConfig, SequenceMixer
+from bloomery.nn.mup import MuPInit
 from bloomery.nn.norms import LayerNorm, LayerNormConfig, NoNormConfig, NormConfig, RMSNorm, RMSNormConfig
+from bloomery.nn.nystrom import Nystrom, NystromConfig
 from bloomery.nn.part import Part, Shared
+from bloomery.nn.pooling import FirstPoolingConfig, LastPoolingConfig, MeanPoolingConfig, PoolingConfig
 from bloomery.nn.positions import (
     AlibiConfig,
     LearnedPlacesConfig,
@@ -38,11 +44,13 @@ from bloomery.nn.wired import WiredInit
 __all__ = [
     "Activation", "AlibiConfig", "Attention", "AttentionConfig", "BatchNorm", "BatchNormConfig", "Block", "BlockSparseAttention",
     "BlockSparseAttentionConfig", "BranchNorm", "Buckets", "BucketsConfig", "Cache", "CrossAttention", "CrossAttentionConfig", "CrossBlock",
-    "DeepNormInit", "Experts", "ExpertsConfig", "FanInInit", "FeedForward", "FeedForwardConfig", "Fixup", "FixupInit", "GatedConfig",
-    "GatedFeedForward", "HeInit", "HeadConfig", "KeyValueCache", "LatentAttention", "LatentAttentionConfig", "LayerNorm", "LayerNormConfig",
-    "LayeredCache", "LearnedPlacesConfig", "Linear", "LinearAttention", "LinearAttentionConfig", "LinearScaling", "Llama3Scaling", "Mamba2",
-    "Mamba2Config", "Memory", "MixerConfig", "NTKScaling", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit",
-    "OutputHead", "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PositionsConfig", "PostNorm", "PreNorm",
+    "DeepNormInit", "DisentangledAttention", "DisentangledConfig", "Experts", "ExpertsConfig", "FanInInit", "FeedForward", "FeedForwardConfig",
+    "FirstPoolingConfig", "Fixup", "FixupInit", "GatedConfig", "GatedFeedForward", "HashedAttention", "HashedAttentionConfig", "HeInit",
+    "HeadConfig", "KeyValueCache", "LastPoolingConfig", "LatentAttention", "LatentAttentionConfig", "LayerNorm", "LayerNormConfig",
+    "LayeredCache", "LearnedPlacesConfig", "Linear", "LinearAttention", "LinearAttentionConfig", "LinearScaling", "Linformer",
+    "LinformerConfig", "Llama3Scaling", "Mamba2", "Mamba2Config", "MeanPoolingConfig", "Memory", "MixerConfig", "MuPInit", "NTKScaling",
+    "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit", "Nystrom", "NystromConfig", "OutputHead",
+    "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PoolingConfig", "PositionsConfig", "PostNorm", "PreNorm",
     "RMSNorm", "RMSNormConfig", "Rope", "RopeScaling", "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared",
     "SigmoidRouterConfig", "SinusoidalPlacesConfig", "SmallInit", "SoftmaxRouterConfig", "TFixupInit", "TiedConfig", "UntiedConfig", "Use",
     "View", "WeightInit", "WiredInit", "XavierInit", "YarnScaling", "deep_norm",

@@ -18,7 +18,8 @@ class AdamW(OptimizerConfig):
 
         m ← β₁m + (1 − β₁)g;  v ← β₂v + (1 − β₂)g²;  θ ← θ − η·λ·θ − η·m̂ / (√v̂ + ε)
 
-    Matrices and the head decay by λ, embeddings by a λ of their own, vectors (norms, biases) never.
+    Matrices and the head decay by λ, embeddings by a λ of their own, vectors (norms, biases) never. Where the model's initialisation asks
+    for another rate of hidden matrices (µP), λ is divided by the same factor, so that decay goes on at its own pace.
 
     Source: Loshchilov and Hutter (2019), arXiv 1711.05101, algorithm 2, as in torch: the decay is multiplied by the rate.
     """
@@ -45,13 +46,15 @@ class AdamW(OptimizerConfig):
     def part(self, everything: Sequence[Member], roles: Collection[Role] = tuple(Role)) -> torch.optim.Optimizer:
         """The torch optimiser for the members of some roles."""
         settings = {
-            Role.MATRIX: {"lr": self.learning_rate, "weight_decay": self.weight_decay},
-            Role.HEAD: {"lr": self.learning_rate * self.head_rate, "weight_decay": self.weight_decay},
-            Role.EMBEDDING: {"lr": self.learning_rate * self.embedding_rate, "weight_decay": self.embedding_decay},
-            Role.VECTOR: {"lr": self.learning_rate, "weight_decay": 0.0},
+            Role.MATRIX: (self.learning_rate, self.weight_decay),
+            Role.HEAD: (self.learning_rate * self.head_rate, self.weight_decay),
+            Role.EMBEDDING: (self.learning_rate * self.embedding_rate, self.embedding_decay),
+            Role.VECTOR: (self.learning_rate, 0.0),
         }
         groups: list[dict[str, Any]] = []
         for role in roles:
-            if parameters := [m.parameter for m in everything if m.role is role]:
-                groups.append({"params": parameters, **settings[role]})
+            (rate, decay), of_role = settings[role], [m for m in everything if m.role is role]
+            for factor in dict.fromkeys(m.rate for m in of_role):
+                parameters = [m.parameter for m in of_role if m.rate == factor]
+                groups.append({"params": parameters, "lr": rate * factor, "weight_decay": decay / factor})
         return torch.optim.AdamW(groups, betas=self.betas, eps=self.eps, fused=True)

@@ -9,6 +9,7 @@ from torch import nn
 
 from bloomery.nn.experts import ExpertLinear
 from bloomery.nn.head import OutputHead
+from bloomery.nn.init import Rated
 from bloomery.nn.linear import Linear
 
 
@@ -27,15 +28,17 @@ class Role(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A trainable parameter, its canonical name, its role, and the heights of the matrices stacked in its rows.
+    """A trainable parameter, its canonical name, its role, the heights of the matrices stacked in its rows, and its rate.
 
-    Where it has more than two dimensions, all but the last count as rows: experts lie one above the other.
+    The rate is the factor on the learning rate under Adam that its model's initialisation asks for: 1, or for hidden matrices of a model
+    under µP, base width over width. Where it has more than two dimensions, all but the last count as rows: experts lie one above the other.
     """
 
     name: str
     parameter: nn.Parameter
     role: Role
     blocks: tuple[int, ...]
+    rate: float = 1.0
 
 
 def members(model: nn.Module) -> list[Member]:
@@ -49,6 +52,8 @@ def members(model: nn.Module) -> list[Member]:
     blocks = {id(module.weight): module.heights for module in model.modules() if isinstance(module, Linear)}
     blocks |= {id(stack.weight): stack.heights * len(stack.weight) for stack in model.modules() if isinstance(stack, ExpertLinear)}
 
+    rates = {id(p): module.hidden_rate for module in model.modules() if isinstance(module, Rated) for p in module.parameters()}
+
     def role(parameter: nn.Parameter) -> Role:
         if parameter.ndim < 2:
             return Role.VECTOR
@@ -56,4 +61,9 @@ def members(model: nn.Module) -> list[Member]:
             return Role.EMBEDDING
         return Role.HEAD if id(parameter) in heads else Role.MATRIX
 
-    return [Member(n, p, role(p), blocks.get(id(p), (p.shape[:-1].numel(),))) for n, p in model.named_parameters() if p.requires_grad]
+    def member(name: str, parameter: nn.Parameter) -> Member:
+        found = role(parameter)
+        rate = rates.get(id(parameter), 1.0) if found is Role.MATRIX else 1.0
+        return Member(name, parameter, found, blocks.get(id(parameter), (parameter.shape[:-1].numel(),)), rate)
+
+    return [member(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]

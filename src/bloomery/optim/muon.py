@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import Annotated, Any
 
 import torch
@@ -22,7 +23,9 @@ class Muon(OptimizerConfig):
 
         m ← μm + g;  u = g + μm;  θ ← θ·(1 − ηλ) − η·0.2·√max(rows, columns)·orthogonalise(u)
 
-    A matrix that holds several (queries, keys and values; gate and up) is orthogonalised one by one.
+    A matrix that holds several (queries, keys and values; gate and up) is orthogonalised one by one. Where the model's initialisation asks
+    for a factor on the rate of hidden matrices under Adam (µP), η has its square root: the update's largest singular value grows with
+    √width here, and with the width under Adam. λ is divided by it.
 
     Source: Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks"; weight decay and the factor 0.2·√max, which
     gives the update the root mean square of AdamW's, from Liu et al. (2025), arXiv 2502.16982 §2.2. Departures: the iteration runs in the
@@ -66,20 +69,29 @@ def orthogonalise(matrices: Float[Tensor, "batch rows columns"], iterations: int
 
 class _Muon(torch.optim.Optimizer):
     def __init__(self, matrices: Sequence[Member], config: Muon) -> None:
-        super().__init__([m.parameter for m in matrices], {"lr": config.learning_rate})
+        factors = {m.rate: sqrt(m.rate) for m in matrices}
+        super().__init__([
+            {"params": [m.parameter for m in matrices if m.rate == rate], "lr": config.learning_rate * factor,
+             "weight_decay": config.weight_decay / factor}
+            for rate, factor in factors.items()
+        ], {})  # fmt: skip
         self.config = config
         self.blocks = {m.parameter: m.blocks for m in matrices}
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        rate, config = self.param_groups[0]["lr"], self.config
-        parameters = [p for p in self.param_groups[0]["params"] if p.grad is not None]
+        for group in self.param_groups:
+            self._update(group)
+
+    def _update(self, group: dict[str, Any]) -> None:
+        rate, config = group["lr"], self.config
+        parameters = [p for p in group["params"] if p.grad is not None]
         gradients = [p.grad for p in parameters]
         momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
         torch._foreach_mul_(momenta, config.momentum)
         torch._foreach_add_(momenta, gradients)
         updates = torch._foreach_add(gradients, momenta, alpha=config.momentum)
-        torch._foreach_mul_(parameters, 1 - rate * config.weight_decay)
+        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for parameter, update in zip(parameters, updates, strict=True):
             rows, updates_of_rows = parameter.flatten(0, -2), update.flatten(0, -2)
