@@ -160,7 +160,7 @@ def test_rope_theta_is_read_from_either_version(folder, rope, theta):
         ({"quantization_config": {"bits": 4}}, "quantization_config={'bits': 4}, which is not supported"),
         ({"attention_bias": True}, "no tensor 'model.layers.0.self_attn.q_proj.bias', which its config.json calls for"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu', which is not supported"),
-        ({"model_type": "mamba"}, "model_type='mamba', which cannot be read; those that can are llama"),
+        ({"model_type": "mamba"}, "model_type='mamba', which cannot be read; those that can are gpt2, llama, "),
         ({"intermediate_size": 41}, r"'model.layers.0.mlp.gate_proj.weight' has shape \(40, 24\), and .* calls for \(41, 24\)"),
         ({"num_hidden_layers": 3}, "no tensor 'model.layers.2.input_layernorm.weight', which its config.json calls for"),
         ({"num_hidden_layers": 1}, "the tensor 'model.layers.1.input_layernorm.weight', for which a LlamaConfig has no place"),

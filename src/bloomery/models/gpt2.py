@@ -50,6 +50,7 @@ class Gpt2Config(NamedConfig):
 
     hub_type: ClassVar[str] = "gpt2"
     hub_architecture: ClassVar[str] = "GPT2LMHeadModel"
+    hub_optional_prefix: ClassVar[str] = "transformer."
 
     vocab_size: int = Field(gt=0)
     """Number of token ids."""

@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bloomery.core.errors import DataError
-from bloomery.models.families import FAMILIES
-from bloomery.models.model import HubConfig, HubTensor, Model
+from bloomery.core.errors import ConfigError, DataError
+from bloomery.models.families import FAMILIES, config_from_hub
+from bloomery.models.model import ExportableConfig, HubTensor, Model
 from bloomery.store.files import atomic_path, write_json
 
 CONFIG = "config.json"
@@ -25,11 +25,12 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 5_000_000_000
 NO_TOKEN_IDS: Mapping[str, int] = MappingProxyType({})
+OLD_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # of checkpoints converted from the first BERT's
 DERIVED = ("rotary_emb.inv_freq",)  # buffers of old checkpoints that follow from the config
 
 
 def save_hub(
-    model: Model, config: HubConfig, folder: Path, token_ids: Mapping[str, int] = NO_TOKEN_IDS, max_shard_bytes: int = MAX_SHARD_BYTES,
+    model: Model, config: ExportableConfig, folder: Path, token_ids: Mapping[str, int] = NO_TOKEN_IDS, max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Writes weights and `config.json` so that `transformers` (4.57 or 5) reads the same model.
 
@@ -60,10 +61,15 @@ def save_hub(
     else:
         total = 4 * sum(prod(part.shape) for parts in all_parts.values() for part in parts)
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": index})
-    write_json(folder / CONFIG, config.to_hub() | dict(token_ids))
+    plain = config.to_hub()
+    for name, token_id in token_ids.items():
+        if plain.get(name, token_id) != token_id:
+            raise ConfigError(f"the weights of this {config.kind()} were made for {name}={plain[name]}, and the tokenizer has {token_id}; "
+                              "build the model for the tokenizer's")  # fmt: skip
+    write_json(folder / CONFIG, plain | dict(token_ids))
 
 
-def load_hub(folder: Path) -> tuple[HubConfig, Model]:
+def load_hub(folder: Path) -> tuple[ExportableConfig, Model]:
     """Reads a model of a family that we know.
 
     Args:
@@ -79,16 +85,18 @@ def load_hub(folder: Path) -> tuple[HubConfig, Model]:
     model_type = plain.get("model_type")
     if model_type not in FAMILIES:
         raise DataError(f"{folder / CONFIG} has model_type={model_type!r}, which cannot be read; those that can are {', '.join(FAMILIES)}")
-    family = FAMILIES[model_type]
-    config = family.from_hub(plain)
+    config = config_from_hub(plain)
     model = config.build(seed=0)
     parameters = dict(model.named_parameters())
     with ExitStack() as opened:
-        shards = {name: _open(opened, folder / file) for name, file in _files_by_tensor(folder).items()}
-        _refuse_unknown(set(shards), config, folder)
+        stored = {name: (_open(opened, folder / file), name) for name, file in _files_by_tensor(folder).items()}
+        prefix = config.hub_optional_prefix
+        if not any(name.startswith(prefix) for name in stored):
+            stored = {name if name in config.hub_copies() else prefix + name: tensor for name, tensor in stored.items()}
+        _refuse_unknown(set(stored), config, folder)
         with torch.no_grad():
             for name, parts in config.hub_parts().items():
-                flat = torch.cat([_tensor(shards, part, folder).flatten() for part in parts])
+                flat = torch.cat([_tensor(stored, part, folder).flatten() for part in parts])
                 parameters[name].copy_(flat.view(parameters[name].shape))
     return config, model
 
@@ -130,11 +138,18 @@ def _open(opened: ExitStack, path: Path) -> Any:
         raise DataError(f"{path} is not a readable safetensors file ({error}); download it again") from None
 
 
-def _tensor(shards: dict[str, Any], part: HubTensor, folder: Path) -> Tensor:
-    if part.name not in shards:
+def _modern(name: str) -> str:
+    """The name that a tensor has in newer checkpoints."""
+    return next((name.removesuffix(old) + new for old, new in OLD_ENDINGS.items() if name.endswith(old)), name)
+
+
+def _tensor(stored: Mapping[str, tuple[Any, str]], part: HubTensor, folder: Path) -> Tensor:
+    """That of a part; `stored` has, by name, the open file of each and the name that it has there."""
+    if part.name not in stored:
         raise DataError(f"{folder} has no tensor {part.name!r}, which its config.json calls for; its files belong to different models")
     try:
-        tensor = shards[part.name].get_tensor(part.name)
+        file, name = stored[part.name]
+        tensor = file.get_tensor(name)
     except SafetensorError as error:
         raise DataError(f"{folder} has no readable tensor {part.name!r} ({error}); download its file again") from None
     if tuple(tensor.shape) != part.shape:
@@ -151,7 +166,7 @@ def _theirs(flat: Tensor, part: HubTensor) -> Tensor:
     return flat.view(*outer, columns, rows).mT.contiguous()
 
 
-def _refuse_unknown(names: set[str], config: HubConfig, folder: Path) -> None:
+def _refuse_unknown(names: set[str], config: ExportableConfig, folder: Path) -> None:
     """Names the first tensor that would be left unread. A head beside a tied embedding is a copy of it, and may stay."""
     known = {part.name for parts in config.hub_parts().values() for part in parts} | config.hub_copies()
     for name in sorted(names - known):
