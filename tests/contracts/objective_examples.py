@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 
 from bloomery.data.batch import Batch
-from bloomery.models import LlamaConfig, ModelConfig
+from bloomery.models import LlamaConfig, MixtralConfig, ModelConfig
 from bloomery.nn.layout import SequenceLayout
-from bloomery.objectives import CausalLM, Combined, Objective
+from bloomery.objectives import CausalLM, Combined, LoadBalance, Objective, RouterZ
 
 TINY = LlamaConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16)
+EXPERTS = MixtralConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16, n_experts=5, n_active=2)
 
 
 def uneven(rows: int = 5, time: int = 12) -> Batch:
@@ -19,6 +20,13 @@ def uneven(rows: int = 5, time: int = 12) -> Batch:
     tokens = torch.randint(32, (rows, time), generator=generator)
     weight = (torch.rand(rows, time, generator=generator) < torch.linspace(0.1, 1.0, rows)[:, None]).float()
     return Batch(tokens, tokens.roll(-1, 1), weight, SequenceLayout.rows(rows, time))
+
+
+def packed() -> Batch:
+    """The same rows, of which the first holds three documents and the last ones padding."""
+    plain, segments = uneven(), torch.ones(5, 12, dtype=torch.long)
+    segments[0], segments[3, 7:], segments[4, 2:] = torch.tensor([1] * 3 + [2] * 5 + [3] * 4), 0, 0
+    return Batch(plain.tokens, plain.targets, plain.loss_weight * (segments > 0), SequenceLayout.packed(segments))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +39,8 @@ class Example:
 
 
 EXAMPLES: dict[type[Objective], Example] = {
+    LoadBalance: Example(objective=LoadBalance(), model=EXPERTS, batch=packed),
+    RouterZ: Example(objective=RouterZ(), model=EXPERTS, batch=packed),
     Combined: Example(objective=0.5 * CausalLM() + 0.25 * CausalLM(z_loss=0.1)),
 }
 

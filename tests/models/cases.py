@@ -15,7 +15,9 @@ from bloomery.models import (
     LlamaConfig,
     Mamba2ModelConfig,
     MistralConfig,
+    MixtralConfig,
     Olmo2Config,
+    OlmoeConfig,
     Qwen3Config,
     RobertaConfig,
     T5Config,
@@ -36,6 +38,9 @@ ALBERT, ELECTRA = AlbertConfig(**ENCODER, d_embedding=10), ElectraConfig(**ENCOD
 MAMBA = Mamba2Config(head_dim=8, d_state=10, n_groups=2, chunk=8, norm_eps=1e-4)
 MAMBA2 = Mamba2ModelConfig(vocab_size=61, d_model=24, n_layers=2, mamba=MAMBA, max_seq_len=64, tie_embeddings=False)
 BAMBA = BambaConfig(vocab_size=61, d_model=24, n_layers=3, attention_layers=(1,), n_heads=2, d_ff=40, mamba=MAMBA, max_seq_len=64)
+
+EXPERTS = SIZES | {"n_layers": 2, "d_ff": 20, "n_experts": 5, "n_active": 2, "tie_embeddings": False}
+MIXTRAL, OLMOE = MixtralConfig(**EXPERTS), OlmoeConfig(**EXPERTS)
 
 CASES: dict[str, HubConfig] = {
     "llama": LLAMA,
@@ -71,6 +76,10 @@ CASES: dict[str, HubConfig] = {
         tie_embeddings=False, n_kv_heads=2, head_dim=10, query_pre_attn_scalar=23, logit_softcap=2.0, rope_theta=500.0, local_rope_theta=50.0,
         rope_scaling=LINEAR, attention_bias=True, windows=(None, 9, 9),
     ),
+    "mixtral": MIXTRAL,
+    "mixtral, one of three, tied, grouped, a window": MIXTRAL.replace(n_experts=3, n_active=1, tie_embeddings=True, n_kv_heads=2, window=7),
+    "olmoe": OLMOE,
+    "olmoe, renormalised and grouped": OLMOE.replace(renormalise=True, n_kv_heads=2, n_active=5),
     "bert": BERT,
     "bert, one part and another activation": BERT.replace(n_parts=1, activation="gelu_tanh", norm_eps=1e-3),
     "roberta": ROBERTA,

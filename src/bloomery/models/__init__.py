@@ -13,8 +13,10 @@ from bloomery.models.hub import load_hub, save_hub
 from bloomery.models.llama import LlamaConfig
 from bloomery.models.mamba2 import Mamba2ModelConfig
 from bloomery.models.mistral import MistralConfig
+from bloomery.models.mixtral import MixtralConfig
 from bloomery.models.model import CausalModel, HubConfig, Model, ModelConfig, causal
 from bloomery.models.olmo2 import Olmo2Config
+from bloomery.models.olmoe import OlmoeConfig
 from bloomery.models.qwen3 import Qwen3Config
 from bloomery.models.roberta import RobertaConfig
 from bloomery.models.t5 import T5Config
@@ -22,8 +24,9 @@ from bloomery.models.transformer import Transformer, TransformerConfig
 from bloomery.models.transformer2017 import Transformer2017Config
 
 __all__ = [
-    "FAMILIES", "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "ElectraConfig", "EncoderDecoder", "EncoderDecoderConfig",
-    "Gemma2Config", "Gemma3Config", "GemmaConfig", "Gpt2Config", "HubConfig", "LlamaConfig", "Mamba2ModelConfig", "MistralConfig", "Model",
-    "ModelConfig", "Olmo2Config", "Qwen3Config", "RobertaConfig", "T5Config", "Transformer", "Transformer2017Config", "TransformerConfig",
-    "causal", "config_from_plain", "load_hub", "load_model", "read_model", "save_hub", "save_model", "write_model",
+    "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "ElectraConfig", "EncoderDecoder", "EncoderDecoderConfig", "FAMILIES",
+    "Gemma2Config", "Gemma3Config", "GemmaConfig", "Gpt2Config", "HubConfig", "LlamaConfig", "Mamba2ModelConfig", "MistralConfig",
+    "MixtralConfig", "Model", "ModelConfig", "Olmo2Config", "OlmoeConfig", "Qwen3Config", "RobertaConfig", "T5Config", "Transformer",
+    "Transformer2017Config", "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model", "save_hub",
+    "save_model", "write_model",
 ]

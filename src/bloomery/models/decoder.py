@@ -12,7 +12,7 @@ from bloomery.models.hub_fields import refuse_others, require, rope_from_hub, ro
 from bloomery.models.model import HubTensor
 from bloomery.models.transformer import NamedConfig, TransformerConfig
 from bloomery.nn.attention import AttentionConfig, divisors, near
-from bloomery.nn.feedforward import GatedConfig
+from bloomery.nn.feedforward import FeedForwardConfig, GatedConfig
 from bloomery.nn.head import TiedConfig, UntiedConfig
 from bloomery.nn.init import NormalInit, WeightInit
 from bloomery.nn.mixer import MixerConfig
@@ -107,25 +107,21 @@ class DecoderConfig(NamedConfig):
         return TransformerConfig(**(usual | parts))
 
     def hub_parts(self) -> dict[str, tuple[HubTensor, ...]]:
-        transformer, d, ff = self.transformer, self.d_model, self.d_ff
+        transformer, d = self.transformer, self.d_model
         parts: dict[str, tuple[HubTensor, ...]] = {"embedding.weight": (HubTensor("model.embed_tokens.weight", (self.vocab_size, d)),)}
         for i in range(self.n_layers):
             ours, theirs = f"blocks.{i}.", f"model.layers.{i}."
             parts |= {f"{ours}{norm}.weight": (HubTensor(f"{theirs}{name}.weight", (d,)),) for norm, name in self.hub_norms.items()}
-            attention = transformer.mixer(i)
-            assert isinstance(attention, AttentionConfig)
-            parts |= self._attention_parts(attention, ours + "mixer.", theirs + "self_attn.")
-            parts[ours + "ff.gate_up.weight"] = (
-                HubTensor(theirs + "mlp.gate_proj.weight", (ff, d)),
-                HubTensor(theirs + "mlp.up_proj.weight", (ff, d)),
-            )
-            parts[ours + "ff.down.weight"] = (HubTensor(theirs + "mlp.down_proj.weight", (d, ff)),)
+            parts |= self.mixer_parts(transformer.mixer(i), ours + "mixer.", theirs + "self_attn.")
+            parts |= self.ff_parts(transformer.feed_forward(i), ours + "ff.", theirs)
         parts["norm.weight"] = (HubTensor("model.norm.weight", (d,)),)
         if not self.tie_embeddings:
             parts["head.weight"] = (HubTensor("lm_head.weight", (self.vocab_size, d)),)
         return parts
 
-    def _attention_parts(self, attention: AttentionConfig, ours: str, theirs: str) -> dict[str, tuple[HubTensor, ...]]:
+    def mixer_parts(self, attention: MixerConfig, ours: str, theirs: str) -> dict[str, tuple[HubTensor, ...]]:
+        """The names of a layer's attention; those that are given are what ours and theirs begin with, the last point included."""
+        assert isinstance(attention, AttentionConfig)
         d, width = self.d_model, attention.width(self.d_model)
         heights = {"q": attention.n_heads * width, "k": attention.n_kv_heads * width, "v": attention.n_kv_heads * width}
         parts = {
@@ -141,6 +137,11 @@ class DecoderConfig(NamedConfig):
                 normed = heights[x] if attention.qk_norm_over == "all" else width
                 parts[f"{ours}qk_norm.{name}.weight"] = (HubTensor(f"{theirs}{x}_norm.weight", (normed,)),)
         return parts
+
+    def ff_parts(self, feed_forward: FeedForwardConfig | None, ours: str, theirs: str) -> dict[str, tuple[HubTensor, ...]]:
+        """The names of a layer's feed-forward; "theirs" is that of the layer, since families differ in what comes behind."""
+        assert isinstance(feed_forward, GatedConfig)
+        return gated_parts(self.d_model, feed_forward.d_ff, ours, theirs + "mlp.")
 
     def hub_copies(self) -> set[str]:
         return {"lm_head.weight"} if self.tie_embeddings else set()
@@ -176,3 +177,11 @@ class DecoderConfig(NamedConfig):
         """Our fields from those."""
         theta, scaling = rope_from_hub(plain, max_seq_len)
         return {"rope_theta": theta, "rope_scaling": scaling}
+
+
+def gated_parts(d_model: int, d_ff: int, ours: str, theirs: str) -> dict[str, tuple[HubTensor, ...]]:
+    """The names of a gated feed-forward layer without biases; those that are given are what ours and theirs begin with."""
+    return {
+        ours + "gate_up.weight": tuple(HubTensor(f"{theirs}{name}_proj.weight", (d_ff, d_model)) for name in ("gate", "up")),
+        ours + "down.weight": (HubTensor(theirs + "down_proj.weight", (d_model, d_ff)),),
+    }

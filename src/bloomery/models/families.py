@@ -16,8 +16,10 @@ from bloomery.models.gpt2 import Gpt2Config
 from bloomery.models.llama import LlamaConfig
 from bloomery.models.mamba2 import Mamba2ModelConfig
 from bloomery.models.mistral import MistralConfig
+from bloomery.models.mixtral import MixtralConfig
 from bloomery.models.model import HubConfig, ModelConfig
 from bloomery.models.olmo2 import Olmo2Config
+from bloomery.models.olmoe import OlmoeConfig
 from bloomery.models.qwen3 import Qwen3Config
 from bloomery.models.roberta import RobertaConfig
 from bloomery.models.t5 import T5Config
@@ -27,7 +29,7 @@ from bloomery.nn.part import Part
 
 FAMILIES: dict[str, type[HubConfig]] = {family.hub_type: family for family in (
     Gpt2Config, LlamaConfig, MistralConfig, Qwen3Config, Olmo2Config, GemmaConfig, Gemma2Config, Gemma3Config,
-    T5Config, BertConfig, RobertaConfig, AlbertConfig, ElectraConfig, Mamba2ModelConfig, BambaConfig,
+    MixtralConfig, OlmoeConfig, T5Config, BertConfig, RobertaConfig, AlbertConfig, ElectraConfig, Mamba2ModelConfig, BambaConfig,
 )}  # fmt: skip
 """`model_type` of a hub folder → config class."""
 

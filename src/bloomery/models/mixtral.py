@@ -18,6 +18,7 @@ from bloomery.models.decoder import DecoderConfig
 from bloomery.models.model import HubTensor
 from bloomery.models.transformer import TransformerConfig
 from bloomery.nn.experts import ExpertsConfig
+from bloomery.nn.feedforward import FeedForwardConfig
 
 
 class MixtralConfig(DecoderConfig):
@@ -49,23 +50,17 @@ class MixtralConfig(DecoderConfig):
         experts = ExpertsConfig(n_experts=self.n_experts, n_active=self.n_active, d_ff=self.d_ff)
         return self.stack(self.attention(window=self.window), feed_forwards=(experts,))
 
-    def hub_parts(self) -> dict[str, tuple[HubTensor, ...]]:
-        parts = {name: tensors for name, tensors in super().hub_parts().items() if ".ff." not in name}
-        for i in range(self.n_layers):
-            parts |= expert_parts(self.transformer.feed_forward(i), self.d_model, f"blocks.{i}.ff.", f"model.layers.{i}.block_sparse_moe.", W123)
-        return parts
+    def ff_parts(self, feed_forward: FeedForwardConfig | None, ours: str, theirs: str) -> dict[str, tuple[HubTensor, ...]]:
+        return expert_parts(feed_forward, self.d_model, ours, theirs + "block_sparse_moe.", ("w1", "w3", "w2"))
 
     @classmethod
     def hub_values(cls, plain: dict[str, Any]) -> dict[str, Any]:
         return super().hub_values({"rope_theta": 1e6} | plain)
 
 
-W123 = ("w1", "w3", "w2")
-PROJ = ("gate_proj", "up_proj", "down_proj")
-"""What families call gate, up and down."""
-
-
-def expert_parts(experts: Any, d_model: int, ours: str, theirs: str, maps: tuple[str, str, str]) -> dict[str, tuple[HubTensor, ...]]:
+def expert_parts(
+    experts: FeedForwardConfig | None, d_model: int, ours: str, theirs: str, maps: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
+) -> dict[str, tuple[HubTensor, ...]]:
     """The names of a layer's router and experts: a file has a tensor per expert and map, which we stack.
 
     Args:

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from bloomery.models.decoder import DecoderConfig
-from bloomery.models.mixtral import PROJ, check_active, expert_parts
+from bloomery.models.mixtral import check_active, expert_parts
 from bloomery.models.model import HubTensor
 from bloomery.models.transformer import TransformerConfig
 from bloomery.nn.experts import ExpertsConfig, SoftmaxRouterConfig
+from bloomery.nn.feedforward import FeedForwardConfig
 
 
 class OlmoeConfig(DecoderConfig):
@@ -53,8 +54,5 @@ class OlmoeConfig(DecoderConfig):
         biases = {"qkv_bias": self.attention_bias, "out_bias": self.attention_bias}
         return self.stack(self.attention(qk_norm=self.norm, qk_norm_over="all", **biases), feed_forwards=(experts,))
 
-    def hub_parts(self) -> dict[str, tuple[HubTensor, ...]]:
-        parts = {name: tensors for name, tensors in super().hub_parts().items() if ".ff." not in name}
-        for i in range(self.n_layers):
-            parts |= expert_parts(self.transformer.feed_forward(i), self.d_model, f"blocks.{i}.ff.", f"model.layers.{i}.mlp.", PROJ)
-        return parts
+    def ff_parts(self, feed_forward: FeedForwardConfig | None, ours: str, theirs: str) -> dict[str, tuple[HubTensor, ...]]:
+        return expert_parts(feed_forward, self.d_model, ours, theirs + "mlp.")
