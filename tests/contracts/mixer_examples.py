@@ -4,7 +4,9 @@ from bloomery.nn import (
     AlibiConfig,
     AttentionConfig,
     BlockSparseAttentionConfig,
+    DisentangledConfig,
     LatentAttentionConfig,
+    LayerNormConfig,
     LinearAttentionConfig,
     Mamba2Config,
     MixerConfig,
@@ -16,6 +18,12 @@ EXAMPLES: dict[str, tuple[MixerConfig, ...]] = {
         AttentionConfig(n_heads=4, n_kv_heads=2, head_dim=8),
         AttentionConfig(n_heads=4, n_kv_heads=1, head_dim=6, window=3, qk_norm=RMSNormConfig(), softcap=5.0, qkv_bias=True, out_bias=True),
         AttentionConfig(n_heads=3, positions=AlibiConfig(), window=4, qk_norm=RMSNormConfig(), qk_norm_over="all", scale=0.2),
+    ),
+    "DisentangledConfig": (
+        DisentangledConfig(n_heads=4, n_buckets=6, max_distance=20, shared_maps=True, table_norm=LayerNormConfig()),
+        DisentangledConfig(n_heads=3, max_distance=8),
+        DisentangledConfig(n_heads=2, terms="content_to_position", n_buckets=8, max_distance=32, shared_maps=True),
+        DisentangledConfig(n_heads=2, terms="position_to_content", n_buckets=4, max_distance=32),
     ),
     "LatentAttentionConfig": (
         LatentAttentionConfig(n_heads=3, d_latent=40, head_dim=8, rope_dim=6),  # up to 9 new tokens are read folded, more unfolded

@@ -6,6 +6,7 @@ from bloomery.models import (
     AlbertConfig,
     BambaConfig,
     BertConfig,
+    DebertaConfig,
     ElectraConfig,
     Gemma2Config,
     Gemma3Config,
@@ -41,6 +42,8 @@ BAMBA = BambaConfig(vocab_size=61, d_model=24, n_layers=3, attention_layers=(1,)
 
 EXPERTS = SIZES | {"n_layers": 2, "d_ff": 20, "n_experts": 5, "n_active": 2, "tie_embeddings": False}
 MIXTRAL, OLMOE = MixtralConfig(**EXPERTS), OlmoeConfig(**EXPERTS)
+
+DEBERTA = DebertaConfig(vocab_size=61, d_model=24, n_layers=3, n_heads=4, d_ff=40, max_seq_len=64, n_buckets=8)
 
 CASES: dict[str, HubConfig] = {
     "llama": LLAMA,
@@ -86,6 +89,10 @@ CASES: dict[str, HubConfig] = {
     "roberta, two parts": ROBERTA.replace(n_parts=2, activation="relu"),
     "albert": ALBERT,
     "albert, two distinct layers": ALBERT.replace(n_distinct_layers=2, activation="gelu"),
+    "deberta": DEBERTA,
+    "deberta, maps of positions, no buckets": DEBERTA.replace(shared_maps=False, n_buckets=None, max_distance=20, legacy_names=False),
+    "deberta, content to position": DEBERTA.replace(terms="content_to_position", n_parts=2, norm_distances=False),
+    "deberta, position to content": DEBERTA.replace(terms="position_to_content", shared_maps=False, norm_eps=1e-3, activation="gelu_tanh"),
     "electra": ELECTRA,
     "electra, embeddings as wide as the model": ELECTRA.replace(d_embedding=24),
     "mamba2": MAMBA2,

@@ -4,6 +4,7 @@ from bloomery.models.albert import AlbertConfig
 from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
 from bloomery.models.checkpoint import load_model, read_model, save_model, write_model
+from bloomery.models.deberta import DebertaConfig
 from bloomery.models.electra import ElectraConfig
 from bloomery.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from bloomery.models.families import FAMILIES, config_from_plain
@@ -24,9 +25,9 @@ from bloomery.models.transformer import Transformer, TransformerConfig
 from bloomery.models.transformer2017 import Transformer2017Config
 
 __all__ = [
-    "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "ElectraConfig", "EncoderDecoder", "EncoderDecoderConfig", "FAMILIES",
-    "Gemma2Config", "Gemma3Config", "GemmaConfig", "Gpt2Config", "HubConfig", "LlamaConfig", "Mamba2ModelConfig", "MistralConfig",
-    "MixtralConfig", "Model", "ModelConfig", "Olmo2Config", "OlmoeConfig", "Qwen3Config", "RobertaConfig", "T5Config", "Transformer",
-    "Transformer2017Config", "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model", "save_hub",
-    "save_model", "write_model",
+    "FAMILIES", "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "DebertaConfig", "ElectraConfig", "EncoderDecoder",
+    "EncoderDecoderConfig", "Gemma2Config", "Gemma3Config", "GemmaConfig", "Gpt2Config", "HubConfig", "LlamaConfig", "Mamba2ModelConfig",
+    "MistralConfig", "MixtralConfig", "Model", "ModelConfig", "Olmo2Config", "OlmoeConfig", "Qwen3Config", "RobertaConfig", "T5Config",
+    "Transformer", "Transformer2017Config", "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model",
+    "save_hub", "save_model", "write_model",
 ]

@@ -83,6 +83,23 @@ class EncoderDecoderConfig(ModelConfig):
         self.encoder_mixer.check_model(self.d_model, self.max_seq_len)
         self.mixer.check_model(self.d_model, self.max_seq_len)
         self.cross.check_model(self.d_model)
+        self.placement.check_model(self)
+        self.init.check_model(self)
+
+    @property
+    def mixers(self) -> tuple[MixerConfig, ...]:
+        """The different ones."""
+        return self.encoder_mixer, self.mixer
+
+    @property
+    def feed_forwards(self) -> tuple[FeedForwardConfig, ...]:
+        """The different ones."""
+        return (self.feed_forward,)
+
+    @property
+    def d_embedding(self) -> int:
+        """Width of the embedding table."""
+        return self.d_model
 
     @property
     def reads_passage(self) -> bool:
@@ -103,10 +120,10 @@ class EncoderDecoderConfig(ModelConfig):
         """The layers that write the text."""
         shared, blocks = Shared(), nn.ModuleList()
         for _ in range(self.n_layers):
-            norms = tuple(self.placement.norm(self.norm, self.d_model) for _ in range(3))
+            mixer_norm, cross_norm, ff_norm = (self.placement.norm(self.norm, self.d_model) for _ in range(3))
             mixer = self.mixer.build(self.d_model, self.max_seq_len, shared)
             cross, ff = self.cross.build(self.d_model), self.feed_forward.build(self.d_model)
-            blocks.append(CrossBlock(self.placement.join(), norms, mixer, cross, ff))
+            blocks.append(CrossBlock(self.placement.join(), mixer_norm, mixer, cross_norm, cross, ff_norm, ff))
         return blocks
 
     def flops_per_token(self, seq_len: int) -> float:

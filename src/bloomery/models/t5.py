@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from bloomery.core.errors import DataError
 from bloomery.models.encoder_decoder import EncoderDecoderConfig, NamedEncoderDecoder
+from bloomery.models.hub_fields import refuse_others, require
 from bloomery.models.model import HubConfig, HubTensor
 from bloomery.nn.attention import AttentionConfig, divisors, near
 from bloomery.nn.buckets import BucketsConfig
@@ -27,6 +27,10 @@ from bloomery.nn.init import NormalInit, WeightInit
 from bloomery.nn.norms import RMSNormConfig
 
 FeedForwardName = Literal["relu", "gated_gelu", "gated_silu"]
+HUB_FEED_FORWARDS: dict[str, tuple[FeedForwardName, str]] = {
+    "relu": ("relu", "relu"), "gated-gelu": ("gated_gelu", "gelu_new"), "gated-silu": ("gated_silu", "silu"),
+}  # fmt: skip
+"""`feed_forward_proj` of a hub folder → our name, and the activation that goes with it."""
 
 
 class T5Config(NamedEncoderDecoder, HubConfig):
@@ -107,7 +111,7 @@ class T5Config(NamedEncoderDecoder, HubConfig):
         def maps(name: str, *which: str) -> tuple[HubTensor, ...]:
             return tuple(HubTensor(f"{name}.{one}.weight", (d, inner) if one == "o" else (inner, d)) for one in which)
 
-        parts = {"embedding.weight": (HubTensor("shared.weight", (self.vocab_size, d)),)}
+        parts: dict[str, tuple[HubTensor, ...]] = {"embedding.weight": (HubTensor("shared.weight", (self.vocab_size, d)),)}
         for ours, theirs, n_layers in (("encoder", "encoder", self.n_encoder_layers), ("blocks", "decoder", self.n_layers)):
             table = HubTensor(f"{theirs}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", (self.n_buckets, self.n_heads))
             parts[f"{ours}.0.mixer.bias.table.weight"] = (table,)
@@ -143,30 +147,25 @@ class T5Config(NamedEncoderDecoder, HubConfig):
             "vocab_size": self.vocab_size, "d_model": self.d_model, "d_kv": self.head_dim, "d_ff": self.d_ff, "num_heads": self.n_heads,
             "num_layers": self.n_encoder_layers, "num_decoder_layers": self.n_layers, "n_positions": self.max_seq_len,
             "relative_attention_num_buckets": self.n_buckets, "relative_attention_max_distance": self.max_distance,
-            "feed_forward_proj": self.feed_forward.replace("_", "-"), "tie_word_embeddings": self.tie_embeddings,
-            "layer_norm_epsilon": self.norm_eps, "decoder_start_token_id": self.start_id, "dropout_rate": 0.0, "use_cache": True,
+            "feed_forward_proj": next(theirs for theirs, (ours, _) in HUB_FEED_FORWARDS.items() if ours == self.feed_forward),
+            "tie_word_embeddings": self.tie_embeddings, "layer_norm_epsilon": self.norm_eps,
+            "decoder_start_token_id": self.start_id, "dropout_rate": 0.0, "use_cache": True,
         }
 
     @classmethod
     def from_hub(cls, plain: dict[str, Any]) -> T5Config:
-        for name in ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads"):
-            if name not in plain:
-                raise DataError(f"config.json has no {name!r}, without which the model has no shape; take it from the original checkpoint")
-        feed_forward = plain.get("feed_forward_proj", "relu")
-        activations = {"relu": "relu", "gated-gelu": "gelu_new", "gated-silu": "silu"}
-        if feed_forward not in activations:
-            supported = ", ".join(activations)
-            raise DataError(f"config.json has feed_forward_proj={feed_forward!r}, which is not supported; take a checkpoint with {supported}")
-        derived = {"dense_act_fn": activations[feed_forward], "is_gated_act": feed_forward.startswith("gated")}
-        for name, supported in {"tie_encoder_decoder": False, "is_encoder_decoder": True, **derived}.items():
-            if plain.get(name, supported) != supported:
-                raise DataError(f"config.json has {name}={plain[name]!r}, which is not supported; a T5 with feed_forward_proj="
-                                f"{feed_forward!r} is built with {supported!r}")  # fmt: skip
+        require(plain, "vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
+        asked = {"feed_forward_proj": tuple(HUB_FEED_FORWARDS), "tie_encoder_decoder": (False,), "is_encoder_decoder": (True,)}
+        refuse_others(plain, "T5", asked)
+        theirs = plain.get("feed_forward_proj") or "relu"
+        feed_forward, activation = HUB_FEED_FORWARDS[theirs]
+        derived = {"dense_act_fn": (activation,), "is_gated_act": (theirs.startswith("gated"),)}
+        refuse_others(plain, f"T5 with feed_forward_proj={theirs!r}", asked | derived)
         tied = plain.get("scale_decoder_outputs", plain.get("tie_word_embeddings", True))  # transformers 5 keeps it under the first name
         return cls(
             vocab_size=plain["vocab_size"], d_model=plain["d_model"], head_dim=plain["d_kv"], d_ff=plain["d_ff"], n_heads=plain["num_heads"],
             n_encoder_layers=plain["num_layers"], n_layers=plain.get("num_decoder_layers") or plain["num_layers"],
             n_buckets=plain.get("relative_attention_num_buckets", 32), max_distance=plain.get("relative_attention_max_distance", 128),
-            feed_forward=feed_forward.replace("-", "_"), tie_embeddings=tied, max_seq_len=plain.get("n_positions", 512),
+            feed_forward=feed_forward, tie_embeddings=tied, max_seq_len=plain.get("n_positions", 512),
             start_id=plain.get("decoder_start_token_id") or 0, norm_eps=plain.get("layer_norm_epsilon", 1e-6),
         )

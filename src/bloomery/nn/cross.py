@@ -165,19 +165,19 @@ class CrossBlock(Block):
 
     Args:
         join: how a branch is joined to the residual stream.
-        norms: of the three branches.
+        mixer_norm, cross_norm, ff_norm: of the three branches.
         mixer: among the decoder's own tokens.
         cross: from these to the passage.
         ff: at each place by itself.
     """
 
     def __init__(
-        self, join: Join, norms: tuple[nn.Module, nn.Module, nn.Module], mixer: SequenceMixer, cross: CrossAttention, ff: nn.Module
+        self, join: Join, mixer_norm: nn.Module, mixer: SequenceMixer, cross_norm: nn.Module, cross: CrossAttention, ff_norm: nn.Module,
+        ff: nn.Module,
     ) -> None:
         super().__init__()
         self.join = join
-        self.mixer_norm, self.cross_norm, self.ff_norm = norms
-        self.mixer, self.cross, self.ff = mixer, cross, ff
+        self.mixer_norm, self.mixer, self.cross_norm, self.cross, self.ff_norm, self.ff = mixer_norm, mixer, cross_norm, cross, ff_norm, ff
 
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None,
