@@ -5,11 +5,15 @@ from bloomery.nn import (
     AttentionConfig,
     BlockSparseAttentionConfig,
     DisentangledConfig,
+    HashedAttentionConfig,
     LatentAttentionConfig,
     LayerNormConfig,
     LinearAttentionConfig,
+    LinformerConfig,
     Mamba2Config,
     MixerConfig,
+    NoPositionsConfig,
+    NystromConfig,
     RMSNormConfig,
 )
 
@@ -42,5 +46,18 @@ EXAMPLES: dict[str, tuple[MixerConfig, ...]] = {
         BlockSparseAttentionConfig(n_heads=4, n_kv_heads=2, block=2, n_global=1, n_random=1),
         BlockSparseAttentionConfig(n_heads=3, block=1, n_local=1, n_global=0, n_random=2, positions=AlibiConfig(), qkv_bias=True),
         BlockSparseAttentionConfig(n_heads=2, block=8, n_local=0, qk_norm=RMSNormConfig(), out_bias=True),
+    ),
+    "HashedAttentionConfig": (
+        HashedAttentionConfig(n_heads=4, n_buckets=2, n_rounds=3, window=8),
+        HashedAttentionConfig(n_heads=2, head_dim=8, n_buckets=4, n_rounds=8, window=3, positions=NoPositionsConfig(), qkv_bias=True),
+        HashedAttentionConfig(n_heads=3, n_buckets=1, n_rounds=1, window=12),
+    ),
+    "LinformerConfig": (
+        LinformerConfig(n_heads=4, n_kv_heads=2, n_mixtures=6),
+        LinformerConfig(n_heads=2, n_mixtures=32, qk_norm=RMSNormConfig(), qkv_bias=True, out_bias=True, scale=0.5),
+    ),
+    "NystromConfig": (
+        NystromConfig(n_heads=4, n_kv_heads=1, n_landmarks=4),
+        NystromConfig(n_heads=2, n_landmarks=16, positions=NoPositionsConfig(), qk_norm=RMSNormConfig(), qkv_bias=True, out_bias=True),
     ),
 }

@@ -124,6 +124,6 @@ def test_gradients_reach_every_parameter(config):
 
 
 @every
-def test_costs_grow_with_length(config):
+def test_costs_of_a_row_grow_with_its_length(config):
     for causal in directions(config):
-        assert 0 < config.flops(D_MODEL, 16, causal) <= config.flops(D_MODEL, 64, causal)
+        assert 0 < 16 * config.flops(D_MODEL, 16, causal) < 64 * config.flops(D_MODEL, 64, causal)

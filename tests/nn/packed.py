@@ -6,6 +6,7 @@ import torch
 from hypothesis import strategies as st
 
 from bloomery.nn import MixerConfig, SequenceLayout, SequenceMixer, Shared
+from bloomery.nn.approximate import Approximate
 from bloomery.nn.init import NormalInit, initialise
 
 D_MODEL, MAX_SEQ_LEN = 16, 64
@@ -58,3 +59,11 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def inputs(layout: SequenceLayout, seed: int = 0) -> torch.Tensor:
     """What a mixer of a layout reads."""
     return normal(*layout.positions.shape, D_MODEL, seed=seed)
+
+
+def error_of(mixer: SequenceMixer, x: torch.Tensor, layout: SequenceLayout) -> float:
+    """How far it is from what it comes near to, as a share of that."""
+    assert isinstance(mixer, Approximate)
+    with torch.no_grad():
+        exact = mixer.exact(x, layout)
+        return float((mixer(x, layout) - exact).norm() / exact.norm())

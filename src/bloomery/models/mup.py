@@ -5,7 +5,7 @@ from __future__ import annotations
 from bloomery.core.errors import ConfigError
 from bloomery.models.model import ModelConfig
 from bloomery.models.transformer import NamedConfig, TransformerConfig
-from bloomery.nn.attention import HeadsConfig
+from bloomery.nn.attention import GroupedHeadsConfig
 from bloomery.nn.head import TiedConfig, UntiedConfig
 from bloomery.nn.mup import MuPInit
 
@@ -28,7 +28,8 @@ def mup(model: ModelConfig, init: MuPInit) -> TransformerConfig:
     if not isinstance(parts, TransformerConfig):
         raise ConfigError(f"mup has no rule for a {model.kind()}; give a TransformerConfig or a family that is made of one")
     mixers = tuple(
-        mixer.replace(scale=init.score_scale(mixer.width(parts.d_model))) if isinstance(mixer, HeadsConfig) else mixer for mixer in parts.mixers
+        mixer.replace(scale=init.score_scale(mixer.width(parts.d_model))) if isinstance(mixer, GroupedHeadsConfig) else mixer
+        for mixer in parts.mixers
     )
     head = parts.head
     if isinstance(head, TiedConfig | UntiedConfig):

@@ -1,7 +1,7 @@
 """Attention over all that a token sees, or over a window: multi-head, grouped-query and multi-query, with or without positions and norms.
 
-`HeadsConfig` and `Attention` are also what the variants are made of that see less than all, or come near it at less cost: they have the same
-weights, and mix by `whole` and `mix` in their own way.
+`GroupedHeadsConfig` and `Attention` are also what the variants are made of that see less than all, or come near it at less cost: they have
+the same weights, and mix by `whole` and `mix` in their own way.
 """
 
 from __future__ import annotations
@@ -32,12 +32,10 @@ Attend = Callable[..., Tensor]
 
 
 class HeadsConfig(MixerConfig):
-    """How queries, keys and values are made, and how their weighted sums are put together: what all attention has in common."""
+    """Heads that tell places apart: what all attention has in common."""
 
     n_heads: Annotated[int, Gt(0)]
     """Query heads."""
-    n_kv_heads: int = Field(gt=0, default_factory=lambda known: known["n_heads"])
-    """Key-value heads, a divisor of n_heads: n_heads makes it multi-head, 1 multi-query attention."""
     head_dim: Annotated[int, Gt(0)] | None = None
     """Features per head; None is d_model / n_heads."""
     positions: PositionsConfig = RotaryConfig()
@@ -46,16 +44,6 @@ class HeadsConfig(MixerConfig):
     """Whether queries, keys and values have biases."""
     out_bias: bool = False
     """Whether the output has a bias."""
-    qk_norm: NormConfig | None = None
-    """Norm of queries and keys before their product (and before they are turned); None for none."""
-    qk_norm_over: Literal["head", "all"] = "head"
-    """Whether each head is normed by itself, or all heads as one vector."""
-    scale: Annotated[float, Gt(0)] | None = None
-    """Factor on the scores; None is 1/√head_dim."""
-
-    def check(self) -> None:
-        if self.n_heads % self.n_kv_heads:
-            raise self.refuse("n_kv_heads", f"does not divide n_heads={self.n_heads}; {near(self.n_kv_heads, divisors(self.n_heads))} would")
 
     def check_model(self, d_model: int, max_seq_len: int) -> None:
         if self.head_dim is None and d_model % self.n_heads:
@@ -69,28 +57,46 @@ class HeadsConfig(MixerConfig):
         """Features per head."""
         return self.head_dim or d_model // self.n_heads
 
+    def rope(self, d_model: int, max_seq_len: int, shared: Shared) -> nn.Module:
+        """What turns queries and keys; the layers of a model share it."""
+        width = self.width(d_model)
+        return shared.get(("rope", self.positions, width), lambda: self.positions.rope(width, max_seq_len))
+
+    def bias(self, shared: Shared) -> ScoreBias | None:
+        """What is added to the scores; the layers of a model share it."""
+        return shared.get(("bias", self.positions, self.n_heads), lambda: self.positions.bias(self.n_heads))
+
+
+class GroupedHeadsConfig(HeadsConfig):
+    """Queries, keys and values from one matrix, groups of query heads sharing a key-value head."""
+
+    n_kv_heads: int = Field(gt=0, default_factory=lambda known: known["n_heads"])
+    """Key-value heads, a divisor of n_heads: n_heads makes it multi-head, 1 multi-query attention."""
+    qk_norm: NormConfig | None = None
+    """Norm of queries and keys before their product (and before they are turned); None for none."""
+    qk_norm_over: Literal["head", "all"] = "head"
+    """Whether each head is normed by itself, or all heads as one vector."""
+    scale: Annotated[float, Gt(0)] | None = None
+    """Factor on the scores; None is 1/√head_dim."""
+
+    def check(self) -> None:
+        if self.n_heads % self.n_kv_heads:
+            raise self.refuse("n_kv_heads", f"does not divide n_heads={self.n_heads}; {near(self.n_kv_heads, divisors(self.n_heads))} would")
+
     def attend(self, head_dim: int) -> Attend:
-        """softmax(mask + scale · q·kᵀ) · v, of what the arguments of `softcapped_attention` say."""
-        grouped = self.n_kv_heads < self.n_heads
-        return partial(F.scaled_dot_product_attention, scale=self.score_scale(head_dim), enable_gqa=grouped)
+        """softmax(mask + scale · q·kᵀ) · v, of the arguments that `softcapped_attention` has."""
+        return partial(F.scaled_dot_product_attention, scale=self.score_scale(head_dim), enable_gqa=self.n_kv_heads < self.n_heads)
 
     def score_scale(self, head_dim: int) -> float:
         """Factor on the scores."""
         return self.scale or 1 / sqrt(head_dim)
-
-    def parts(self, d_model: int, max_seq_len: int, shared: Shared) -> tuple[nn.Module, ScoreBias | None]:
-        """What turns queries and keys, and what is added to the scores; the layers of a model have them in common."""
-        width = self.width(d_model)
-        rope = shared.get(("rope", self.positions, width), lambda: self.positions.rope(width, max_seq_len))
-        bias = shared.get(("bias", self.positions, self.n_heads), lambda: self.positions.bias(self.n_heads))
-        return rope, bias
 
     def projection_flops(self, d_model: int) -> float:
         """Operations per token of making queries, keys, values and the output."""
         return 2.0 * d_model * self.width(d_model) * 2 * (self.n_heads + self.n_kv_heads)
 
 
-class AttentionConfig(HeadsConfig):
+class AttentionConfig(GroupedHeadsConfig):
     """See `Attention`, and `WindowedAttention`."""
 
     window: Annotated[int, Gt(0)] | None = None
@@ -104,7 +110,7 @@ class AttentionConfig(HeadsConfig):
         return partial(softcapped_attention, scale=self.score_scale(head_dim), softcap=self.softcap)
 
     def build(self, d_model: int, max_seq_len: int, shared: Shared) -> Attention:
-        parts = self.parts(d_model, max_seq_len, shared)
+        parts = self.rope(d_model, max_seq_len, shared), self.bias(shared)
         return Attention(d_model, self, *parts) if self.window is None else WindowedAttention(d_model, self, *parts, self.window)
 
     def flops(self, d_model: int, seq_len: int | float, causal: bool) -> float:
@@ -132,7 +138,7 @@ class Attention(SequenceMixer):
     arXiv 2408.00118, section 2.
     """
 
-    def __init__(self, d_model: int, config: HeadsConfig, rope: nn.Module, bias: ScoreBias | None = None) -> None:
+    def __init__(self, d_model: int, config: GroupedHeadsConfig, rope: nn.Module, bias: ScoreBias | None = None) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.width(d_model)
         queries, keys = self.n_heads * self.head_dim, self.n_kv_heads * self.head_dim
@@ -198,7 +204,7 @@ class WindowedAttention(Attention):
     2310.06825.
     """
 
-    def __init__(self, d_model: int, config: HeadsConfig, rope: nn.Module, bias: ScoreBias | None, window: int) -> None:
+    def __init__(self, d_model: int, config: GroupedHeadsConfig, rope: nn.Module, bias: ScoreBias | None, window: int) -> None:
         super().__init__(d_model, config, rope, bias)
         self.window = window
 
@@ -225,7 +231,7 @@ class QKNorm(nn.Module):
     2501.00656).
     """
 
-    def __init__(self, config: HeadsConfig, head_dim: int) -> None:
+    def __init__(self, config: GroupedHeadsConfig, head_dim: int) -> None:
         super().__init__()
         assert config.qk_norm is not None
         self.split, self.over_all = (config.n_heads, config.n_kv_heads), config.qk_norm_over == "all"

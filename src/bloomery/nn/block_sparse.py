@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from bloomery.core.rng import numpy_rng
-from bloomery.nn.attention import Attention, HeadsConfig
+from bloomery.nn.attention import Attention, GroupedHeadsConfig
 from bloomery.nn.documents import each_document
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.part import Shared
@@ -21,7 +21,7 @@ from bloomery.nn.positions import ScoreBias
 BITS = 31  # of a random number
 
 
-class BlockSparseAttentionConfig(HeadsConfig):
+class BlockSparseAttentionConfig(GroupedHeadsConfig):
     """See `BlockSparseAttention`."""
 
     block: Annotated[int, Gt(0)] = 64
@@ -36,7 +36,7 @@ class BlockSparseAttentionConfig(HeadsConfig):
     """Of the draw. Layers with other seeds have other patterns."""
 
     def build(self, d_model: int, max_seq_len: int, shared: Shared) -> BlockSparseAttention:
-        return BlockSparseAttention(d_model, max_seq_len, self, *self.parts(d_model, max_seq_len, shared))
+        return BlockSparseAttention(d_model, max_seq_len, self, self.rope(d_model, max_seq_len, shared), self.bias(shared))
 
     def flops(self, d_model: int, seq_len: int | float, causal: bool) -> float:
         slots = self.n_global + 1 + self.n_local * (1 if causal else 2) + self.n_random

@@ -7,7 +7,7 @@ from math import isclose, sqrt
 from pydantic import Field
 
 from bloomery.core.errors import ConfigError
-from bloomery.nn.attention import HeadsConfig
+from bloomery.nn.attention import GroupedHeadsConfig
 from bloomery.nn.feedforward import GatedConfig, PlainConfig
 from bloomery.nn.head import TiedConfig, UntiedConfig
 from bloomery.nn.init import FanInInit, Stack
@@ -50,7 +50,7 @@ class MuPInit(FanInInit):
 
     def check_model(self, model: Stack) -> None:
         for mixer in model.mixers:
-            if not isinstance(mixer, HeadsConfig):
+            if not isinstance(mixer, GroupedHeadsConfig):
                 raise ConfigError(f"init=MuPInit has no rule for mixers={mixer.kind()}; take AttentionConfig, or FanInInit()")
             width = mixer.width(model.d_model)
             self._want("mixers.scale", mixer.score_scale(width), self.score_scale(width))
