@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Gt
@@ -177,6 +177,10 @@ class NamedConfig(HubConfig):
     @abstractmethod
     def transformer(self) -> TransformerConfig:
         """The parts that it is made of."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        super().model_post_init(context)
+        _ = self.transformer  # what its parts refuse, it refuses when it is built
 
     @property
     def reads_forward(self) -> bool:

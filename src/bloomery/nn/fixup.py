@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
-from bloomery.nn.block import Join, Placement, around
+from bloomery.nn.block import Ends, Join, Placement, around
 from bloomery.nn.init import Draw, Initialised, Stack, WeightInit
+from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.linear import Use
-from bloomery.nn.norms import NoNormConfig, NormConfig
+from bloomery.nn.norms import LayoutNorm, NoNormConfig, NormConfig
 
 
 class FixupInit(WeightInit):
@@ -65,12 +66,15 @@ class Fixup(Placement):
             raise ConfigError(f"placement=Fixup() has no room for norm={model.norm}; set norm=NoNormConfig(), or take PreNorm()")
 
 
-class ScaledBranch(nn.Module, Initialised):
+class ScaledBranch(nn.Module, Initialised, LayoutNorm):
     """The numbers around one branch: (x + before) before it, (scale · y + after) behind it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bias_before, self.scale, self.bias_after = (nn.Parameter(torch.empty(1)) for _ in range(3))
+
+    def at(self, layout: SequenceLayout) -> Ends:
+        return Ends(self.before, self.after)
 
     def before(self, x: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """What the branch reads."""

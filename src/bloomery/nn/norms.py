@@ -21,7 +21,7 @@ Norm = Callable[[Tensor], Tensor]
 
 
 class LayoutNorm(ABC):
-    """What norms inherit that ask which of the tokens are real."""
+    """What norms inherit that ask which of the tokens are real, or that stand on both ends of a branch."""
 
     @abstractmethod
     def at(self, layout: SequenceLayout) -> Any:
