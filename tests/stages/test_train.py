@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from bloomery.core.errors import ArtifactError, ConfigError
-from bloomery.data import Cut, Fit
+from bloomery.data import Cut, Fit, MaskedTokens, NextToken, PrefixLM, SentenceOrder, SpanCorruption
+from bloomery.data.tasks import Word
 from bloomery.models import LlamaConfig, read_model
 from bloomery.objectives import CausalLM
 from bloomery.optim import Muon
@@ -247,3 +248,58 @@ def test_what_changes_the_numbers_changes_the_key():
     changes = ({}, {"precision": "bf16"}, {"batch_tokens": 256}, {"seed": 1}, {"packing": Fit()}, {"optimizer": Muon()})
     assert len({training(**change).key for change in changes}) == 6
     assert training(clip_norm=1.0).key == training().key
+
+
+TASKS_VOCAB = 340
+
+
+def encoder(**changes):
+    from bloomery.models import BertConfig
+
+    return BertConfig(**{"vocab_size": TASKS_VOCAB, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 32, "max_seq_len": 64} | changes)
+
+
+def writer(**changes):
+    from bloomery.models import T5Config
+
+    return T5Config(**{"vocab_size": TASKS_VOCAB, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 32, "max_seq_len": 64} | changes)
+
+
+WATCHED = Watch(held_out=(HELD_OUT,), tokens=512)
+
+
+@pytest.mark.parametrize(("task", "model"), [
+    (MaskedTokens(by=Word()), encoder), (SentenceOrder(), encoder), (SpanCorruption(), writer), (PrefixLM(), lambda: MODEL),
+], ids=lambda value: str(getattr(value, "kind", lambda: "")()))  # fmt: skip
+def test_every_task_trains_resumes_and_is_traced(task, model, context, tmp_path, monkeypatch):
+    stage = training(task=task, init=Scratch(model=model()), watch=WATCHED, ema=None)
+    whole = stage.run(context)
+    other = replace(context, store=Store(tmp_path))
+    interrupt(monkeypatch, stage, other, after=7)
+    assert stage.run(other).manifest.files[WEIGHTS].sha256 == whole.manifest.files[WEIGHTS].sha256
+    summary = whole.manifest.summary
+    assert summary["held_out/aside/loss"] == pytest.approx(summary["held_out/aside/nll"])
+    assert ("held_out/aside/masked_perplexity" in summary) == task.both_ways
+    assert "held_out/aside/bits_per_byte" not in summary
+    assert train_source(whole).sequence_hash(0, 12) == stage.source(_inputs(context)).sequence_hash(0, 12)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"task": MaskedTokens()}, "Train.task=MaskedTokens .* Train.init's LlamaConfig only sees what comes before; take an encoder"),
+    ({"init": Scratch(model=encoder())}, "Train.task=NextToken .* Train.init's BertConfig sees what comes after; take MaskedTokens"),
+    ({"task": SpanCorruption(), "init": Scratch(model=encoder())}, "gives a passage, which Train.init's BertConfig cannot read; take an enc"),
+    ({"init": Scratch(model=writer())}, "Train.task=NextToken gives no passage, without which Train.init's T5Config cannot read; take Span"),
+    ({"task": MaskedTokens(), "init": Scratch(model=encoder(vocab_size=300))},
+     "needs 1 ids above the tokenizer's vocab_size=300, for which Train.init: the model's vocab_size=300 has no room; give the model 301"),
+    ({"task": SpanCorruption(), "init": Scratch(model=writer(vocab_size=302))}, "needs 3 ids above .* give the model 303"),
+    ({"task": SpanCorruption(rate=0.9, mean_length=1), "init": Scratch(model=writer(vocab_size=400, max_seq_len=33))},
+     "gives SpanCorruption rows of"),
+    ({"task": MaskedTokens(), "init": Scratch(model=encoder()), "watch": Watch(prompts=("Once",))}, "Train.watch.prompts .* leave them out"),
+])  # fmt: skip
+def test_tasks_and_models_that_do_not_fit_are_refused_when_built(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        training(**{"watch": Watch()} | changes)
+
+
+def test_a_task_that_is_the_default_leaves_the_key_alone():
+    assert training(task=NextToken()).key == training().key != training(task=PrefixLM()).key

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bloomery.core.config import Config
 from bloomery.data.batch import Batch
-from bloomery.models import Model
+from bloomery.data.tasks import RowTask
+from bloomery.models import Model, ModelConfig
 from bloomery.nn.seen import Seen
 
 Total = tuple[Tensor, dict[str, Tensor]]
@@ -102,6 +103,9 @@ class Objective(Config):
         """Σ weight over the batch: known without a forward pass, so that the step is divided before its first backward."""
         return batch.weight
 
+    def check_training(self, model: ModelConfig, task: RowTask) -> None:
+        """Raises `ConfigError` where a model or a task does not give what the loss needs; asked when a training's config is built."""
+
     def totals(self, reading: Reading) -> Sequence[Total]:
         """Those of each term; an objective is one term unless it says otherwise."""
         return (self.total(reading),)
@@ -144,6 +148,10 @@ class Combined(Objective):
     def looks_inside(self) -> bool:  # type: ignore[override]
         """Whether any of them does."""
         return any(objective.looks_inside for _, objective in self.terms)
+
+    def check_training(self, model: ModelConfig, task: RowTask) -> None:
+        for _, objective in self.terms:
+            objective.check_training(model, task)
 
     def totals(self, reading: Reading) -> Sequence[Total]:
         parts = [(factor, part) for factor, objective in self.terms for part in objective.totals(reading)]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bloomery.core.errors import ArtifactError, ConfigError
-from bloomery.data import Cut, Fit, Mixed, Packing, Source, Span, TokenShards
-from bloomery.stages.train import Train, mixed_of, packed_of
+from bloomery.data import Cut, Fit, Mixed, Packing, RowTask, Source, Span, SpanCorruption, TokenShards
+from bloomery.stages.rows import mixed_of, packed_of
+from bloomery.stages.train import Train
 from bloomery.store import Artifact
 
 PACKINGS: dict[str, type[Packing]] = {"Cut": Cut, "Fit": Fit}
+LONGER_ROWS: dict[str, type[RowTask]] = {"SpanCorruption": SpanCorruption}
+"""Tasks whose rows are made of longer ones."""
 
 
 def train_source(artifact: Artifact) -> Source:
@@ -27,7 +32,14 @@ def train_source(artifact: Artifact) -> Source:
     packing = {name: value for name, value in fields.get("packing", {"kind": "Cut"}).items() if name not in ("kind", "contract")}
     kind = PACKINGS[fields.get("packing", {"kind": "Cut"})["kind"]]
     phases = [Mixed(*phase) for phase in artifact.manifest.summary.get("mixture", [[0, proportions]])]
-    return mixed_of(packed_of(shards, kind(**packing), fields["max_seq_len"], fields.get("seed", 0)), phases)
+    return mixed_of(packed_of(shards, kind(**packing), _raw_time(fields), fields.get("seed", 0)), phases)
+
+
+def _raw_time(fields: dict[str, Any]) -> int:
+    """Tokens in a row before the task."""
+    task = {name: value for name, value in fields.get("task", {}).items() if name not in ("kind", "contract")}
+    kind = LONGER_ROWS.get(fields.get("task", {}).get("kind"))
+    return fields["max_seq_len"] if kind is None else kind(**task).raw_time(fields["max_seq_len"])
 
 
 def documents_of_step(artifact: Artifact, step: int) -> list[Span]:

@@ -9,11 +9,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,12 +22,27 @@ from annotated_types import Ge, Gt, Lt
 from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
 from bloomery.core.units import Steps, Tokens, human_bytes, human_count, human_seconds
-from bloomery.data import Corpus, Cut, Given, Mixed, Mixing, Mixture, Packed, Packing, Source, TokenShards
+from bloomery.data import (
+    Corpus,
+    Cut,
+    Given,
+    Mixing,
+    Mixture,
+    NextToken,
+    Packing,
+    Posed,
+    RowTask,
+    Source,
+    TokenShards,
+    Vocabulary,
+)
+from bloomery.data.tasks import room
 from bloomery.generate import Greedy, Sampler
 from bloomery.models import Model, ModelConfig, read_model, write_model
 from bloomery.models.hub import load_hub
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.optim import AdamW, Average, OptimizerConfig, Schedule, WarmupCosine
+from bloomery.stages.rows import contributions, mixed_of, packed_of
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
@@ -160,6 +174,8 @@ class Train(Trained):
     """How much of which: `Given()` (the shares' proportions), `Temperature()`, `UniMax()`, `Ratio()` or `Curriculum()`."""
     packing: Packing = Cut()
     """How documents become rows: `Cut()` or `Fit()`."""
+    task: RowTask = NextToken()
+    """What is to be learnt from rows: `NextToken()`, `PrefixLM()`, `MaskedTokens()`, `SpanCorruption()` or `SentenceOrder()`."""
     objective: Objective = CausalLM()
     """The loss."""
     optimizer: OptimizerConfig = AdamW()
@@ -216,6 +232,34 @@ class Train(Trained):
         if model.vocab_size < self.tokenizer.vocab_size:
             raise ConfigError(f"Train.init: the model's vocab_size={model.vocab_size} is less than the tokenizer's vocab_size="
                               f"{self.tokenizer.vocab_size}; give the model that many")  # fmt: skip
+        self._check_task(model)
+
+    def _check_task(self, model: ModelConfig) -> None:
+        task, kind = self.task.kind(), model.kind()
+        more = room(self.task.roles(self.max_seq_len), self.tokenizer.roles)
+        if model.vocab_size < self.tokenizer.vocab_size + more:
+            raise ConfigError(f"Train.task={task} needs {more} ids above the tokenizer's vocab_size={self.tokenizer.vocab_size}, for which "
+                              f"Train.init: the model's vocab_size={model.vocab_size} has no room; give the model "
+                              f"{self.tokenizer.vocab_size + more}")  # fmt: skip
+        if self.task.gives_passage != model.reads_passage:
+            rule, remedy = ("gives a passage, which", "an encoder–decoder") if self.task.gives_passage else (
+                "gives no passage, without which", "SpanCorruption(), or a model that reads no passage")  # fmt: skip
+            raise ConfigError(f"Train.task={task} {rule} Train.init's {kind} cannot read; take {remedy}")
+        if self.task.both_ways and model.reads_forward:
+            raise ConfigError(f"Train.task={task} has tokens told from what comes after them, and Train.init's {kind} only sees what comes "
+                              "before; take an encoder, or NextToken()")  # fmt: skip
+        if not self.task.both_ways and not model.reads_forward:
+            raise ConfigError(f"Train.task={task} has tokens told from what comes before them, and Train.init's {kind} sees what comes after; "
+                              "take MaskedTokens(), or a decoder")  # fmt: skip
+        if self.task.sees_prefix and not model.reads_prefix:
+            raise ConfigError(f"Train.task={task} has a beginning that is read both ways, and a mixer of Train.init's {kind} only reads "
+                              "forward; take NextToken(), or attention")  # fmt: skip
+        if (longest := self.task.longest(self.max_seq_len)) > model.max_seq_len:
+            raise self.refuse("max_seq_len", f"gives {task} rows of {longest} tokens, more than the model's max_seq_len={model.max_seq_len}; "
+                                             "lower it")  # fmt: skip
+        if self.watch.prompts and (model.reads_passage or not model.reads_forward):
+            raise ConfigError(f"Train.watch.prompts are for models that go on with a text, which Train.init's {kind} does not; leave them out")
+        self.objective.check_training(model, self.task)
 
     @property
     def architecture(self) -> ModelConfig | None:
@@ -242,8 +286,14 @@ class Train(Trained):
         """The rows that this training reads, in its order. Every byte of the shards is checked."""
         return self._source({share.tokens.name: TokenShards.open(inputs[share.tokens]) for share in self.sources})
 
+    def posed(self, source: Source, tokenizer: Tokenizer) -> Source:
+        """The rows of `source` as the task has the model read them; the same ones for `NextToken()`."""
+        if isinstance(self.task, NextToken):
+            return source
+        return Posed(source, self.task, time=self.max_seq_len, seed=self.seed, vocabulary=Vocabulary(tokenizer))
+
     def _source(self, shards: Mapping[str, TokenShards]) -> Source:
-        packed = packed_of(shards, self.packing, self.max_seq_len, self.seed)
+        packed = packed_of(shards, self.packing, self.task.raw_time(self.max_seq_len), self.seed)
         most = self.mixing.most_epochs()
         corpora = []
         for share in self.sources:
@@ -285,7 +335,8 @@ class _Run:
         tokenizer = inputs[stage.tokenizer].checked("tokenizer.json")
         write_bytes(self.folder / "tokenizer" / "tokenizer.json", tokenizer.read_bytes())
         self.tokenizer = Tokenizer.load(tokenizer)
-        self.source = stage.source(inputs)
+        self.raw = stage.source(inputs)
+        self.source = stage.posed(self.raw, self.tokenizer)
         self.held_out = {tokens.name: TokenShards.open(inputs[tokens]) for tokens in stage.watch.held_out}
         self.config, model = stage.init.load(inputs, stage.seed)
         stage._check_model(self.config)
@@ -341,7 +392,7 @@ class _Run:
         summary: dict[str, Any] = {
             "parameters": self.config.n_params, "steps": state.step, "tokens": state.step * stage.batch_tokens,
             "flops": state.step * stage.batch_tokens * self.flops_per_token, **self.last_figures(), **session,
-            **({"mixture": self.source.plain()} if isinstance(self.source, Mixture) else {}),
+            **({"mixture": self.raw.plain()} if isinstance(self.raw, Mixture) else {}),
         }
         write_json(self.folder / SUMMARY, summary)
         return stage._finish(self.workspace)
@@ -379,14 +430,15 @@ class _Run:
         for name, shards in self.held_out.items():
             found = held_out(
                 model, shards, self.tokenizer, time=stage.max_seq_len, tokens=watch.tokens, rows=self.manner.micro_batch,
-                device=self.context.device,
+                device=self.context.device, task=stage.task, objective=stage.objective,
             )
             figures |= {f"held_out/{name}/{what}": value for what, value in found.items()}
         if figures:
             self.metrics.write(step, **figures)
             self.scalars.write(step, figures)
-            told = "  ".join(f"{name} {figures[f'held_out/{name}/bits_per_byte']:.3f}" for name in self.held_out)
-            self.context.say(f"{stage.reference}: step {step}: bits per byte of held-out text: {told}")
+            what, words = ("bits_per_byte", "bits per byte") if stage.task.every_token else ("loss", "loss")
+            told = "  ".join(f"{name} {figures[f'held_out/{name}/{what}']:.3f}" for name in self.held_out)
+            self.context.say(f"{stage.reference}: step {step}: {words} of held-out text: {told}")
         texts = answers(model, watch.prompts, self.tokenizer, watch.template, watch.sampler, watch.max_new_tokens)
         for prompt, text in zip(watch.prompts, texts, strict=True):
             self.samples.write(step, prompt=prompt, answer=text)
@@ -415,39 +467,3 @@ class _Run:
         planned = stage.total_steps * stage.batch_tokens * self.flops_per_token
         compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
         return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)
-
-
-def packed_of(shards: Mapping[str, TokenShards], packing: Packing, time: int, seed: int) -> dict[str, Packed]:
-    """The rows of each of some corpora.
-
-    Args:
-        shards: by name.
-        packing: of every corpus.
-        time: tokens per row.
-        seed: of the order of documents.
-    """
-    return {name: Packed(one, packing, time=time, seed=seed, name=name) for name, one in shards.items()}
-
-
-def mixed_of(packed: Mapping[str, Packed], phases: Sequence[Mixed]) -> Source:
-    """The rows of some corpora together: of one as they are, of several mixed."""
-    if len(packed) == 1:
-        return next(iter(packed.values()))
-    used = {name for phase in phases for name in phase.proportions}
-    return Mixture({name: source for name, source in packed.items() if name in used}, phases[0].proportions, phases[1:])
-
-
-def contributions(source: Source, rows: int) -> list[str]:
-    """A line on what each corpus gives to `rows` rows, and one per phase where the proportions change on the way."""
-    lines = []
-    for part in source.supply(rows):
-        cut = f"; {part.cut_documents} documents are longer than a row" if part.cut_documents else ""
-        lines.append(f"{part.source}: {part.rows / rows:.1%} of the rows, {human_count(part.tokens)} tokens, {part.epochs:.2f} epochs of "
-                     f"{human_count(part.documents)} documents{cut}")  # fmt: skip
-    if isinstance(source, Mixture) and len(source.phases) > 1:
-        phases = source.plain()
-        for (first, parts), (end, _) in itertools.pairwise([*phases, (rows, {})]):
-            shares = ", ".join(f"{name} {part / sum(parts.values()):.1%}" for name, part in parts.items())
-            lines.append(f"tokens {human_count(first * source.time)} to {human_count(end * source.time)}: {shares}")
-    return lines
-
