@@ -18,6 +18,8 @@ from bloomery.nn.mixer import MixerConfig, SequenceMixer
 from bloomery.nn.part import Shared
 from bloomery.nn.scan import StateCache, chunked_scan
 
+LEAST = -30.0  # products of two features as small as e to this power still have gradients
+
 
 class LinearAttentionConfig(MixerConfig):
     """See `LinearAttention`."""
@@ -92,7 +94,7 @@ class LinearAttention(SequenceMixer):
             sums, state = chunked_scan(queries, keys, values, undecayed(keys), state=cache.state, chunk=self.chunk)
             cache.state = state.type_as(cache.state)
         weighted, divisor = sums.split((self.head_dim, 1), dim=-1)
-        mixed = weighted / divisor.clamp(min=torch.finfo(divisor.dtype).tiny)
+        mixed = weighted / divisor.clamp(min=torch.finfo(divisor.dtype).tiny)  # 0 in rows of nothing but padding
         return self.out(mixed.type_as(x).flatten(2))
 
     def sums(
@@ -113,8 +115,8 @@ class LinearAttention(SequenceMixer):
 
 
 def feature_map(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """elu(x) + 1: x + 1 above 0, eˣ below, written so that small values are not rounded away against the 1."""
-    return torch.where(x > 0, x + 1, x.clamp(max=0).exp())
+    """elu(x) + 1: x + 1 above 0, eˣ below, written so that small values are not rounded away against the 1; and never below e⁻³⁰."""
+    return torch.where(x > 0, x + 1, x.clamp(LEAST, 0).exp())
 
 
 def over_segments(

@@ -191,7 +191,7 @@ class CausalConv(nn.Module, Initialised):
         for back in range(1, self.width):
             term = x[:, past - back : past - back + time] * taps[:, past - back]
             if segments is not None:
-                term = term * (segments == F.pad(segments, (back, 0), value=-1)[:, :time])[..., None]
+                term = term * (segments == F.pad(segments, (back, 0))[:, :time])[..., None]
             total = total + term
         return total if self.bias is None else total + self.bias
 
