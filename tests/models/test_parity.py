@@ -13,7 +13,7 @@ from tests.models.cases import CASES, ENCODER_DECODER_CASES
 
 from bloomery.core.config import flatten
 from bloomery.data.batch import Batch
-from bloomery.models import FAMILIES, HubConfig, Model, config_from_plain, load_hub, save_hub
+from bloomery.models import FAMILIES, ExportableConfig, HubConfig, Model, config_from_plain, load_hub, save_hub
 from bloomery.models.checkpoint import whole_config
 from bloomery.nn import SequenceLayout
 from bloomery.objectives import CausalLM, Models
@@ -30,7 +30,7 @@ every_decoder = pytest.mark.parametrize(
 parted = {name: c for name, c in CASES.items() if getattr(c, "n_parts", 1) > 1}
 
 
-def random_model(config: HubConfig) -> Model:
+def random_model(config: ExportableConfig) -> Model:
     """Weights large enough to show, and no two parameters alike."""
     model, generator = config.build(1), torch.Generator().manual_seed(5)
     for parameter in model.parameters():
@@ -41,16 +41,16 @@ def random_model(config: HubConfig) -> Model:
     return model.eval()
 
 
-def theirs_of(model: Model, config: HubConfig, folder: Path) -> Any:
+def theirs_of(model: Model, config: ExportableConfig, folder: Path) -> Any:
     save_hub(model, config, folder)
-    kind = getattr(transformers, config.hub_architecture)
+    kind = getattr(transformers, config.to_hub()["architectures"][0])
     theirs, report = kind.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     return theirs.eval()
 
 
-def tokens_of(config: HubConfig, rows: int = 2, time: int = 33) -> torch.Tensor:
+def tokens_of(config: ExportableConfig, rows: int = 2, time: int = 33) -> torch.Tensor:
     return torch.randint(5, config.vocab_size, (rows, time), generator=torch.Generator().manual_seed(2))  # ids below 5 may mean padding
 
 

@@ -5,29 +5,40 @@ from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
 from bloomery.models.checkpoint import load_model, read_model, save_model, write_model
 from bloomery.models.deberta import DebertaConfig
-from bloomery.models.electra import ElectraConfig
+from bloomery.models.electra import Electra, ElectraConfig, ElectraPairConfig
 from bloomery.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from bloomery.models.families import FAMILIES, config_from_plain
 from bloomery.models.gemma import Gemma2Config, Gemma3Config, GemmaConfig
 from bloomery.models.gpt2 import Gpt2Config
+from bloomery.models.heads import (
+    MultipleChoiceConfig,
+    RegressionConfig,
+    ReplacedConfig,
+    SequenceClassificationConfig,
+    SimilarityConfig,
+    TaskHeadConfig,
+    TokenClassificationConfig,
+)
 from bloomery.models.hub import load_hub, save_hub
 from bloomery.models.llama import LlamaConfig
 from bloomery.models.mamba2 import Mamba2ModelConfig
 from bloomery.models.mistral import MistralConfig
 from bloomery.models.mixtral import MixtralConfig
-from bloomery.models.model import CausalModel, HubConfig, Model, ModelConfig, causal
+from bloomery.models.model import CausalModel, ExportableConfig, HubConfig, Model, ModelConfig, causal
 from bloomery.models.olmo2 import Olmo2Config
 from bloomery.models.olmoe import OlmoeConfig
 from bloomery.models.qwen3 import Qwen3Config
 from bloomery.models.roberta import RobertaConfig
 from bloomery.models.t5 import T5Config
+from bloomery.models.tasks import TaskConfig, TaskModel
 from bloomery.models.transformer import Transformer, TransformerConfig
 from bloomery.models.transformer2017 import Transformer2017Config
 
 __all__ = [
-    "FAMILIES", "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "DebertaConfig", "ElectraConfig", "EncoderDecoder",
-    "EncoderDecoderConfig", "Gemma2Config", "Gemma3Config", "GemmaConfig", "Gpt2Config", "HubConfig", "LlamaConfig", "Mamba2ModelConfig",
-    "MistralConfig", "MixtralConfig", "Model", "ModelConfig", "Olmo2Config", "OlmoeConfig", "Qwen3Config", "RobertaConfig", "T5Config",
-    "Transformer", "Transformer2017Config", "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model",
-    "save_hub", "save_model", "write_model",
+    "FAMILIES", "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "DebertaConfig", "Electra", "ElectraConfig", "ElectraPairConfig",
+    "EncoderDecoder", "EncoderDecoderConfig", "ExportableConfig", "Gemma2Config", "Gemma3Config", "GemmaConfig", "Gpt2Config", "HubConfig",
+    "LlamaConfig", "Mamba2ModelConfig", "MistralConfig", "MixtralConfig", "Model", "ModelConfig", "MultipleChoiceConfig", "Olmo2Config",
+    "OlmoeConfig", "Qwen3Config", "RegressionConfig", "ReplacedConfig", "RobertaConfig", "SequenceClassificationConfig", "SimilarityConfig",
+    "T5Config", "TaskConfig", "TaskHeadConfig", "TaskModel", "TokenClassificationConfig", "Transformer", "Transformer2017Config",
+    "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model", "save_hub", "save_model", "write_model",
 ]

@@ -5,12 +5,15 @@ Source: Lan et al. (2020), arXiv 1909.11942, and its published code; departure: 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 from pydantic import Field
 
 from bloomery.models.encoders import BlockNames, EncoderConfig, Parts, map_parts, norm_parts
+from bloomery.models.heads import HubTask, MultipleChoiceConfig, SequenceClassificationConfig, TokenClassificationConfig
 from bloomery.models.model import HubTensor
 from bloomery.nn.attention import divisors, near
 from bloomery.nn.feedforward import Activation
@@ -22,6 +25,7 @@ class AlbertConfig(EncoderConfig):
     hub_type: ClassVar[str] = "albert"
     hub_architecture: ClassVar[str] = "AlbertForMaskedLM"
     hub_prefix: ClassVar[str] = "albert."
+    hub_fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = MappingProxyType({"inner_group_num": (1,)})
     block_names: ClassVar[BlockNames] = BlockNames(
         "attention.query", "attention.key", "attention.value", "attention.dense", "attention.LayerNorm", "ffn", "ffn_output",
         "full_layer_layer_norm",
@@ -73,13 +77,19 @@ class AlbertConfig(EncoderConfig):
         return super().to_hub() | groups | {"classifier_dropout_prob": 0.0}
 
     @classmethod
-    def hub_fixed(cls) -> dict[str, Any]:
-        return {"inner_group_num": 1}
-
-    @classmethod
     def hub_default_activation(cls) -> str:
         return "gelu_new"
 
     @classmethod
     def from_hub_more(cls, plain: dict[str, Any]) -> dict[str, Any]:
         return {"d_embedding": plain.get("embedding_size", 128), "n_distinct_layers": plain.get("num_hidden_groups", 1)}
+
+    def hub_tasks(self) -> Mapping[str, HubTask]:
+        label, pooler = SequenceClassificationConfig(name="label", n_labels=2), {"pooling.dense": "albert.pooler"}
+        return {
+            "AlbertForSequenceClassification": HubTask(label, pooler | {"out": "classifier"}),
+            "AlbertForTokenClassification": HubTask(TokenClassificationConfig(name="label", n_labels=2), {"out": "classifier"}),
+            "AlbertForMultipleChoice": HubTask(MultipleChoiceConfig(name="choice"), pooler | {"out": "classifier"}),
+            "AlbertForPreTraining": HubTask(label, pooler | {"out": "sop_classifier.classifier"}, language_head=True),
+            "AlbertModel": HubTask(None, prefix="albert."),
+        }

@@ -7,9 +7,11 @@ Source: Devlin et al. (2019), arXiv 1810.04805, and its published code; departur
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from bloomery.models.encoders import EncoderConfig, Parts, map_parts, norm_parts
+from bloomery.models.heads import HubTask, MultipleChoiceConfig, SequenceClassificationConfig, TokenClassificationConfig
 from bloomery.models.model import HubTensor
 
 
@@ -32,3 +34,14 @@ class BertConfig(EncoderConfig):
         copies = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
         unread = {f"{name}.{one}" for name in ("bert.pooler.dense", "cls.seq_relationship") for one in ("weight", "bias")}
         return super().hub_copies() | copies | unread
+
+    def hub_tasks(self) -> Mapping[str, HubTask]:
+        label, pooler = SequenceClassificationConfig(name="label", n_labels=2), {"pooling.dense": "bert.pooler.dense"}
+        return {
+            "BertForSequenceClassification": HubTask(label, pooler | {"out": "classifier"}),
+            "BertForTokenClassification": HubTask(TokenClassificationConfig(name="label", n_labels=2), {"out": "classifier"}),
+            "BertForMultipleChoice": HubTask(MultipleChoiceConfig(name="choice"), pooler | {"out": "classifier"}),
+            "BertForNextSentencePrediction": HubTask(label, pooler | {"out": "cls.seq_relationship"}),
+            "BertForPreTraining": HubTask(label, pooler | {"out": "cls.seq_relationship"}, language_head=True),
+            "BertModel": HubTask(None, prefix="bert."),
+        }

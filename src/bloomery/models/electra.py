@@ -5,13 +5,25 @@ Source: Clark et al. (2020), arXiv 2003.10555, and its published code; departure
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from jaxtyping import Float, Int
 from pydantic import Field
+from torch import Tensor
 
+from bloomery.core.errors import ConfigError
 from bloomery.models.encoders import EncoderConfig, Parts, map_parts, norm_parts
-from bloomery.models.model import HubTensor
+from bloomery.models.heads import HubTask, MultipleChoiceConfig, ReplacedConfig, SequenceClassificationConfig, TokenClassificationConfig
+from bloomery.models.model import HubTensor, Model, ModelConfig
+from bloomery.models.tasks import TaskConfig, TaskModel
+from bloomery.models.transformer import Transformer
+from bloomery.nn.cache import Cache
 from bloomery.nn.feedforward import Activation
+from bloomery.nn.init import WeightInit
+from bloomery.nn.layout import Passage, SequenceLayout
+from bloomery.nn.pooling import FirstPoolingConfig
+from bloomery.nn.seen import Seen
 
 
 class ElectraConfig(EncoderConfig):
@@ -52,3 +64,99 @@ class ElectraConfig(EncoderConfig):
     @classmethod
     def from_hub_more(cls, plain: dict[str, Any]) -> dict[str, Any]:
         return {"d_embedding": plain.get("embedding_size", 128)}
+
+    def hub_tasks(self) -> Mapping[str, HubTask]:
+        pooling = FirstPoolingConfig(activation="gelu")
+        label = SequenceClassificationConfig(name="label", n_labels=2, pooling=pooling)
+        scores = {"pooling.dense": "discriminator_predictions.dense", "out": "discriminator_predictions.dense_prediction"}
+        return {
+            "ElectraForPreTraining": HubTask(ReplacedConfig(activation=self.activation), scores),
+            "ElectraForSequenceClassification": HubTask(label, {"pooling.dense": "classifier.dense", "out": "classifier.out_proj"}),
+            "ElectraForTokenClassification": HubTask(TokenClassificationConfig(name="label", n_labels=2), {"out": "classifier"}),
+            "ElectraForMultipleChoice": HubTask(
+                MultipleChoiceConfig(name="choice", pooling=pooling), {"pooling.dense": "sequence_summary.summary", "out": "classifier"}
+            ),
+            "ElectraModel": HubTask(None, prefix="electra."),
+        }
+
+
+class ElectraPairConfig(ModelConfig):
+    """Both encoders as one model to be trained: what the generator fills in, the discriminator judges.
+
+    They share all of their embeddings (of tokens, places and parts, and their norm), which must be alike, and each widens them by itself.
+    The discriminator is what is kept for use.
+    """
+
+    generator: ElectraConfig
+    """Fills in masked tokens; a quarter to a half of the discriminator's width is usual."""
+    discriminator: ElectraConfig
+    """Tells which tokens were replaced."""
+
+    def check(self) -> None:
+        for name in ("vocab_size", "d_embedding", "max_seq_len", "n_parts", "norm_eps"):
+            one, other = getattr(self.generator, name), getattr(self.discriminator, name)
+            if one != other:
+                raise ConfigError(f"ElectraPairConfig.generator.{name}={one} is not the discriminator's {name}={other}, and they share "
+                                  "embeddings; give both the same")  # fmt: skip
+
+    @property
+    def judge(self) -> TaskConfig:
+        """The discriminator with its head: what an `ElectraForPreTraining` of the hub is."""
+        return TaskConfig(base=self.discriminator, heads=(ReplacedConfig(activation=self.discriminator.activation),))
+
+    @property
+    def vocab_size(self) -> int:
+        return self.discriminator.vocab_size
+
+    @property
+    def d_model(self) -> int:
+        return self.discriminator.d_model
+
+    @property
+    def n_layers(self) -> int:
+        return self.discriminator.n_layers
+
+    @property
+    def max_seq_len(self) -> int:
+        return self.discriminator.max_seq_len
+
+    @property
+    def init(self) -> WeightInit:
+        return self.discriminator.init
+
+    @property
+    def reads_forward(self) -> bool:
+        return False
+
+    def skeleton(self) -> Electra:
+        return Electra(self)
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """Those of both; see `TransformerConfig.flops_per_token`."""
+        return self.generator.flops_per_token(seq_len) + self.judge.flops_per_token(seq_len)
+
+
+class Electra(Model):
+    """Generator and discriminator over one set of embeddings; as a model of language it is its generator.
+
+    Parameters: generator.… as in a `Transformer`, and discriminator.… as in a `TaskModel`, without the embeddings, which are the generator's.
+    """
+
+    def __init__(self, config: ElectraPairConfig) -> None:
+        super().__init__()
+        self.config: ModelConfig = config
+        self.generator: Transformer = config.generator.skeleton()
+        self.discriminator: TaskModel = config.judge.skeleton()
+        ours, theirs = self.generator, self.discriminator.base
+        theirs.embedding, theirs.places, theirs.parts, theirs.embedding_norm = ours.embedding, ours.places, ours.parts, ours.embedding_norm
+        self.head = ours.head
+
+    def features(
+        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None,
+        passage: Passage | None = None,
+    ) -> Float[Tensor, "batch time d_features"]:
+        return self.generator.features(tokens, layout, cache, seen, passage)
+
+    def replaced(self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout) -> Float[Tensor, "batch time"]:
+        """The logit of each token's having been replaced."""
+        return self.discriminator.scores(tokens, layout)["replaced"][:, :, 0]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from bloomery.core.errors import DataError
+from bloomery.models.hub_fields import refuse_others, require
 from bloomery.models.model import HubTensor
 from bloomery.models.transformer import NamedConfig, TransformConfig, TransformerConfig
 from bloomery.nn.attention import AttentionConfig, divisors, near
@@ -20,12 +22,17 @@ from bloomery.nn.init import NormalInit, WeightInit
 from bloomery.nn.norms import LayerNormConfig
 from bloomery.nn.positions import LearnedPlacesConfig, NoPositionsConfig
 
-HUB_ACTIVATIONS: Mapping[str, Activation] = {
+HUB_ACTIVATIONS: Mapping[str, Activation] = MappingProxyType({
     "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh",
-}  # fmt: skip
+})  # fmt: skip
 """Activations as configs on the hub name them; of several names the first is the one that is written."""
 
 Parts = dict[str, tuple[HubTensor, ...]]
+
+HUB_FIXED: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {"position_embedding_type": ("absolute",), "is_decoder": (False,), "tie_word_embeddings": (True,)}
+)
+"""Fields of `config.json` → what they may be."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,8 @@ class EncoderConfig(NamedConfig):
     block_names: ClassVar[BlockNames] = BlockNames()
     hub_prefix: ClassVar[str]
     """Of all names on the hub but those of heads."""
-    hub_extra_places: ClassVar[int] = 0
-    """Rows of the table of places before that of position 0."""
+    hub_fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = MappingProxyType({})
+    """Further fields of `config.json` → what they may be."""
 
     vocab_size: int = Field(gt=0)
     """Number of token ids."""
@@ -87,6 +94,11 @@ class EncoderConfig(NamedConfig):
         return self.d_model
 
     @property
+    def unused_places(self) -> int:
+        """Rows of the table of places before that of position 0."""
+        return 0
+
+    @property
     def distinct_layers(self) -> int | None:
         """Blocks that there are, where layers share them."""
         return None
@@ -103,7 +115,7 @@ class EncoderConfig(NamedConfig):
         return TransformerConfig(
             vocab_size=self.vocab_size, d_model=self.d_model, n_layers=self.n_layers, max_seq_len=self.max_seq_len, causal=False,
             mixers=(attention,), feed_forwards=(PlainConfig(d_ff=self.d_ff, activation=self.activation),),
-            n_distinct_layers=self.distinct_layers, norm=norm, placement=PostNorm(), places=LearnedPlacesConfig(offset=self.hub_extra_places),
+            n_distinct_layers=self.distinct_layers, norm=norm, placement=PostNorm(), places=LearnedPlacesConfig(offset=self.unused_places),
             n_parts=self.n_parts, embedding_norm=norm, d_embedding=self.embedding_width,
             transform=TransformConfig(activation=self.transform_activation, norm=norm), head=TiedConfig(bias=True), init=self.init,
         )
@@ -121,7 +133,7 @@ class EncoderConfig(NamedConfig):
         parts: Parts = {
             "embedding.weight": (HubTensor(embeddings + "word_embeddings.weight", (self.vocab_size, width)),),
             "places.table.weight": (
-                HubTensor(embeddings + "position_embeddings.weight", (self.max_seq_len + self.hub_extra_places, width)),
+                HubTensor(embeddings + "position_embeddings.weight", (self.max_seq_len + self.unused_places, width)),
             ),
             "parts.weight": (HubTensor(embeddings + "token_type_embeddings.weight", (self.n_parts, width)),),
         } | norm_parts("embedding_norm", embeddings + "LayerNorm", width)  # fmt: skip
@@ -145,34 +157,25 @@ class EncoderConfig(NamedConfig):
             "architectures": [self.hub_architecture], "model_type": self.hub_type, "dtype": "float32",
             "vocab_size": self.vocab_size, "hidden_size": self.d_model, "intermediate_size": self.d_ff,
             "num_hidden_layers": self.n_layers, "num_attention_heads": self.n_heads, "type_vocab_size": self.n_parts,
-            "max_position_embeddings": self.max_seq_len + self.hub_extra_places, "layer_norm_eps": self.norm_eps, "hidden_act": name,
+            "max_position_embeddings": self.max_seq_len + self.unused_places, "layer_norm_eps": self.norm_eps, "hidden_act": name,
             "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "position_embedding_type": "absolute",
             "initializer_range": self.init.embedding_std(self.d_model), "tie_word_embeddings": True, "is_decoder": False,
         }  # fmt: skip
 
     @classmethod
     def from_hub(cls, plain: dict[str, Any]) -> EncoderConfig:
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
-            if name not in plain:
-                raise DataError(f"config.json has no {name!r}, without which the model has no shape; take it from the original checkpoint")
-        asked = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False, "tie_word_embeddings": True}
-        for name, supported in (asked | cls.hub_fixed()).items():
-            if plain.get(name, supported) != supported:
-                raise DataError(f"config.json has {name}={plain[name]!r}, which is not supported; a {cls.kind()} is built with {supported!r}")
+        require(plain, "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        refuse_others(plain, cls.kind(), {**HUB_FIXED, **cls.hub_fixed})
         activation = plain.get("hidden_act", cls.hub_default_activation())
         if activation not in HUB_ACTIVATIONS:
             raise DataError(f"config.json has hidden_act={activation!r}, which is not supported; those that are: {', '.join(HUB_ACTIVATIONS)}")
-        return cls(
-            vocab_size=plain["vocab_size"], d_model=plain["hidden_size"], d_ff=plain["intermediate_size"], n_layers=plain["num_hidden_layers"],
-            n_heads=plain["num_attention_heads"], max_seq_len=plain.get("max_position_embeddings", 512) - cls.hub_extra_places,
-            n_parts=plain.get("type_vocab_size", 2), activation=HUB_ACTIVATIONS[activation], norm_eps=plain.get("layer_norm_eps", 1e-12),
-            **cls.from_hub_more(plain),
-        )  # fmt: skip
-
-    @classmethod
-    def hub_fixed(cls) -> dict[str, Any]:
-        """Further fields of `config.json`, and the only values that are supported."""
-        return {}
+        fields = {
+            "vocab_size": plain["vocab_size"], "d_model": plain["hidden_size"], "d_ff": plain["intermediate_size"],
+            "n_layers": plain["num_hidden_layers"], "n_heads": plain["num_attention_heads"], "n_parts": plain.get("type_vocab_size", 2),
+            "max_seq_len": plain.get("max_position_embeddings", 512), "activation": HUB_ACTIVATIONS[activation],
+            "norm_eps": plain.get("layer_norm_eps", 1e-12),
+        }  # fmt: skip
+        return cls(**(fields | cls.from_hub_more(plain)))
 
     @classmethod
     def hub_default_activation(cls) -> str:
@@ -181,7 +184,7 @@ class EncoderConfig(NamedConfig):
 
     @classmethod
     def from_hub_more(cls, plain: dict[str, Any]) -> dict[str, Any]:
-        """Fields that only this family has."""
+        """Fields that this family has alone, or has otherwise."""
         return {}
 
 

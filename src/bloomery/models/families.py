@@ -10,7 +10,7 @@ from bloomery.models.albert import AlbertConfig
 from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
 from bloomery.models.deberta import DebertaConfig
-from bloomery.models.electra import ElectraConfig
+from bloomery.models.electra import ElectraConfig, ElectraPairConfig
 from bloomery.models.encoder_decoder import EncoderDecoderConfig
 from bloomery.models.gemma import Gemma2Config, Gemma3Config, GemmaConfig
 from bloomery.models.gpt2 import Gpt2Config
@@ -18,12 +18,13 @@ from bloomery.models.llama import LlamaConfig
 from bloomery.models.mamba2 import Mamba2ModelConfig
 from bloomery.models.mistral import MistralConfig
 from bloomery.models.mixtral import MixtralConfig
-from bloomery.models.model import HubConfig, ModelConfig
+from bloomery.models.model import ExportableConfig, HubConfig, ModelConfig
 from bloomery.models.olmo2 import Olmo2Config
 from bloomery.models.olmoe import OlmoeConfig
 from bloomery.models.qwen3 import Qwen3Config
 from bloomery.models.roberta import RobertaConfig
 from bloomery.models.t5 import T5Config
+from bloomery.models.tasks import TaskConfig, with_heads
 from bloomery.models.transformer import TransformerConfig
 from bloomery.models.transformer2017 import Transformer2017Config
 from bloomery.nn.part import Part
@@ -35,6 +36,11 @@ FAMILIES: dict[str, type[HubConfig]] = {family.hub_type: family for family in (
 """`model_type` of a hub folder → config class."""
 
 
+def config_from_hub(plain: dict[str, Any]) -> ExportableConfig:
+    """The model that a hub folder's `config.json` describes, heads for tasks included; raises `DataError` naming whatever we don't support."""
+    return with_heads(FAMILIES[plain["model_type"]].from_hub(plain), plain)
+
+
 def config_from_plain(plain: dict[str, Any]) -> ModelConfig:
     """The model config that `to_plain` or `whole_config` was given.
 
@@ -42,7 +48,9 @@ def config_from_plain(plain: dict[str, Any]) -> ModelConfig:
         ArtifactError: the kind is not one that we have, or was written under another contract.
         ConfigError: its fields cannot be.
     """
-    models = {family.kind(): family for family in (TransformerConfig, EncoderDecoderConfig, Transformer2017Config, *FAMILIES.values())}
+    models = {family.kind(): family for family in (
+        TransformerConfig, EncoderDecoderConfig, Transformer2017Config, TaskConfig, ElectraPairConfig, *FAMILIES.values(),
+    )}  # fmt: skip
     if (kind := plain.get("kind")) not in models:
         raise ArtifactError(f"a config says kind={kind!r}, which is none of {', '.join(models)}; was it written by a newer version?")
     config = _value(plain, models | {part.kind(): part for part in _below(Part)})

@@ -198,7 +198,7 @@ class ChoiceHead(ScoringHead):
         lowest = torch.finfo(scores.dtype).min  # not −∞, whose product with a weight of 0 is no number
         by_number = scores.new_full((scores.shape[0], scores.shape[1] + self.n_choices + 1), lowest)
         by_number = by_number.scatter(1, number * first, scores)  # what is not at a first place goes to slot 0, which is not read
-        wanted = number[:, :, None].clamp(min=1) + torch.arange(self.n_choices, device=scores.device)
+        wanted = number.clamp(min=1)[:, :, None] + torch.arange(self.n_choices, device=scores.device)
         return by_number.gather(1, wanted.flatten(1)).view(wanted.shape)
 
 

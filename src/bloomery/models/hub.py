@@ -89,7 +89,7 @@ def load_hub(folder: Path) -> tuple[ExportableConfig, Model]:
     model = config.build(seed=0)
     parameters = dict(model.named_parameters())
     with ExitStack() as opened:
-        stored = {name: (_open(opened, folder / file), name) for name, file in _files_by_tensor(folder).items()}
+        stored = {_modern(name): (_open(opened, folder / file), name) for name, file in _files_by_tensor(folder).items()}
         prefix = config.hub_optional_prefix
         if not any(name.startswith(prefix) for name in stored):
             stored = {name if name in config.hub_copies() else prefix + name: tensor for name, tensor in stored.items()}

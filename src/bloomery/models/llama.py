@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from bloomery.models.decoder import DecoderConfig
+from bloomery.models.decoder import DecoderConfig, refuse_uneven_heads
+from bloomery.models.heads import HubTask, SequenceClassificationConfig
 from bloomery.models.transformer import TransformerConfig
+from bloomery.nn.pooling import LastPoolingConfig
 
 
 class LlamaConfig(DecoderConfig):
@@ -30,3 +32,11 @@ class LlamaConfig(DecoderConfig):
     @property
     def transformer(self) -> TransformerConfig:
         return self.stack(self.attention(qkv_bias=self.attention_bias, out_bias=self.attention_bias))
+
+    def hub_tasks(self) -> Mapping[str, HubTask]:
+        label = SequenceClassificationConfig(name="label", n_labels=2, pooling=LastPoolingConfig(), bias=False)
+        return {"LlamaForSequenceClassification": HubTask(label, {"out": "score"})}
+
+    def to_hub(self) -> dict[str, Any]:
+        refuse_uneven_heads(self)
+        return super().to_hub()

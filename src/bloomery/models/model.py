@@ -107,6 +107,9 @@ class HubTensor:
 class ExportableConfig(ModelConfig):
     """A model that has names on the Hugging Face hub."""
 
+    hub_optional_prefix: ClassVar[str] = ""
+    """What the names of its tensors begin with, but in some checkpoints."""
+
     @abstractmethod
     def hub_parts(self) -> dict[str, tuple[HubTensor, ...]]:
         """Our parameter → the hub tensors that it is made of: their numbers, one after the other, are ours, row by row."""
@@ -127,8 +130,6 @@ class HubConfig(ExportableConfig):
     """The `model_type` of its `config.json`."""
     hub_architecture: ClassVar[str]
     """The class that reads such a model in the `transformers` library."""
-    hub_optional_prefix: ClassVar[str] = ""
-    """What the names of its tensors begin with, but in some checkpoints."""
 
     @classmethod
     @abstractmethod

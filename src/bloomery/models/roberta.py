@@ -1,4 +1,4 @@
-"""RoBERTa: BERT's architecture, trained longer and without a second task; its table of places begins with two rows that stand for padding.
+"""RoBERTa: BERT's architecture, trained longer and without a second task; its table of places begins with rows that are not used.
 
 Source: Liu et al. (2019), arXiv 1907.11692. Departure: places count from the beginning of each document, whatever its tokens are; published
 code skips tokens whose id is that of padding, which no document contains.
@@ -6,15 +6,15 @@ code skips tokens whose id is that of padding, which no document contains.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from bloomery.models.encoders import EncoderConfig, Parts, map_parts, norm_parts
+from bloomery.models.heads import HubTask, MultipleChoiceConfig, SequenceClassificationConfig, TokenClassificationConfig
 from bloomery.models.model import HubTensor
 from bloomery.nn.feedforward import Activation
-
-PADDING_ID = 1  # of published vocabularies, which the number of unused places follows from
 
 
 class RobertaConfig(EncoderConfig):
@@ -23,12 +23,17 @@ class RobertaConfig(EncoderConfig):
     hub_type: ClassVar[str] = "roberta"
     hub_architecture: ClassVar[str] = "RobertaForMaskedLM"
     hub_prefix: ClassVar[str] = "roberta."
-    hub_extra_places: ClassVar[int] = PADDING_ID + 1
 
     n_parts: int = Field(default=1, gt=0)
     """Parts of a document that have vectors of their own (token types)."""
     norm_eps: float = Field(default=1e-5, gt=0)
     """Added to the variance in the norms."""
+    padding_id: int = Field(default=1, ge=0)
+    """The tokenizer's id of padding. Published code counts places from the one behind it: the table begins with padding_id + 1 unused rows."""
+
+    @property
+    def unused_places(self) -> int:
+        return self.padding_id + 1
 
     @property
     def transform_activation(self) -> Activation:
@@ -47,8 +52,20 @@ class RobertaConfig(EncoderConfig):
         return super().hub_copies() | {"lm_head.decoder.weight", "lm_head.decoder.bias"} | unread
 
     def to_hub(self) -> dict[str, Any]:
-        return super().to_hub() | {"pad_token_id": PADDING_ID}
+        return super().to_hub() | {"pad_token_id": self.padding_id}
 
     @classmethod
-    def hub_fixed(cls) -> dict[str, Any]:
-        return {"pad_token_id": PADDING_ID}
+    def from_hub_more(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        padding_id = plain.get("pad_token_id", 1)
+        return {"padding_id": padding_id, "max_seq_len": plain.get("max_position_embeddings", 512) - padding_id - 1}
+
+    def hub_tasks(self) -> Mapping[str, HubTask]:
+        label = SequenceClassificationConfig(name="label", n_labels=2)
+        return {
+            "RobertaForSequenceClassification": HubTask(label, {"pooling.dense": "classifier.dense", "out": "classifier.out_proj"}),
+            "RobertaForTokenClassification": HubTask(TokenClassificationConfig(name="label", n_labels=2), {"out": "classifier"}),
+            "RobertaForMultipleChoice": HubTask(
+                MultipleChoiceConfig(name="choice"), {"pooling.dense": "roberta.pooler.dense", "out": "classifier"}
+            ),
+            "RobertaModel": HubTask(None, prefix="roberta."),
+        }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from bloomery.core.errors import ConfigError
-from bloomery.models import FAMILIES, HubConfig, read_model, save_hub
+from bloomery.models import FAMILIES, ExportableConfig, read_model, save_hub
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.trained import Trained
 from bloomery.store import Workspace, write_json
@@ -36,7 +36,7 @@ class Export(Stage):
         for file in ("model/config.json", "model/model.safetensors"):
             trained.checked(file)
         config, model = read_model(trained.path / "model")
-        if not isinstance(config, HubConfig):
+        if not isinstance(config, ExportableConfig):
             raise ConfigError(f"Export.model is a {config.kind()}, which no library on the hub reads; train one of {', '.join(FAMILIES)}")
         tokenizer = Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
         token_ids = {"bos_token_id": tokenizer.begin, "eos_token_id": tokenizer.end, "pad_token_id": tokenizer.pad}
@@ -45,7 +45,7 @@ class Export(Stage):
         write_json(folder / "generation_config.json", token_ids | {"do_sample": False, "max_length": config.max_seq_len})
         save_hub(model, config, folder, token_ids)
         size = (folder / "model.safetensors").stat().st_size
-        return {"architecture": config.hub_architecture, "n_params": config.n_params, "weights_bytes": size}
+        return {"architecture": config.to_hub()["architectures"][0], "n_params": config.n_params, "weights_bytes": size}
 
     def _tokenizer_config(self, tokenizer: Tokenizer, max_seq_len: int) -> dict[str, Any]:
         spelled = tokenizer.controls
