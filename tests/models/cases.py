@@ -7,6 +7,7 @@ from bloomery.models import (
     BambaConfig,
     BertConfig,
     DebertaConfig,
+    DeepseekV3Config,
     ElectraConfig,
     Gemma2Config,
     Gemma3Config,
@@ -42,6 +43,10 @@ BAMBA = BambaConfig(vocab_size=61, d_model=24, n_layers=3, attention_layers=(1,)
 
 EXPERTS = SIZES | {"n_layers": 2, "d_ff": 20, "n_experts": 5, "n_active": 2, "tie_embeddings": False}
 MIXTRAL, OLMOE = MixtralConfig(**EXPERTS), OlmoeConfig(**EXPERTS)
+DEEPSEEK = DeepseekV3Config(
+    **EXPERTS | {"n_experts": 8, "n_active": 3}, d_expert=12, n_groups=4, n_active_groups=2, routed_scale=1.5, d_latent=10, d_query_latent=11,
+    head_dim=7, rope_dim=6, value_dim=5,
+)  # fmt: skip
 
 DEBERTA = DebertaConfig(vocab_size=61, d_model=24, n_layers=3, n_heads=4, d_ff=40, max_seq_len=64, n_buckets=8)
 
@@ -83,6 +88,12 @@ CASES: dict[str, HubConfig] = {
     "mixtral, one of three, tied, grouped, a window": MIXTRAL.replace(n_experts=3, n_active=1, tie_embeddings=True, n_kv_heads=2, window=7),
     "olmoe": OLMOE,
     "olmoe, renormalised and grouped": OLMOE.replace(renormalise=True, n_kv_heads=2, n_active=5),
+    "deepseek v3": DEEPSEEK,
+    "deepseek v3, all dense but one, no groups, a short query": DEEPSEEK.replace(
+        n_layers=3, n_dense_layers=2, n_groups=1, n_active_groups=1, renormalise=False, n_shared=2, d_query_latent=None, value_dim=9,
+        tie_embeddings=True,
+    ),
+    "deepseek v3, stretched": DEEPSEEK.replace(rope_scaling=YARN.replace(attention_factor=1.0), sharpening=0.8),
     "bert": BERT,
     "bert, one part and another activation": BERT.replace(n_parts=1, activation="gelu_tanh", norm_eps=1e-3),
     "roberta": ROBERTA,

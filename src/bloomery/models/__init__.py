@@ -5,6 +5,7 @@ from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
 from bloomery.models.checkpoint import load_model, read_model, save_model, write_model
 from bloomery.models.deberta import DebertaConfig
+from bloomery.models.deepseek import DeepseekV3Config
 from bloomery.models.electra import Electra, ElectraConfig, ElectraPairConfig
 from bloomery.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from bloomery.models.families import FAMILIES, config_from_plain
@@ -35,10 +36,11 @@ from bloomery.models.transformer import Transformer, TransformerConfig
 from bloomery.models.transformer2017 import Transformer2017Config
 
 __all__ = [
-    "FAMILIES", "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "DebertaConfig", "Electra", "ElectraConfig", "ElectraPairConfig",
-    "EncoderDecoder", "EncoderDecoderConfig", "ExportableConfig", "Gemma2Config", "Gemma3Config", "GemmaConfig", "Gpt2Config", "HubConfig",
-    "LlamaConfig", "Mamba2ModelConfig", "MistralConfig", "MixtralConfig", "Model", "ModelConfig", "MultipleChoiceConfig", "Olmo2Config",
-    "OlmoeConfig", "Qwen3Config", "RegressionConfig", "ReplacedConfig", "RobertaConfig", "SequenceClassificationConfig", "SimilarityConfig",
-    "T5Config", "TaskConfig", "TaskHeadConfig", "TaskModel", "TokenClassificationConfig", "Transformer", "Transformer2017Config",
-    "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model", "save_hub", "save_model", "write_model",
+    "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "DebertaConfig", "DeepseekV3Config", "Electra", "ElectraConfig",
+    "ElectraPairConfig", "EncoderDecoder", "EncoderDecoderConfig", "ExportableConfig", "FAMILIES", "Gemma2Config", "Gemma3Config",
+    "GemmaConfig", "Gpt2Config", "HubConfig", "LlamaConfig", "Mamba2ModelConfig", "MistralConfig", "MixtralConfig", "Model", "ModelConfig",
+    "MultipleChoiceConfig", "Olmo2Config", "OlmoeConfig", "Qwen3Config", "RegressionConfig", "ReplacedConfig", "RobertaConfig",
+    "SequenceClassificationConfig", "SimilarityConfig", "T5Config", "TaskConfig", "TaskHeadConfig", "TaskModel", "TokenClassificationConfig",
+    "Transformer", "Transformer2017Config", "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model",
+    "save_hub", "save_model", "write_model",
 ]

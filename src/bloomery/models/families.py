@@ -10,6 +10,7 @@ from bloomery.models.albert import AlbertConfig
 from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
 from bloomery.models.deberta import DebertaConfig
+from bloomery.models.deepseek import DeepseekV3Config
 from bloomery.models.electra import ElectraConfig, ElectraPairConfig
 from bloomery.models.encoder_decoder import EncoderDecoderConfig
 from bloomery.models.gemma import Gemma2Config, Gemma3Config, GemmaConfig
@@ -31,7 +32,7 @@ from bloomery.nn.part import Part
 
 FAMILIES: dict[str, type[HubConfig]] = {family.hub_type: family for family in (
     Gpt2Config, LlamaConfig, MistralConfig, Qwen3Config, Olmo2Config, GemmaConfig, Gemma2Config, Gemma3Config,
-    MixtralConfig, OlmoeConfig, T5Config, BertConfig, RobertaConfig, AlbertConfig, ElectraConfig, DebertaConfig, Mamba2ModelConfig, BambaConfig,
+    MixtralConfig, OlmoeConfig, DeepseekV3Config, T5Config, BertConfig, RobertaConfig, AlbertConfig, ElectraConfig, DebertaConfig, Mamba2ModelConfig, BambaConfig,
 )}  # fmt: skip
 """`model_type` of a hub folder → config class."""
 
