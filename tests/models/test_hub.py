@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.models.cases import CASES
 
-from bloomery.core.errors import DataError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.models import LlamaConfig, Model, load_hub, save_hub
-from bloomery.nn import FanInInit, SequenceLayout
+from bloomery.nn import FanInInit, LinearScaling, Llama3Scaling, NTKScaling, SequenceLayout, YarnScaling
 
 BASE = LlamaConfig(
     vocab_size=61, d_model=24, n_layers=2, n_heads=4, d_ff=40, max_seq_len=64, tie_embeddings=False, norm_eps=1e-4,
@@ -145,6 +149,105 @@ def test_a_shard_outside_the_folder_is_not_opened(folder):
 def test_rope_theta_is_read_from_either_version(folder, rope, theta):
     change(folder, drop=("rope_theta", "rope_parameters"), **rope)
     assert load_hub(folder)[0].rope_theta == theta
+
+
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+YARN = {"factor": 4.0, "original_max_position_embeddings": 16}
+
+
+@pytest.mark.parametrize(
+    ("rope", "scaling"),
+    [
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, LinearScaling(factor=2)),
+        ({"rope_scaling": None, "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 9e3}}, LinearScaling(factor=2)),
+        ({"rope_scaling": {"rope_type": "llama3", **LLAMA3}}, Llama3Scaling(original_max_seq_len=32)),
+        ({"rope_parameters": {"rope_type": "llama3", **LLAMA3} | {"factor": 2.0}}, Llama3Scaling(original_max_seq_len=32, factor=2)),
+        ({"rope_scaling": {"rope_type": "yarn", **YARN}}, YarnScaling(factor=4, original_max_seq_len=16)),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, YarnScaling(factor=4, original_max_seq_len=64)),
+        ({"rope_parameters": {"rope_type": "yarn", **YARN, "factor": None}}, YarnScaling(factor=4, original_max_seq_len=16)),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}, "original_max_position_embeddings": 8},
+            YarnScaling(factor=4, original_max_seq_len=8),
+        ),
+        (
+            {"rope_scaling": {"rope_type": "yarn", **YARN, "beta_fast": 8, "beta_slow": 2, "truncate": False, "attention_factor": 1.5}},
+            YarnScaling(factor=4, original_max_seq_len=16, beta_fast=8, beta_slow=2, truncate=False, attention_factor=1.5),
+        ),
+        (
+            {"rope_scaling": {"rope_type": "yarn", **YARN, "mscale": 0.7, "mscale_all_dim": 0.3}},
+            YarnScaling(factor=4, original_max_seq_len=16, attention_factor=(0.07 * math.log(4) + 1) / (0.03 * math.log(4) + 1)),
+        ),
+    ],
+)  # fmt: skip
+def test_rotary_scaling_is_read_from_either_version_as_transformers_reads_it(folder, rope, scaling, transformers):
+    change(folder, drop=("rope_theta", "rope_parameters"), rope_theta=9e3, **rope)
+    read, model = load_hub(folder)
+    assert read.rope_theta == 9e3
+    if scaling.magnitude == read.rope_scaling.magnitude:
+        assert read.rope_scaling == scaling
+    else:
+        assert read.rope_scaling.magnitude == pytest.approx(scaling.magnitude)
+    theirs, ids = transformers.AutoModelForCausalLM.from_pretrained(folder), torch.arange(60)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids, SequenceLayout.rows(1, 60)), theirs(ids).logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("head_dim", [6, 10])
+def test_ntk_scaling_is_written_as_the_theta_that_it_is(head_dim, transformers, tmp_path):
+    config = BASE.replace(rope_scaling=NTKScaling(factor=4), head_dim=head_dim)
+    model = random_norms(config.build(1))
+    save_hub(model, config, tmp_path)
+    read, back = load_hub(tmp_path)
+    assert read.rope_scaling is None
+    assert read.rope_theta == pytest.approx(10_000.0 * 4 ** (head_dim / (head_dim - 2)))
+    theirs, ids = transformers.AutoModelForCausalLM.from_pretrained(tmp_path), tokens(config)
+    with torch.no_grad():
+        ours = model(ids, SequenceLayout.rows(*ids.shape))
+        torch.testing.assert_close(ours, theirs(ids).logits, atol=1e-5, rtol=0)
+        assert torch.equal(ours, back(ids, SequenceLayout.rows(*ids.shape)))
+
+
+def test_heads_that_do_not_divide_the_width_are_no_llama_of_the_hub(tmp_path):
+    config = BASE.replace(n_heads=5, head_dim=6)
+    with pytest.raises(ConfigError, match=r"LlamaConfig\.n_heads=5 does not divide d_model=24, which the hub's llama asks for; 4 or 6 would"):
+        save_hub(config.build(1), config, tmp_path)
+
+
+NEUTRAL = {
+    "_name_or_path", "_sliding_window_pattern", "architectures", "attention_dropout", "attn_pdrop", "bos_token_id", "chunk_size_feed_forward",
+    "dtype", "embd_pdrop", "eos_token_id", "id2label", "initializer_range", "label2id", "max_window_layers", "model_type",
+    "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "reorder_and_upcast_attn", "resid_pdrop",
+    "return_dict", "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
+    "transformers_version", "use_cache",
+}  # fmt: skip
+"""Fields that change no logits: tokens, dropout (of training alone), precision, tasks; and layers' windows where `layer_types` says them."""
+DENSE = {
+    CASES[name].hub_type: CASES[name]
+    for name in ("gpt2", "llama", "mistral", "qwen3, grouped, biases, windows, yarn", "olmo2", "gemma", "gemma2", "gemma3")
+}
+
+
+@pytest.mark.parametrize("config", DENSE.values(), ids=DENSE.keys())
+def test_no_field_that_changes_numbers_is_ignored(config, transformers):
+    """Every field of the library's config, changed, is either read or refused."""
+    plain, ignored = {name: value for name, value in config.to_hub().items() if name != "rope_scaling"}, []  # as version 5 writes it
+    every = getattr(transformers, config.hub_architecture).config_class(**plain).to_dict()
+    for name in every.keys() - NEUTRAL:
+        changed = plain | {name: another(plain.get(name, every[name]))}
+        with suppress(DataError, ConfigError):
+            ignored += [name] if type(config).from_hub(changed) == type(config).from_hub(plain) else []
+    assert not ignored
+
+
+def another(value: Any) -> Any:
+    """Some other value of a field."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, dict):
+        return value | {"rope_type": "other"}
+    if isinstance(value, list):
+        return [*value[1:], "other"]
+    return "other" if isinstance(value, str) else (value or 0) + 2
 
 
 @pytest.mark.parametrize(

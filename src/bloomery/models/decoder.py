@@ -185,3 +185,10 @@ def gated_parts(d_model: int, d_ff: int, ours: str, theirs: str) -> dict[str, tu
         ours + "gate_up.weight": tuple(HubTensor(f"{theirs}{name}_proj.weight", (d_ff, d_model)) for name in ("gate", "up")),
         ours + "down.weight": (HubTensor(theirs + "down_proj.weight", (d_model, d_ff)),),
     }
+
+
+def refuse_uneven_heads(config: DecoderConfig) -> None:
+    """Raises `ConfigError` where version 5 of transformers would: in some families heads must divide the width even with their own head_dim."""
+    if config.d_model % config.n_heads:
+        would = near(config.n_heads, divisors(config.d_model))
+        raise config.refuse("n_heads", f"does not divide d_model={config.d_model}, which the hub's {config.hub_type} asks for; {would} would")

@@ -18,7 +18,7 @@ from annotated_types import Gt
 from pydantic import Field
 
 from bloomery.core.errors import DataError
-from bloomery.models.decoder import DecoderConfig
+from bloomery.models.decoder import DecoderConfig, refuse_uneven_heads
 from bloomery.models.hub_fields import (
     check_windows,
     rope_to_hub,
@@ -111,6 +111,7 @@ class LaterGemmaConfig(GemmaConfig):
         return self.geglu_stack(*mixers, placement=SandwichNorm(), head=head(softcap=self.logit_softcap))
 
     def to_hub(self) -> dict[str, Any]:
+        refuse_uneven_heads(self)
         return super().to_hub() | windows_to_hub(self.windows, self.n_layers, unused=self.max_seq_len)
 
     @classmethod

@@ -16,10 +16,14 @@ from pydantic import Field
 from bloomery.models.decoder import DecoderConfig
 from bloomery.models.transformer import TransformerConfig
 from bloomery.nn.block import BranchNorm
+from bloomery.nn.rope import LinearScaling
 
 
 class Olmo2Config(DecoderConfig):
-    """Sizes of an OLMo 2. Those left out follow from the others, also after `replace`."""
+    """Sizes of an OLMo 2. Those left out follow from the others, also after `replace`.
+
+    Version 4 of transformers refuses any scaling of this family but a linear one; version 5 reads all that have a name there.
+    """
 
     hub_type: ClassVar[str] = "olmo2"
     hub_architecture: ClassVar[str] = "Olmo2ForCausalLM"
@@ -44,3 +48,9 @@ class Olmo2Config(DecoderConfig):
         bias = self.attention_bias
         attention = self.attention(qk_norm=self.norm, qk_norm_over="all", qkv_bias=bias, out_bias=bias)
         return self.stack(attention, placement=BranchNorm())
+
+    def hub_rope(self) -> dict[str, Any]:
+        rope = super().hub_rope()
+        if isinstance(self.rope_scaling, LinearScaling):  # of which version 4 takes these two words alone
+            rope["rope_scaling"] = {"type": "linear", "factor": self.rope_scaling.factor}
+        return rope
