@@ -94,6 +94,8 @@ class TransformerConfig(ModelConfig):
             raise self.refuse("n_distinct_layers", f"does not divide n_layers={self.n_layers}; 1 would")
         if self.n_distinct_layers is not None and len({*self.mixers}) + len({*self.feed_forwards}) > 2:
             raise self.refuse("n_distinct_layers", "shares layers, which then cannot differ in mixers or feed_forwards; give one of each")
+        if self.d_embedding != self.d_model and self.transform is None:
+            raise self.refuse("d_embedding", f"is not d_model={self.d_model}, and the head reads what is d_embedding wide; give a transform")
         for i, mixer in enumerate(self.mixers):
             if self.causal and not mixer.reads_forward:
                 raise ConfigError(f"TransformerConfig.mixers[{i}]={mixer.kind()} sees what comes after a token, and causal=True forbids it; "

@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError
-from bloomery.nn.attention import Attention
-from bloomery.nn.init import FanInInit
-from bloomery.nn.positions import Rope
+from bloomery.nn.attention import Attention, AttentionConfig
+from bloomery.nn.init import FanInInit, Stack
+from bloomery.nn.positions import Rope, RotaryConfig
 
 FAST_PAIRS = 4  # rotary pairs that tell a place from its neighbours
 SLOW_TURN = 0.012  # radians per token, below which a pair hardly turns within a paragraph
@@ -55,16 +55,24 @@ class WiredInit(FanInInit):
     def residual_std(self, fan_in: int, n_layers: int) -> float:
         return 0.0  # nothing but the looking-back heads speaks at first; random voices would drown them
 
+    def check_model(self, model: Stack) -> None:
+        widths = []
+        for i, mixer in enumerate(model.mixers):
+            if not (isinstance(mixer, AttentionConfig) and mixer.positions == RotaryConfig(theta=getattr(mixer.positions, "theta", 1.0))):
+                raise ConfigError(f"init=WiredInit wires attention with rotary positions, and mixers[{i}]={mixer} is no such; use FanInInit")
+            widths.append(mixer.width(model.d_model))
+            if widths[-1] != widths[0]:
+                raise ConfigError(f"init=WiredInit wires heads of one width, and those of mixers[{i}] differ from the first; use FanInInit")
+        if model.d_model <= 2 * widths[0]:
+            raise ConfigError(f"init=WiredInit needs d_model={model.d_model} above 2 · head_dim={2 * widths[0]}; use more heads, or FanInInit")
+        if model.d_embedding != model.d_model:
+            raise ConfigError(f"init=WiredInit needs d_embedding={model.d_embedding} to be d_model={model.d_model}; use FanInInit")
+
     @torch.no_grad()
     def wire(self, embedding: Float[Tensor, "vocab d_model"], mixers: Sequence[Attention], seed: int) -> None:
-        for i, mixer in enumerate(mixers):
-            if not (isinstance(mixer, Attention) and isinstance(mixer.rope, Rope)):
-                raise ConfigError(f"WiredInit wires attention with rotary positions, and layer {i} is no such; use FanInInit")
         first, rope, (_, d_model) = mixers[0], mixers[0].rope, embedding.shape
         assert isinstance(rope, Rope)
         width, half, group = first.head_dim, first.head_dim // 2, first.n_heads // first.n_kv_heads
-        if d_model < 2 * width + 1:
-            raise ConfigError(f"WiredInit needs d_model > 2 · head_dim, and {d_model} is not above {2 * width}; use more heads, or FanInInit")
         looks = min(2, first.n_kv_heads, (d_model - 1) // width - 1)  # one back, and two back where there is room
         *back, own = (slice(1 + i * width, 1 + (i + 1) * width) for i in range(looks + 1))
 
