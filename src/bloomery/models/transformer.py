@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
+from bloomery.models.heads import NoHeadConfig
 from bloomery.models.model import CausalModel, HubConfig, ModelConfig
 from bloomery.nn.block import Block, ParallelBlock, Placement, PostNorm, PreNorm, SerialBlock
 from bloomery.nn.cache import Cache, LayeredCache
@@ -94,7 +95,7 @@ class TransformerConfig(ModelConfig):
             raise self.refuse("n_distinct_layers", f"does not divide n_layers={self.n_layers}; 1 would")
         if self.n_distinct_layers is not None and len({*self.mixers}) + len({*self.feed_forwards}) > 2:
             raise self.refuse("n_distinct_layers", "shares layers, which then cannot differ in mixers or feed_forwards; give one of each")
-        if self.d_embedding != self.d_model and self.transform is None:
+        if self.d_embedding != self.d_model and self.transform is None and not isinstance(self.head, NoHeadConfig):
             raise self.refuse("d_embedding", f"is not d_model={self.d_model}, and the head reads what is d_embedding wide; give a transform")
         for i, mixer in enumerate(self.mixers):
             if self.causal and not mixer.reads_forward:
@@ -105,6 +106,7 @@ class TransformerConfig(ModelConfig):
                                   "for all; set causal=True, or take another mixer")  # fmt: skip
             mixer.check_model(self.d_model, self.max_seq_len)
         self.placement.check_model(self)
+        self.head.check_model(self.d_embedding, self.vocab_size)
         self.init.check_model(self)
 
     @property
