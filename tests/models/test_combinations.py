@@ -67,7 +67,7 @@ PARTS = {
 
 
 @given(fields=st.fixed_dictionaries(PARTS))
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_combination_works_or_is_refused_by_name(fields):
     try:
         config = TransformerConfig(vocab_size=31, d_model=24, max_seq_len=16, **fields)
