@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from tests.models.cases import ALBERT, BERT, ELECTRA, LLAMA, ROBERTA, T5
+from tests.models.cases import ALBERT, BERT, DEBERTA, ELECTRA, LLAMA, ROBERTA, T5
 from tests.models.test_parity import gradients, random_model, theirs_of, tokens_of
 from torch.nn.functional import cross_entropy
 
@@ -33,11 +33,12 @@ from bloomery.objectives import CausalLM, Models
 transformers = pytest.importorskip("transformers", reason="parity needs the transformers library")
 
 GELU = FirstPoolingConfig(activation="gelu")
-BASES = {"Bert": BERT, "Roberta": ROBERTA, "Albert": ALBERT, "Electra": ELECTRA}
+BASES = {"Bert": BERT, "Roberta": ROBERTA, "Albert": ALBERT, "Electra": ELECTRA, "DebertaV2": DEBERTA}
+POOLINGS = dict.fromkeys(BASES, FirstPoolingConfig()) | {"Electra": GELU, "DebertaV2": GELU}
 LABELS = {
     f"{name}ForSequenceClassification": TaskConfig(
         base=base,
-        heads=(SequenceClassificationConfig(name="mood", n_labels=3, pooling=GELU if name == "Electra" else FirstPoolingConfig()),),
+        heads=(SequenceClassificationConfig(name="mood", n_labels=3, pooling=POOLINGS[name]),),
     )
     for name, base in BASES.items()
 } | {
@@ -51,7 +52,7 @@ TOKENS = {
 }
 CHOICES = {
     f"{name}ForMultipleChoice": TaskConfig(
-        base=base, heads=(MultipleChoiceConfig(name="end", n_choices=3, pooling=GELU if name == "Electra" else FirstPoolingConfig()),)
+        base=base, heads=(MultipleChoiceConfig(name="end", n_choices=3, pooling=POOLINGS[name]),)
     )
     for name, base in BASES.items()
 }
@@ -166,7 +167,7 @@ def test_a_body_alone_is_read_without_the_poolers_and_the_prefix(base, tmp_path)
         transformers.AutoConfig.for_model(**base.to_hub())
     ).eval()
     theirs.save_pretrained(tmp_path, safe_serialization=True)
-    assert any("pooler" in name for name in load_file(tmp_path / "model.safetensors")) == (base is not ELECTRA)
+    assert any("pooler" in name for name in load_file(tmp_path / "model.safetensors")) == (base not in (ELECTRA, DEBERTA))
     config, model = load_hub(tmp_path)
     assert config == TaskConfig(base=base)
     ids = tokens_of(base)

@@ -30,17 +30,18 @@ from bloomery.models.olmo2 import Olmo2Config
 from bloomery.models.olmoe import OlmoeConfig
 from bloomery.models.qwen3 import Qwen3Config
 from bloomery.models.roberta import RobertaConfig
+from bloomery.models.sharing import EmbeddingSharing, GradientDisentangledSharing, WholeSharing
 from bloomery.models.t5 import T5Config
 from bloomery.models.tasks import TaskConfig, TaskModel
 from bloomery.models.transformer import Transformer, TransformerConfig
 from bloomery.models.transformer2017 import Transformer2017Config
 
 __all__ = [
-    "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "DebertaConfig", "DeepseekV3Config", "Electra", "ElectraConfig",
-    "ElectraPairConfig", "EncoderDecoder", "EncoderDecoderConfig", "ExportableConfig", "FAMILIES", "Gemma2Config", "Gemma3Config",
-    "GemmaConfig", "Gpt2Config", "HubConfig", "LlamaConfig", "Mamba2ModelConfig", "MistralConfig", "MixtralConfig", "Model", "ModelConfig",
-    "MultipleChoiceConfig", "Olmo2Config", "OlmoeConfig", "Qwen3Config", "RegressionConfig", "ReplacedConfig", "RobertaConfig",
-    "SequenceClassificationConfig", "SimilarityConfig", "T5Config", "TaskConfig", "TaskHeadConfig", "TaskModel", "TokenClassificationConfig",
-    "Transformer", "Transformer2017Config", "TransformerConfig", "causal", "config_from_plain", "load_hub", "load_model", "read_model",
-    "save_hub", "save_model", "write_model",
+    "FAMILIES", "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "DebertaConfig", "DeepseekV3Config", "Electra", "ElectraConfig",
+    "ElectraPairConfig", "EmbeddingSharing", "EncoderDecoder", "EncoderDecoderConfig", "ExportableConfig", "Gemma2Config", "Gemma3Config",
+    "GemmaConfig", "Gpt2Config", "GradientDisentangledSharing", "HubConfig", "LlamaConfig", "Mamba2ModelConfig", "MistralConfig",
+    "MixtralConfig", "Model", "ModelConfig", "MultipleChoiceConfig", "Olmo2Config", "OlmoeConfig", "Qwen3Config", "RegressionConfig",
+    "ReplacedConfig", "RobertaConfig", "SequenceClassificationConfig", "SimilarityConfig", "T5Config", "TaskConfig", "TaskHeadConfig",
+    "TaskModel", "TokenClassificationConfig", "Transformer", "Transformer2017Config", "TransformerConfig", "WholeSharing", "causal",
+    "config_from_plain", "load_hub", "load_model", "read_model", "save_hub", "save_model", "write_model",
 ]

@@ -8,12 +8,14 @@ transformers library, masked tokens are predicted without the paper's decoder la
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from bloomery.core.errors import DataError
 from bloomery.models.encoders import HUB_ACTIVATIONS, Parts, map_parts, norm_parts
+from bloomery.models.heads import HubTask, MultipleChoiceConfig, SequenceClassificationConfig, TokenClassificationConfig
 from bloomery.models.hub_fields import refuse_others, require
 from bloomery.models.model import HubTensor
 from bloomery.models.transformer import NamedConfig, TransformConfig, TransformerConfig
@@ -23,6 +25,7 @@ from bloomery.nn.feedforward import Activation, PlainConfig
 from bloomery.nn.head import TiedConfig
 from bloomery.nn.init import NormalInit, WeightInit
 from bloomery.nn.norms import LayerNormConfig, NoNormConfig
+from bloomery.nn.pooling import FirstPoolingConfig
 
 HUB_TERMS: dict[frozenset[str], Terms] = {
     frozenset(("p2c", "c2p")): "both", frozenset(("c2p",)): "content_to_position", frozenset(("p2c",)): "position_to_content",
@@ -129,8 +132,19 @@ class DebertaConfig(NamedConfig):
             "norm_rel_ebd": "layer_norm" if self.norm_distances else "none", "layer_norm_eps": self.norm_eps,
             "hidden_act": next(theirs for theirs, ours in HUB_ACTIVATIONS.items() if ours == self.activation),
             "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": self.init.embedding_std(self.d_model),
-            "legacy": self.legacy_names, "tie_word_embeddings": True,
+            "legacy": self.legacy_names, "tie_word_embeddings": True, "pooler_hidden_act": "gelu",
         }  # fmt: skip
+
+    def hub_tasks(self) -> Mapping[str, HubTask]:
+        pooling = FirstPoolingConfig(activation="gelu")
+        label = SequenceClassificationConfig(name="label", n_labels=2, pooling=pooling)
+        of_first = {"pooling.dense": "pooler.dense", "out": "classifier"}
+        return {
+            "DebertaV2ForSequenceClassification": HubTask(label, of_first),
+            "DebertaV2ForTokenClassification": HubTask(TokenClassificationConfig(name="label", n_labels=2), {"out": "classifier"}),
+            "DebertaV2ForMultipleChoice": HubTask(MultipleChoiceConfig(name="choice", pooling=pooling), of_first),
+            "DebertaV2Model": HubTask(None, prefix="deberta."),
+        }
 
     @classmethod
     def from_hub(cls, plain: dict[str, Any]) -> DebertaConfig:
@@ -139,7 +153,8 @@ class DebertaConfig(NamedConfig):
         refuse_others({"relative_attention": False, "position_biased_input": True} | plain, "DeBERTa", {
             "relative_attention": (True,), "position_biased_input": (False,), "conv_kernel_size": (0,), "embedding_size": (width,),
             "attention_head_size": (width // plain["num_attention_heads"],), "tie_word_embeddings": (True,),
-            "hidden_act": tuple(HUB_ACTIVATIONS), "norm_rel_ebd": ("layer_norm", "none"),
+            "pooler_hidden_act": ("gelu",), "pooler_hidden_size": (width,), "hidden_act": tuple(HUB_ACTIVATIONS),
+            "norm_rel_ebd": ("layer_norm", "none"),
         })  # fmt: skip
         asked = plain.get("pos_att_type") or []
         terms = frozenset(one.strip() for one in (asked.lower().split("|") if isinstance(asked, str) else asked))

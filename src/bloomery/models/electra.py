@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError
+from bloomery.models.deberta import DebertaConfig
 from bloomery.models.encoders import EncoderConfig, Parts, map_parts, norm_parts
 from bloomery.models.heads import HubTask, MultipleChoiceConfig, ReplacedConfig, SequenceClassificationConfig, TokenClassificationConfig
 from bloomery.models.model import HubTensor, Model, ModelConfig
+from bloomery.models.sharing import EmbeddingSharing, WholeSharing, table_of
 from bloomery.models.tasks import TaskConfig, TaskModel
 from bloomery.models.transformer import Transformer
 from bloomery.nn.cache import Cache
@@ -83,17 +86,26 @@ class ElectraConfig(EncoderConfig):
 class ElectraPairConfig(ModelConfig):
     """Both encoders as one model to be trained: what the generator fills in, the discriminator judges.
 
-    They share all of their embeddings (of tokens, places and parts, and their norm), which must be alike, and each widens them by itself.
-    The discriminator is what is kept for use.
+    They share embeddings, which must be alike, and each widens them by itself. The discriminator is what is kept for use.
+
+    Example:
+        >>> ElectraPairConfig(generator=encoder.replace(d_model=64, n_heads=1), discriminator=encoder)  # an ElectraConfig
+        >>> ElectraPairConfig(generator=deberta.replace(n_layers=6), discriminator=deberta, sharing=GradientDisentangledSharing())
     """
 
-    generator: ElectraConfig
-    """Fills in masked tokens; a quarter to a half of the discriminator's width is usual."""
-    discriminator: ElectraConfig
+    generator: EncoderConfig | DebertaConfig
+    """Fills in masked tokens; ELECTRA's has a quarter to a half of the discriminator's width, DeBERTa-v3's half of its layers."""
+    discriminator: EncoderConfig | DebertaConfig
     """Tells which tokens were replaced."""
+    sharing: EmbeddingSharing = WholeSharing()
+    """What the discriminator has of the generator's embeddings."""
 
     def check(self) -> None:
-        for name in ("vocab_size", "d_embedding", "max_seq_len", "n_parts", "norm_eps"):
+        if type(self.generator) is not type(self.discriminator):
+            raise ConfigError(f"ElectraPairConfig.generator is a {self.generator.kind()} and the discriminator a {self.discriminator.kind()}; "
+                              "take two of one family")  # fmt: skip
+        fields = type(self.generator).model_fields
+        for name in ("d_embedding" if "d_embedding" in fields else "d_model", *(name for name in self.sharing.alike if name in fields)):
             one, other = getattr(self.generator, name), getattr(self.discriminator, name)
             if one != other:
                 raise ConfigError(f"ElectraPairConfig.generator.{name}={one} is not the discriminator's {name}={other}, and they share "
@@ -101,7 +113,7 @@ class ElectraPairConfig(ModelConfig):
 
     @property
     def judge(self) -> TaskConfig:
-        """The discriminator with its head: what an `ElectraForPreTraining` of the hub is."""
+        """The discriminator with its head: of an Electra, what an `ElectraForPreTraining` of the hub is."""
         return TaskConfig(base=self.discriminator, heads=(ReplacedConfig(activation=self.discriminator.activation),))
 
     @property
@@ -137,9 +149,9 @@ class ElectraPairConfig(ModelConfig):
 
 
 class Electra(Model):
-    """Generator and discriminator over one set of embeddings; as a model of language it is its generator.
+    """Generator and discriminator with embeddings in common; as a model of language it is its generator.
 
-    Parameters: generator.… as in a `Transformer`, and discriminator.… as in a `TaskModel`, without the embeddings, which are the generator's.
+    Parameters: generator.… as in a `Transformer`, and discriminator.… as in a `TaskModel`, without the embeddings that are the generator's.
     """
 
     def __init__(self, config: ElectraPairConfig) -> None:
@@ -147,9 +159,8 @@ class Electra(Model):
         self.config: ModelConfig = config
         self.generator: Transformer = config.generator.skeleton()
         self.discriminator: TaskModel = config.judge.skeleton()
-        ours, theirs = self.generator, self.discriminator.base
-        theirs.embedding, theirs.places, theirs.parts, theirs.embedding_norm = ours.embedding, ours.places, ours.parts, ours.embedding_norm
-        self.head = ours.head
+        config.sharing.share(self.generator, self.discriminator.base)
+        self.head = self.generator.head
 
     def features(
         self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None,
@@ -160,3 +171,13 @@ class Electra(Model):
     def replaced(self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout) -> Float[Tensor, "batch time"]:
         """The logit of each token's having been replaced."""
         return self.discriminator.scores(tokens, layout)["replaced"][:, :, 0]
+
+    def judge(self) -> TaskModel:
+        """The discriminator as a model by itself, on the CPU, with all of its embeddings: what is kept for use."""
+        assert isinstance(self.config, ElectraPairConfig)
+        model, embedding = self.config.judge.build(seed=0), self.discriminator.base.embedding
+        ours = dict(self.discriminator.named_parameters()) | {"base.embedding.weight": table_of(embedding)}
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(ours[name])
+        return model
