@@ -102,7 +102,7 @@ def scaling_from_hub(rope: Mapping[str, Any], plain: Mapping[str, Any], max_seq_
     return _SCALINGS[kind](**values)
 
 
-def _magnitude(factor: float, scale: float) -> float:
+def _magnitude(factor: int | float, scale: int | float) -> float:
     return scale * (YarnScaling(factor=factor, original_max_seq_len=1).magnitude - 1.0) + 1.0
 
 
