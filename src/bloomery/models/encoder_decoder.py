@@ -83,6 +83,7 @@ class EncoderDecoderConfig(ModelConfig):
         self.encoder_mixer.check_model(self.d_model, self.max_seq_len)
         self.mixer.check_model(self.d_model, self.max_seq_len)
         self.cross.check_model(self.d_model)
+        self.head.check_model(self.d_model, self.vocab_size)
         self.placement.check_model(self)
         self.init.check_model(self)
 

@@ -1,5 +1,6 @@
 """The parts that models are built of: layout, norms, positions, mixers, feed-forwards, heads, caches; each as a value and as a module."""
 
+from bloomery.nn.adaptive import AdaptiveHead, AdaptiveSoftmaxConfig
 from bloomery.nn.attention import Attention, AttentionConfig
 from bloomery.nn.batch_norm import BatchNorm, BatchNormConfig
 from bloomery.nn.block import Block, BranchNorm, ParallelNorm, Placement, PostNorm, PreNorm, SandwichNorm
@@ -42,16 +43,17 @@ from bloomery.nn.seen import Seen
 from bloomery.nn.wired import WiredInit
 
 __all__ = [
-    "Activation", "AlibiConfig", "Attention", "AttentionConfig", "BatchNorm", "BatchNormConfig", "Block", "BlockSparseAttention",
-    "BlockSparseAttentionConfig", "BranchNorm", "Buckets", "BucketsConfig", "Cache", "CrossAttention", "CrossAttentionConfig", "CrossBlock",
-    "DeepNormInit", "DisentangledAttention", "DisentangledConfig", "Experts", "ExpertsConfig", "FanInInit", "FeedForward",
-    "FeedForwardConfig", "FirstPoolingConfig", "Fixup", "FixupInit", "GatedConfig", "GatedFeedForward", "HashedAttention",
-    "HashedAttentionConfig", "HeInit", "HeadConfig", "KeyValueCache", "LastPoolingConfig", "LatentAttention", "LatentAttentionConfig",
-    "LayerNorm", "LayerNormConfig", "LayeredCache", "LearnedPlacesConfig", "Linear", "LinearAttention", "LinearAttentionConfig",
-    "LinearScaling", "Linformer", "LinformerConfig", "Llama3Scaling", "Mamba2", "Mamba2Config", "MeanPoolingConfig", "Memory",
-    "MixerConfig", "MuPInit", "NTKScaling", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit", "Nystrom",
-    "NystromConfig", "OutputHead", "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig", "PlainConfig", "PoolingConfig",
-    "PositionsConfig", "PostNorm", "PreNorm", "RMSNorm", "RMSNormConfig", "Rope", "RopeScaling", "RotaryConfig", "SandwichNorm", "Seen",
-    "SequenceLayout", "SequenceMixer", "Shared", "SigmoidRouterConfig", "SinusoidalPlacesConfig", "SmallInit", "SoftmaxRouterConfig",
-    "TFixupInit", "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit", "XavierInit", "YarnScaling", "deep_norm",
+    "Activation", "AdaptiveHead", "AdaptiveSoftmaxConfig", "AlibiConfig", "Attention", "AttentionConfig", "BatchNorm", "BatchNormConfig",
+    "Block", "BlockSparseAttention", "BlockSparseAttentionConfig", "BranchNorm", "Buckets", "BucketsConfig", "Cache", "CrossAttention",
+    "CrossAttentionConfig", "CrossBlock", "DeepNormInit", "DisentangledAttention", "DisentangledConfig", "Experts", "ExpertsConfig",
+    "FanInInit", "FeedForward", "FeedForwardConfig", "FirstPoolingConfig", "Fixup", "FixupInit", "GatedConfig", "GatedFeedForward",
+    "HashedAttention", "HashedAttentionConfig", "HeInit", "HeadConfig", "KeyValueCache", "LastPoolingConfig", "LatentAttention",
+    "LatentAttentionConfig", "LayerNorm", "LayerNormConfig", "LayeredCache", "LearnedPlacesConfig", "Linear", "LinearAttention",
+    "LinearAttentionConfig", "LinearScaling", "Linformer", "LinformerConfig", "Llama3Scaling", "Mamba2", "Mamba2Config",
+    "MeanPoolingConfig", "Memory", "MixerConfig", "MuPInit", "NTKScaling", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig",
+    "NormConfig", "NormalInit", "Nystrom", "NystromConfig", "OutputHead", "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig",
+    "PlainConfig", "PoolingConfig", "PositionsConfig", "PostNorm", "PreNorm", "RMSNorm", "RMSNormConfig", "Rope", "RopeScaling",
+    "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared", "SigmoidRouterConfig", "SinusoidalPlacesConfig",
+    "SmallInit", "SoftmaxRouterConfig", "TFixupInit", "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit", "XavierInit",
+    "YarnScaling", "deep_norm",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt
@@ -18,6 +18,12 @@ from bloomery.nn.part import Part
 
 class HeadConfig(Part):
     """How features become predictions."""
+
+    smooths: ClassVar[bool] = True
+    """Whether its loss takes label smoothing."""
+
+    def check_model(self, d_model: int, vocab_size: int) -> None:
+        """Refuses sizes that it does not fit, via `self.refuse`; called when the model's config is built."""
 
     @abstractmethod
     def build(self, embedding: nn.Embedding) -> OutputHead:
