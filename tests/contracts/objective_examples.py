@@ -1,17 +1,46 @@
 """A value, a model and a batch for every objective, for `test_objectives.py`; an objective that has none here is built from its defaults."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from bloomery.data.batch import Batch
-from bloomery.models import LlamaConfig, MixtralConfig, ModelConfig
+from bloomery.data.batch import Batch, Labels
+from bloomery.models import (
+    BertConfig,
+    ElectraConfig,
+    ElectraPairConfig,
+    LlamaConfig,
+    MixtralConfig,
+    ModelConfig,
+    MultipleChoiceConfig,
+    RegressionConfig,
+    SequenceClassificationConfig,
+    TaskConfig,
+    TokenClassificationConfig,
+)
 from bloomery.nn.layout import SequenceLayout
-from bloomery.objectives import CausalLM, Combined, LoadBalance, Objective, RouterZ
+from bloomery.objectives import (
+    CausalLM,
+    Combined,
+    HeadCrossEntropy,
+    HeadSquaredError,
+    LoadBalance,
+    Objective,
+    ReplacedTokens,
+    RouterZ,
+)
 
 TINY = LlamaConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16)
 EXPERTS = MixtralConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16, n_experts=5, n_active=2)
+
+ENCODER = BertConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16)
+HEADS = TaskConfig(base=ENCODER, language_head=True, heads=(
+    SequenceClassificationConfig(name="mood", n_labels=3), TokenClassificationConfig(name="kind", n_labels=4), RegressionConfig(name="stars"),
+    MultipleChoiceConfig(name="answer", n_choices=3),
+))  # fmt: skip
+SMALL = ElectraConfig(vocab_size=32, d_model=16, n_layers=1, n_heads=2, d_ff=24, max_seq_len=16, d_embedding=8)
+PAIR = ElectraPairConfig(generator=SMALL, discriminator=SMALL.replace(n_layers=2, d_model=24))
 
 
 def uneven(rows: int = 5, time: int = 12) -> Batch:
@@ -29,6 +58,28 @@ def packed() -> Batch:
     return Batch(plain.tokens, plain.targets, plain.loss_weight * (segments > 0), SequenceLayout.packed(segments))
 
 
+def masked() -> Batch:
+    """The packed rows read both ways: a few tokens hidden (id 31), and what there is to sample by."""
+    plain = packed()
+    draws = torch.rand(plain.tokens.shape, generator=torch.Generator().manual_seed(4))
+    weight = ((draws < 0.5) & (plain.layout.segments > 0)).float()
+    tokens, layout = plain.tokens.masked_fill(weight > 0, 31), SequenceLayout.packed(plain.layout.segments, causal=False)
+    return Batch(tokens, plain.tokens, weight, layout, draws=draws.flip(0))
+
+
+def labelled() -> Batch:
+    """The masked rows, whose documents and tokens have labels."""
+    plain = masked()
+    first, generator = plain.layout.positions == 0, torch.Generator().manual_seed(5)
+    first &= plain.layout.segments > 0
+    classes = torch.randint(3, plain.tokens.shape, generator=generator)
+    labels = {
+        "mood": Labels(classes, first.float()), "kind": Labels(classes + 1, (plain.layout.segments > 0).float()),
+        "stars": Labels(classes + 0.5, 0.5 * first.float()), "answer": Labels(classes, (first & (torch.arange(12) == 0)).float()),
+    }  # fmt: skip
+    return replace(plain, labels=labels)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Example:
     """An objective, a model that it fits, and a batch of five rows."""
@@ -41,6 +92,9 @@ class Example:
 EXAMPLES: dict[type[Objective], Example] = {
     LoadBalance: Example(objective=LoadBalance(), model=EXPERTS, batch=packed),
     RouterZ: Example(objective=RouterZ(), model=EXPERTS, batch=packed),
+    ReplacedTokens: Example(objective=ReplacedTokens(), model=PAIR, batch=masked),
+    HeadCrossEntropy: Example(objective=HeadCrossEntropy(head="mood", label_smoothing=0.1), model=HEADS, batch=labelled),
+    HeadSquaredError: Example(objective=HeadSquaredError(head="stars"), model=HEADS, batch=labelled),
     Combined: Example(objective=0.5 * CausalLM() + 0.25 * CausalLM(z_loss=0.1)),
 }
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from bloomery.core.config import Config
 from bloomery.data.batch import Batch
 from bloomery.data.tasks import RowTask
-from bloomery.models import Model, ModelConfig
+from bloomery.models import Model, ModelConfig, TaskModel
 from bloomery.nn.seen import Seen
 
 Total = tuple[Tensor, dict[str, Tensor]]
@@ -79,7 +79,9 @@ class Reading:
     def scores(self, head: str) -> Float[Tensor, "batch time n_labels"]:
         """What a head of a task makes of the states; for terms that look inside."""
         if self._scores is None:
-            self._scores = self.models.policy.scores_of(self.hidden(), self.batch.layout)
+            policy = self.models.policy
+            assert isinstance(policy, TaskModel), "heads are those of a TaskModel"
+            self._scores = policy.scores_of(self.hidden(), self.batch.layout)
         return self._scores[head]
 
 

@@ -29,6 +29,7 @@ class MaskedTokens(RowTask):
     """
 
     both_ways: ClassVar[bool] = True
+    gives_draws: ClassVar[bool] = True
 
     rate: Annotated[float, Gt(0), Le(1)] = 0.15
     """Share of the tokens that is hidden."""

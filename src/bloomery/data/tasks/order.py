@@ -37,6 +37,15 @@ class SentenceOrder(RowTask):
         if not self.then.both_ways:
             raise self.refuse("then", "does not read both ways, as the order of sentences is told; take MaskedTokens()")
 
+    @property
+    def gives_draws(self) -> bool:  # type: ignore[override]
+        """Whether the other task does."""
+        return self.then.gives_draws
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        return (self.head, *self.then.labelled)
+
     def roles(self, time: int) -> tuple[str, ...]:
         return self.then.roles(time)
 

@@ -37,8 +37,15 @@ class RowTask(Config):
     """Whether some tokens are seen by those before them, so that it takes mixers that work both ways."""
     gives_passage: ClassVar[bool] = False
     """Whether there is a passage, so that it takes an encoder–decoder."""
+    gives_draws: ClassVar[bool] = False
+    """Whether batches have numbers to sample hidden tokens by."""
     every_token: ClassVar[bool] = False
     """Whether each token is predicted once, from what comes before it, so that bits per byte can be told."""
+
+    @property
+    def labelled(self) -> tuple[str, ...]:
+        """The heads for which it gives labels."""
+        return ()
 
     def roles(self, time: int) -> tuple[str, ...]:
         """The roles of the ids that it needs beside a tokenizer's usual ones, for rows of `time` tokens."""
