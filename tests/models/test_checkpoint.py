@@ -54,7 +54,7 @@ def test_the_written_config_does_not_lean_on_defaults(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kind": "Gpt9"}, "kind='Gpt9', which is none of TransformerConfig, LlamaConfig"),
+        ({"kind": "Gpt9"}, "kind='Gpt9', which is none of TransformerConfig, .*LlamaConfig"),
         ({"contract": 2}, "written under contract 2, and this version reads 1"),
         ({"d_ff": 32}, r"'blocks\.0\.ff\.gate_up\.weight' is \(128, 24\) in the file but \(64, 24\) by its config"),
         ({"n_layers": 3}, r"lacks the tensor 'blocks\.2\."),
