@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge
 from pydantic import Field
 
-from bloomery.core.errors import DataError
+from bloomery.models.hub_fields import refuse_others, require
 from bloomery.models.mamba2 import layer_parts, refuse_heads, steps_from_hub, steps_to_hub
 from bloomery.models.model import HubTensor
 from bloomery.models.transformer import NamedConfig, TransformerConfig
@@ -132,19 +132,12 @@ class BambaConfig(NamedConfig):
 
     @classmethod
     def from_hub(cls, plain: dict[str, Any]) -> BambaConfig:
-        sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "mamba_n_heads", "mamba_d_state")
-        for name in sizes:
-            if name not in plain:
-                raise DataError(f"config.json has no {name!r}, without which the model has no shape; take it from the original checkpoint")
+        require(plain, "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        require(plain, "mamba_n_heads", "mamba_d_state")
         rope = plain.get("rope_parameters") or plain.get("rope_scaling") or {}
-        asked = {
-            "hidden_act": (plain.get("hidden_act", "silu"), "silu"),
-            "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
-            "partial_rotary_factor": (rope.get("partial_rotary_factor", plain.get("partial_rotary_factor", ROTARY_SHARE)), ROTARY_SHARE),
-        }
-        for name, (value, supported) in asked.items():
-            if value != supported:
-                raise DataError(f"config.json has {name}={value!r}, which is not supported; the Bamba here is built with {supported!r}")
+        turned = {"rope_type": rope.get("rope_type", rope.get("type")), "partial_rotary_factor": rope.get("partial_rotary_factor")}
+        for asked in (plain, turned):
+            refuse_others(asked, "Bamba", {"hidden_act": ("silu",), "rope_type": ("default",), "partial_rotary_factor": (ROTARY_SHARE,)})
         expand, heads, head_dim = plain.get("mamba_expand", 2), plain["mamba_n_heads"], plain.get("mamba_d_head", "auto")
         mamba = Mamba2Config(
             expand=expand, head_dim=expand * plain["hidden_size"] // heads if head_dim == "auto" else head_dim, d_state=plain["mamba_d_state"],

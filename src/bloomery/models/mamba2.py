@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from bloomery.core.errors import DataError
+from bloomery.models.hub_fields import refuse_others, require
 from bloomery.models.model import HubTensor
 from bloomery.models.transformer import NamedConfig, TransformerConfig
 from bloomery.nn.head import TiedConfig, UntiedConfig
@@ -85,11 +86,8 @@ class Mamba2ModelConfig(NamedConfig):
 
     @classmethod
     def from_hub(cls, plain: dict[str, Any]) -> Mamba2ModelConfig:
-        for name in ("vocab_size", "hidden_size", "num_hidden_layers", "num_heads", "head_dim", "state_size"):
-            if name not in plain:
-                raise DataError(f"config.json has no {name!r}, without which the model has no shape; take it from the original checkpoint")
-        if plain.get("hidden_act", "silu") != "silu":
-            raise DataError(f"config.json has hidden_act={plain['hidden_act']!r}, which is not supported; Mamba-2 is built with 'silu' here")
+        require(plain, "vocab_size", "hidden_size", "num_hidden_layers", "num_heads", "head_dim", "state_size")
+        refuse_others(plain, "Mamba-2", {"hidden_act": ("silu",)})
         mamba = Mamba2Config(
             expand=plain.get("expand", 2), head_dim=plain["head_dim"], d_state=plain["state_size"], n_groups=plain.get("n_groups", 8),
             conv_width=plain.get("conv_kernel", 4), conv_bias=plain.get("use_conv_bias", True), bias=plain.get("use_bias", False),
