@@ -10,6 +10,7 @@ import torch
 from bloomery.core.errors import ConfigError
 from bloomery.models import LlamaConfig, TransformerConfig
 from bloomery.models.mup import mup
+from bloomery.models.transformer import TransformConfig
 from bloomery.nn import (
     AttentionConfig,
     DeepNormInit,
@@ -190,7 +191,10 @@ class TestMuP:
 
     @pytest.mark.parametrize(
         ("changes", "field"),
-        [({}, "mixers.scale"), ({"scale": 8**0.5 / 24}, "head.scale"), ({"scale": 8**0.5 / 24, "d_embedding": 48}, "d_embedding=48")],
+        [
+            ({}, "mixers.scale"), ({"scale": 8**0.5 / 24}, "head.scale"),
+            ({"scale": 8**0.5 / 24, "d_embedding": 48, "transform": TransformConfig(norm=NoNormConfig())}, "d_embedding=48"),
+        ],  # fmt: skip
     )
     def test_is_refused_without_its_scales(self, changes, field):
         with pytest.raises(ConfigError, match=field):

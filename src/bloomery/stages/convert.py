@@ -58,5 +58,5 @@ class Convert(Trained):
         write_bytes(folder / "tokenizer" / "tokenizer.json", base.checked("tokenizer/tokenizer.json").read_bytes())
         moved = difference(model, new)
         context.say(f"{self.reference}: {human_count(config.n_params)} parameters have become {human_count(changed.n_params)}; on random text "
-                    f"the largest logit moved by {moved:.2g}")  # fmt: skip
+                    f"logits moved by up to {moved:.2g}")  # fmt: skip
         return {"parameters": changed.n_params, "parameters_before": config.n_params, "difference": moved}

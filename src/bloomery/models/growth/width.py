@@ -88,9 +88,9 @@ class Widen(ModelChange):
                 raise ConfigError(f"{self} has no rule for places={parts.places.kind()}, which fill the new features; take a model without")
             if not isinstance(parts.head, TiedConfig | UntiedConfig):
                 raise ConfigError(f"{self} has no rule for head={parts.head.kind()}; take a model with TiedConfig or UntiedConfig")
-            if parts.d_embedding != parts.d_model:
-                raise ConfigError(f"{self} has no rule for d_embedding={parts.d_embedding} beside d_model={parts.d_model}; leave d_model")
-            changes["d_embedding"], share = d_model, parts.d_model / d_model
+            share = parts.d_model / d_model
+            if "d_embedding" in parts.model_fields_set:
+                changes["d_embedding"] = d_model  # without a transform, as wide as the stream
             for name in ("norm", "final_norm", "embedding_norm"):
                 changes[name] = _thinned(getattr(parts, name), share, f"{self} has no rule for {name}")
         return parts.replace(**changes)
