@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from bloomery.core.errors import DataError
 from bloomery.generate import Greedy, Random, complete, decode, stream
-from bloomery.models import LlamaConfig
-from bloomery.nn import FanInInit, SequenceLayout
+from bloomery.models import EncoderDecoderConfig, LlamaConfig
+from bloomery.nn import AttentionConfig, CrossAttentionConfig, FanInInit, GatedConfig, Passage, SequenceLayout, UntiedConfig
 
 CONFIG = LlamaConfig(
     vocab_size=40, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, max_seq_len=24, tie_embeddings=False,
@@ -104,3 +104,55 @@ def test_ids_beyond_the_tokenizers_vocabulary_are_never_picked(prompt, vocab_siz
 
 def test_the_bound_of_these_tests_binds():
     assert max(stream(MODEL, [1, 2], Random(temperature=3.0), [], 20)) >= 20
+
+
+PASSAGES = st.lists(st.integers(0, 39), min_size=1, max_size=24)
+WRITER = EncoderDecoderConfig(
+    vocab_size=40, d_model=32, n_layers=1, max_seq_len=24, encoder_mixer=AttentionConfig(n_heads=4),
+    mixer=AttentionConfig(n_heads=4), cross=CrossAttentionConfig(n_heads=4), feed_forward=GatedConfig(d_ff=32), head=UntiedConfig(),
+    init=FanInInit(gain=2.0, embedding=1.0),
+).build(11)  # fmt: skip
+
+
+def naive_about(passage: list[int], prompt: list[int], max_new_tokens: int) -> list[int]:
+    """Greedy decoding by reading passage and text again for each token."""
+    text = list(prompt)
+    while len(text) - len(prompt) < max_new_tokens and len(text) < 24:
+        read = Passage(torch.tensor([passage]), SequenceLayout.rows(1, len(passage), causal=False))
+        with torch.no_grad():
+            text.append(int(WRITER(torch.tensor([text]), SequenceLayout.rows(1, len(text)), passage=read)[0, -1].argmax()))
+    return text[len(prompt) :]
+
+
+@given(st.lists(st.tuples(PASSAGES, PROMPTS), min_size=1, max_size=5), st.integers(0, 4), st.integers(1, 3))
+@settings(max_examples=8, deadline=None)
+def test_texts_about_passages_are_those_of_naive_decoding(pairs, max_new_tokens, batch_rows):
+    passages, prompts = zip(*pairs, strict=True)
+    expected = [naive_about(passage, prompt, max_new_tokens) for passage, prompt in pairs]
+    assert complete(WRITER, prompts, [], max_new_tokens, batch_rows, passages=passages) == expected
+    assert [list(stream(WRITER, prompt, Greedy(), [], max_new_tokens, passage=passage)) for passage, prompt in pairs] == expected
+
+
+def test_a_prompt_about_a_passage_read_in_pieces_gives_the_same_text(monkeypatch):
+    prompts, passages = [list(range(n)) for n in (3, 17, 8)], [list(range(n)) for n in (9, 2, 24)]
+    whole = complete(WRITER, prompts, [], 6, passages=passages)
+    assert len({tuple(text) for text in whole}) == 3
+    monkeypatch.setattr(decode, "PREFILL", 5)
+    assert complete(WRITER, prompts, [], 6, passages=passages) == whole
+    assert [list(stream(WRITER, prompt, Greedy(), [], 6, passage=passage)) for prompt, passage in zip(prompts, passages, strict=True)] == whole
+
+
+@pytest.mark.parametrize(("model", "passages", "named"), [
+    (WRITER, None, "EncoderDecoderConfig writes about a passage, and there is none"),
+    (MODEL, [[1]], "LlamaConfig reads no passage"),
+    (WRITER, [[1], [2]], "2 passages for 1 prompts"),
+    (WRITER, [[]], "passage 0 has 0 tokens"),
+    (WRITER, [[1] * 25], "passage 0 has 25 tokens.*max_seq_len=24"),
+    (WRITER, [[3, 40]], "passage 0 has the token id 40"),
+])  # fmt: skip
+def test_passages_that_do_not_go_with_a_model_are_refused(model, passages, named):
+    with pytest.raises(DataError, match=named):
+        complete(model, [[1, 2]], [], 3, passages=passages)
+    if passages is None or len(passages) == 1:
+        with pytest.raises(DataError, match=named):
+            stream(model, [1, 2], Greedy(), [], 3, passage=None if passages is None else passages[0])

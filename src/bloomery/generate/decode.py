@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bloomery.core.errors import DataError
@@ -13,7 +13,7 @@ from bloomery.core.rng import derive_seed
 from bloomery.generate.samplers import Greedy, Sampler
 from bloomery.models.model import CausalModel
 from bloomery.nn.cache import Cache
-from bloomery.nn.layout import SequenceLayout
+from bloomery.nn.layout import Passage, SequenceLayout
 
 PREFILL = 512  # tokens of a prompt that are read at a time, which bounds the memory of its attention mask
 PADDING_ID = 0  # any valid id: what it leaves in the cache is overwritten before it is seen
@@ -21,7 +21,7 @@ PADDING_ID = 0  # any valid id: what it leaves in the cache is overwritten befor
 
 def stream(
     model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: Collection[int], max_new_tokens: int, seed: int = 0,
-    vocab_size: int | None = None,
+    vocab_size: int | None = None, passage: Sequence[int] | None = None,
 ) -> Iterator[int]:
     """Yields the tokens that follow a prompt, one by one.
 
@@ -33,26 +33,31 @@ def stream(
         max_new_tokens: the most that are yielded; the end of the model's context ends the text too.
         seed: of what the sampler draws.
         vocab_size: of the tokenizer; the ids from there on, which a model with a larger vocabulary has for nothing, are never picked.
+        passage: what an encoder–decoder is to write about, at least one token id; None for every other model.
 
     Raises:
-        DataError: the prompt is empty, too long, or has an id that the model doesn't know. Raised by the call, not by the first `next`.
+        DataError: the prompt or the passage is empty, too long, or has an id that the model doesn't know, or there is a passage where there
+            should be none, or none where there should be one. Raised by the call, not by the first `next`.
     """
-    room = _room(model, prompt)
-    return _stream(model, prompt, sampler, frozenset(stop_ids), min(max_new_tokens, room), seed, vocab_size)
+    room, passages = _room(model, prompt), None if passage is None else [passage]
+    _check_passages(model, passages, 1)
+    read = _passage(model, passages)
+    return _stream(model, prompt, sampler, frozenset(stop_ids), min(max_new_tokens, room), seed, vocab_size, read)
 
 
 def _stream(
     model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: frozenset[int], limit: int, seed: int, vocab_size: int | None,
+    passage: Passage | None,
 ) -> Iterator[int]:
     generator = torch.Generator().manual_seed(derive_seed(seed, "sample"))
     cache = model.new_cache(batch=1, capacity=len(prompt) + limit)
     *before, new = [prompt[i : i + PREFILL] for i in range(0, len(prompt), PREFILL)]
     for i, chunk in enumerate(before):
-        _next_logits(model, [chunk], [i * PREFILL], cache)
-    position = len(before) * PREFILL
+        _next_logits(model, [chunk], [i * PREFILL], cache, passage if i == 0 else None)
+    passage, position = None if before else passage, len(before) * PREFILL
     for _ in range(limit):
-        logits = _next_logits(model, [new], [position], cache)
-        position += len(new)
+        logits = _next_logits(model, [new], [position], cache, passage)
+        passage, position = None, position + len(new)  # the cache has the passage from now on
         token = int(sampler.pick(logits[:, :vocab_size], generator))
         if token in stop_ids:
             return
@@ -63,7 +68,7 @@ def _stream(
 @torch.inference_mode()
 def complete(
     model: CausalModel, prompts: Sequence[Sequence[int]], stop_ids: Collection[int], max_new_tokens: int, batch_rows: int = 64,
-    vocab_size: int | None = None,
+    vocab_size: int | None = None, passages: Sequence[Sequence[int]] | None = None,
 ) -> list[list[int]]:
     """The most likely continuation of each of many prompts, token by token: what `stream` with `Greedy` yields, but in batches.
 
@@ -76,32 +81,35 @@ def complete(
         max_new_tokens: per prompt; the end of the model's context ends a text too.
         batch_rows: prompts per batch; changes nothing but speed and memory.
         vocab_size: as for `stream`.
+        passages: one for each prompt, as for `stream`.
 
     Returns:
         the new tokens of each prompt, in the order of the prompts.
 
     Raises:
-        DataError: a prompt is empty, too long, or has an id that the model doesn't know.
+        DataError: a prompt or a passage is empty, too long, or has an id that the model doesn't know, or passages are there or missing where
+            they should not be.
     """
+    _check_passages(model, passages, len(prompts))
     limits = [min(max_new_tokens, _room(model, prompt, f"prompt {i}")) for i, prompt in enumerate(prompts)]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(prompts), batch_rows):
-        _complete_batch(model, prompts, by_length[start : start + batch_rows], frozenset(stop_ids), limits, answers, vocab_size)
+        rows = [i for i in by_length[start : start + batch_rows] if limits[i] > 0]
+        if rows:
+            read = _passage(model, None if passages is None else [passages[i] for i in rows])
+            _complete_batch(model, prompts, rows, frozenset(stop_ids), limits, answers, vocab_size, read)
     return answers
 
 
 def _complete_batch(
     model: CausalModel, prompts: Sequence[Sequence[int]], rows: list[int], stop_ids: frozenset[int], limits: list[int],
-    answers: list[list[int]], vocab_size: int | None,
+    answers: list[list[int]], vocab_size: int | None, passage: Passage | None,
 ) -> None:
     """Fills in `answers` for the prompts numbered `rows`."""
-    rows = [i for i in rows if limits[i] > 0]
-    if not rows:
-        return
     generator = torch.Generator()
     cache: Cache = model.new_cache(batch=len(rows), capacity=max(len(prompts[i]) + limits[i] for i in rows))
-    logits = _prefill(model, [prompts[i] for i in rows], cache)
+    logits = _prefill(model, [prompts[i] for i in rows], cache, passage)
     while True:
         alive = []
         for k, token in enumerate(Greedy().pick(logits[:, :vocab_size], generator).tolist()):
@@ -119,17 +127,16 @@ def _complete_batch(
         logits = _next_logits(model, [answers[i][-1:] for i in rows], positions, cache)
 
 
-def _prefill(model: CausalModel, prompts: list[Sequence[int]], cache: Cache) -> Float[Tensor, "batch vocab"]:
+def _prefill(model: CausalModel, prompts: list[Sequence[int]], cache: Cache, passage: Passage | None) -> Float[Tensor, "batch vocab"]:
     """Reads prompts of different lengths, padded on the right; returns the logits after the last token of each."""
-    longest = max(len(prompt) for prompt in prompts)
-    padded = torch.tensor([[*prompt, *[PADDING_ID] * (longest - len(prompt))] for prompt in prompts], device=model.device)  # (batch, time)
-    last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
-    ends: Tensor | None = None
-    for start in range(0, longest, PREFILL):
+    padded, lengths = _padded(prompts, model.device)
+    last, ends = lengths - 1, None
+    for start in range(0, padded.shape[1], PREFILL):
         chunk = padded[:, start : start + PREFILL]
         positions = torch.arange(start, start + chunk.shape[1], device=model.device).expand_as(chunk)
         segments = (positions <= last[:, None]).long()  # 0 for padding
-        features = model.features(chunk, SequenceLayout(positions, segments), cache)  # (batch, time, d_model)
+        features = model.features(chunk, SequenceLayout(positions, segments), cache, passage=passage)  # (batch, time, d_model)
+        passage = None  # the cache has it from now on
         here = (last >= start) & (last < start + chunk.shape[1])
         ends = torch.empty_like(features[:, 0]) if ends is None else ends
         ends[here] = features[here, last[here] - start]
@@ -138,22 +145,61 @@ def _prefill(model: CausalModel, prompts: list[Sequence[int]], cache: Cache) -> 
 
 
 @torch.inference_mode()
-def _next_logits(model: CausalModel, tokens: Sequence[Sequence[int]], starts: Sequence[int], cache: Cache) -> Float[Tensor, "batch vocab"]:
+def _next_logits(
+    model: CausalModel, tokens: Sequence[Sequence[int]], starts: Sequence[int], cache: Cache, passage: Passage | None = None
+) -> Float[Tensor, "batch vocab"]:
     """Reads as many new tokens in each row, which stand from `starts` on; returns the logits after the last of them."""
     new = torch.tensor(tokens, device=model.device)  # (batch, time)
     positions = torch.tensor(starts, device=model.device)[:, None] + torch.arange(new.shape[1], device=model.device)
-    return model.unembed(model.features(new, SequenceLayout(positions), cache)[:, -1])
+    return model.unembed(model.features(new, SequenceLayout(positions), cache, passage=passage)[:, -1])
+
+
+def _passage(model: CausalModel, passages: Sequence[Sequence[int]] | None) -> Passage | None:
+    """Passages as the rows of a batch, padded on the right."""
+    if passages is None:
+        return None
+    tokens, lengths = _padded(passages, model.device)
+    real = (torch.arange(tokens.shape[1], device=model.device) < lengths[:, None]).long()
+    return Passage(tokens, SequenceLayout.packed(real, causal=False))
+
+
+def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Int[Tensor, "batch longest"], Int[Tensor, " batch"]]:
+    """Rows of different lengths, padded on the right; and the lengths."""
+    longest = max(len(row) for row in rows)
+    padded = torch.tensor([[*row, *[PADDING_ID] * (longest - len(row))] for row in rows], device=device)
+    return padded, torch.tensor([len(row) for row in rows], device=device)
 
 
 def _room(model: CausalModel, prompt: Sequence[int], what: str = "the prompt") -> int:
     """How many tokens fit behind a prompt."""
-    longest, vocab_size = model.config.max_seq_len, model.config.vocab_size
+    longest = model.config.max_seq_len
     if not prompt:
         raise DataError(f"{what} is empty; begin it with the token that begins a document")
     if len(prompt) >= longest:
         over = len(prompt) + 1 - longest
         raise DataError(f"{what} has {len(prompt)} tokens, and with one new token that is {over} more than max_seq_len={longest}; shorten it")
-    if not 0 <= min(prompt) <= max(prompt) < vocab_size:
-        alien = next(token for token in prompt if not 0 <= token < vocab_size)
-        raise DataError(f"{what} has the token id {alien}, and the model knows 0 to {vocab_size - 1}; encode it with the model's own tokenizer")
+    _check_ids(model, prompt, what)
     return longest - len(prompt)
+
+
+def _check_ids(model: CausalModel, ids: Sequence[int], what: str) -> None:
+    vocab_size = model.config.vocab_size
+    if not 0 <= min(ids) <= max(ids) < vocab_size:
+        alien = next(token for token in ids if not 0 <= token < vocab_size)
+        raise DataError(f"{what} has the token id {alien}, and the model knows 0 to {vocab_size - 1}; encode it with the model's own tokenizer")
+
+
+def _check_passages(model: CausalModel, passages: Sequence[Sequence[int]] | None, n_prompts: int) -> None:
+    kind, longest = model.config.kind(), model.config.max_seq_len
+    if passages is None:
+        if model.config.reads_passage:
+            raise DataError(f"a {kind} writes about a passage, and there is none; give one beside the prompt")
+        return
+    if not model.config.reads_passage:
+        raise DataError(f"a {kind} reads no passage beside the prompt; put what it is to read into the prompt")
+    if len(passages) != n_prompts:
+        raise DataError(f"there are {len(passages)} passages for {n_prompts} prompts; give one for each")
+    for i, passage in enumerate(passages):
+        if not 0 < len(passage) <= longest:
+            raise DataError(f"passage {i} has {len(passage)} tokens, and the model reads 1 to max_seq_len={longest}; give as many")
+        _check_ids(model, passage, f"passage {i}")
