@@ -15,7 +15,7 @@ from bloomery.core.errors import ArtifactError, ConfigError
 from bloomery.data import Cut, Fit, MaskedTokens, NextToken, PrefixLM, SentenceOrder, SpanCorruption
 from bloomery.data.tasks import Word
 from bloomery.models import LlamaConfig, read_model
-from bloomery.objectives import CausalLM
+from bloomery.objectives import CausalLM, HeadCrossEntropy, ReplacedTokens
 from bloomery.optim import Muon
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import RunContext
@@ -303,3 +303,35 @@ def test_tasks_and_models_that_do_not_fit_are_refused_when_built(changes, messag
 
 def test_a_task_that_is_the_default_leaves_the_key_alone():
     assert training(task=NextToken()).key == training().key != training(task=PrefixLM()).key
+
+
+def pair(**changes):
+    from bloomery.models import ElectraConfig, ElectraPairConfig
+
+    sizes = {"vocab_size": TASKS_VOCAB, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 32, "max_seq_len": 64, "d_embedding": 16} | changes
+    return ElectraPairConfig(generator=ElectraConfig(**sizes), discriminator=ElectraConfig(**sizes | {"d_model": 24}))
+
+
+def ordering():
+    from bloomery.models import AlbertConfig, SequenceClassificationConfig, TaskConfig
+
+    sizes = {"vocab_size": TASKS_VOCAB, "d_model": 16, "n_layers": 2, "n_heads": 2, "d_ff": 32, "max_seq_len": 64, "d_embedding": 8}
+    return TaskConfig(base=AlbertConfig(**sizes), heads=(SequenceClassificationConfig(name="order", n_labels=2),), language_head=True)
+
+
+@pytest.mark.parametrize(("task", "objective", "model", "measured"), [
+    (MaskedTokens(keep=0, random=0), ReplacedTokens(), pair, {"nll", "detection", "detected", "replaced", "masked_perplexity"}),
+    (SentenceOrder(), CausalLM() + HeadCrossEntropy(head="order"), ordering, {"nll", "order/nll", "order/right", "masked_perplexity"}),
+], ids=("electra", "albert"))  # fmt: skip
+def test_pretraining_by_terms_is_measured_term_by_term_and_micro_batches_change_nothing(task, objective, model, measured, context, tmp_path):
+    stage, found = training(task=task, objective=objective, init=Scratch(model=model()), watch=WATCHED, ema=None, steps=5), []
+    for micro_batch in (1, 4):
+        other = replace(context, store=Store(tmp_path / str(micro_batch)), micro_batch=micro_batch)
+        found.append(stage.run(other))
+    whole, parts = (lines(a.path / "metrics.jsonl") for a in found)
+    for a, b in zip(whole, parts, strict=True):
+        assert a.keys() == b.keys()
+        for name in a.keys() - {"tokens_per_s", "utilisation"}:
+            assert a[name] == pytest.approx(b[name], rel=1e-4), name
+    assert measured - {"masked_perplexity"} <= {*whole[-2]}
+    assert {f"held_out/aside/{name}" for name in measured} <= {*whole[-1]}

@@ -184,17 +184,25 @@ def test_compiled_equals_eager_without_a_graph_break():
 
 ONE_GRAPH = """
 import torch
-from bloomery.objectives import CausalLM, Models
+from dataclasses import replace
+from bloomery.objectives import CausalLM, HeadCrossEntropy, HeadSquaredError, Models, ReplacedTokens
+from tests.contracts.objective_examples import HEADS, PAIR, labelled, masked
 from tests.train.test_loop import Quiet
 from tests.train.toys import ROWS, TINY, Uneven
 torch.set_num_threads(1)
-objective, models = CausalLM() + 0.3 * Quiet() + 0.1 * CausalLM(z_loss=0.1), Models(TINY.build(seed=0))
-compiled = torch.compile(objective.read, backend="aot_eager", fullgraph=True, dynamic=False)
-for first_row in (0, ROWS, 2 * ROWS):
-    batch = Uneven().batch(first_row, ROWS)
-    for (ours, _), (theirs, _) in zip(compiled(models, batch), objective.read(models, batch), strict=True):
-        torch.testing.assert_close(ours, theirs)
-assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+for objective, config, batches in (
+    (CausalLM() + 0.3 * Quiet() + 0.1 * CausalLM(z_loss=0.1), TINY, [Uneven().batch(row, ROWS) for row in (0, ROWS, 2 * ROWS)]),
+    (ReplacedTokens(), PAIR, [masked(), replace(masked(), first_row=5)]),
+    (CausalLM() + HeadCrossEntropy(head="mood") + HeadSquaredError(head="stars"), HEADS, [labelled(), replace(labelled(), first_row=5)]),
+):
+    models = Models(config.build(seed=0))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(objective.read, backend="aot_eager", fullgraph=True, dynamic=False)
+    for batch in batches:
+        for (ours, _), (theirs, _) in zip(compiled(models, batch), objective.read(models, batch), strict=True):
+            torch.testing.assert_close(ours, theirs)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1, objective
 """
 
 
