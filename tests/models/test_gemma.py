@@ -20,10 +20,9 @@ def test_the_factor_of_norms_is_1_plus_w_and_starts_at_1():
 
 
 def test_in_half_precision_a_small_w_is_not_lost():
-    norm, x = RMSNormConfig(around_one=True).build(4).bfloat16(), torch.tensor([[1.0, 1.5, -2.0, 0.5]]).bfloat16()
-    norm.weight.data = torch.full((4,), 2**-9).bfloat16()
-    wide = RMSNormConfig(around_one=True).build(4)
-    wide.weight.data = norm.weight.data.float()
+    norm, wide = RMSNormConfig(around_one=True).build(256).bfloat16(), RMSNormConfig(around_one=True).build(256)
+    norm.weight.data, wide.weight.data = torch.full((256,), 2**-8).bfloat16(), torch.full((256,), 2**-8)
+    x = torch.randn(256, generator=torch.Generator().manual_seed(0)).bfloat16()
     assert torch.equal(norm(x), wide(x.float()).bfloat16())
 
 
@@ -113,6 +112,8 @@ def test_what_the_hub_leaves_out_is_taken_as_there(config):
     sizes = {"vocab_size": 9, "hidden_size": 64, "intermediate_size": 8, "num_hidden_layers": 7, "num_attention_heads": 4}
     read, theirs = type(config).from_hub(sizes), getattr(transformers, config.hub_architecture).config_class(**sizes)
     ours = read.to_hub()
-    for name in ("num_key_value_heads", "head_dim", "rms_norm_eps", "query_pre_attn_scalar", "final_logit_softcapping",
-                 "attn_logit_softcapping", "layer_types", "sliding_window", "tie_word_embeddings", "max_position_embeddings", "rope_parameters"):  # fmt: skip
+    for name in (
+        "num_key_value_heads", "head_dim", "rms_norm_eps", "query_pre_attn_scalar", "final_logit_softcapping", "attn_logit_softcapping",
+        "layer_types", "sliding_window", "tie_word_embeddings", "max_position_embeddings", "rope_parameters",
+    ):
         assert ours[name] == getattr(theirs, name), name
