@@ -132,7 +132,8 @@ class DebertaConfig(NamedConfig):
             "norm_rel_ebd": "layer_norm" if self.norm_distances else "none", "layer_norm_eps": self.norm_eps,
             "hidden_act": next(theirs for theirs, ours in HUB_ACTIVATIONS.items() if ours == self.activation),
             "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": self.init.embedding_std(self.d_model),
-            "legacy": self.legacy_names, "tie_word_embeddings": True, "pooler_hidden_act": "gelu",
+            "legacy": self.legacy_names, "pooler_hidden_act": "gelu",
+            "tie_word_embeddings": self.legacy_names,  # it reads the table itself under the other names, and version 4 would tie another matrix
         }  # fmt: skip
 
     def hub_tasks(self) -> Mapping[str, HubTask]:
@@ -152,7 +153,8 @@ class DebertaConfig(NamedConfig):
         width = plain["hidden_size"]
         refuse_others({"relative_attention": False, "position_biased_input": True} | plain, "DeBERTa", {
             "relative_attention": (True,), "position_biased_input": (False,), "conv_kernel_size": (0,), "embedding_size": (width,),
-            "attention_head_size": (width // plain["num_attention_heads"],), "tie_word_embeddings": (True,),
+            "attention_head_size": (width // plain["num_attention_heads"],),
+            "tie_word_embeddings": (True,) if plain.get("legacy", True) else (True, False),
             "pooler_hidden_act": ("gelu",), "pooler_hidden_size": (width,), "hidden_act": tuple(HUB_ACTIVATIONS),
             "norm_rel_ebd": ("layer_norm", "none"),
         })  # fmt: skip
