@@ -31,7 +31,7 @@ def test_scales_do_not_depend_on_width_under_mup_and_grow_without(optimizer):
         with_mup, without = (found[build].slopes(getattr(found[build], figures)) for build in (under_mup, standard))
         assert max(abs(slope) for slope in with_mup.values()) < 0.25, (figures, with_mup)
         assert without["logits"] > 0.45, (figures, without)
-    assert found[under_mup].slopes(found[under_mup].changes)["block 1 ff"] < found[standard].slopes(found[standard].changes)["block 1 ff"] - 0.2
+    assert found[under_mup].slopes(found[under_mup].changes)["block 1 ff"] < found[standard].slopes(found[standard].changes)["block 1 ff"] - 0.1
 
 
 def test_both_are_one_model_at_the_base_width():

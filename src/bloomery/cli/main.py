@@ -189,6 +189,21 @@ def models(name: str | None) -> None:
         print_model(name)
 
 
+@cli.command("coordinate-check", epilog="Example: bloomery coordinate-check --widths 64,128,256,512 --optimizer muon --plot coordinates.svg")
+@click.option("--widths", default="32,64,128,256", show_default=True, help="d_model of the models, at least two; the first is the base.")
+@click.option("--n-layers", type=click.IntRange(min=1), default=2, show_default=True, help="Layers of each.")
+@click.option("--steps", type=click.IntRange(min=1), default=4, show_default=True, help="Optimiser steps before measuring.")
+@click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw", show_default=True, help="What takes the steps.")
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=3e-3, show_default=True, help="At the base width.")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), default=Path("coordinates.svg"), show_default=True,
+              help="Where to draw it.")
+def coordinate_check(widths: str, **options: Any) -> None:
+    """Show how far a few steps move the activations of models of several widths, under the standard parametrisation and under µP."""
+    from bloomery.cli.coordinates import check
+
+    check(widths, **options)
+
+
 @cli.command(epilog="Example: bloomery trace store/Train/base-0123456789ab --step 120")
 @click.argument("model")
 @click.option("--step", type=click.IntRange(min=1), required=True, help="The optimiser step, counted from 1.")
