@@ -30,6 +30,7 @@ def test_the_published_sizes_have_the_published_number_of_parameters():
     ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_type='linear'"),
     ({"partial_rotary_factor": 1.0}, "partial_rotary_factor=1.0"),
     ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}}, "partial_rotary_factor=0.25"),
+    ({"head_dim": 64}, "head_dim=64"),
     ({"mamba_d_head": 32}, "mamba_n_heads=128 times mamba_d_head=32"),
 ])  # fmt: skip
 def test_what_is_not_supported_is_refused_by_name(change, message):

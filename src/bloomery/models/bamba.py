@@ -136,8 +136,9 @@ class BambaConfig(NamedConfig):
         require(plain, "mamba_n_heads", "mamba_d_state")
         rope = plain.get("rope_parameters") or plain.get("rope_scaling") or {}
         turned = {"rope_type": rope.get("rope_type", rope.get("type")), "partial_rotary_factor": rope.get("partial_rotary_factor")}
+        fixed = {"hidden_act": ("silu",), "rope_type": ("default",), "partial_rotary_factor": (ROTARY_SHARE,)}
         for asked in (plain, turned):
-            refuse_others(asked, "Bamba", {"hidden_act": ("silu",), "rope_type": ("default",), "partial_rotary_factor": (ROTARY_SHARE,)})
+            refuse_others(asked, "Bamba", fixed | {"head_dim": (plain["hidden_size"] // plain["num_attention_heads"],)})
         expand, heads, head_dim = plain.get("mamba_expand", 2), plain["mamba_n_heads"], plain.get("mamba_d_head", "auto")
         mamba = Mamba2Config(
             expand=expand, head_dim=expand * plain["hidden_size"] // heads if head_dim == "auto" else head_dim, d_state=plain["mamba_d_state"],

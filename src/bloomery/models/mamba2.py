@@ -2,7 +2,8 @@
 
     x ← x + Mamba2(RMSNorm(x));   logits = W_head · RMSNorm(x)
 
-Source: Dao and Gu (2024), arXiv 2405.21060.
+Source: Dao and Gu (2024), arXiv 2405.21060. With n_groups > 1 the norms within the layers are by group, as in its published code and in
+transformers 5; earlier versions of transformers norm all groups as one (their pull request 40861), and give other numbers there.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Mamba2ModelConfig(NamedConfig):
     @classmethod
     def from_hub(cls, plain: dict[str, Any]) -> Mamba2ModelConfig:
         require(plain, "vocab_size", "hidden_size", "num_hidden_layers", "num_heads", "head_dim", "state_size")
-        refuse_others(plain, "Mamba-2", {"hidden_act": ("silu",)})
+        refuse_others(plain, "Mamba-2", {"hidden_act": ("silu",), "rms_norm": (True,)})
         mamba = Mamba2Config(
             expand=plain.get("expand", 2), head_dim=plain["head_dim"], d_state=plain["state_size"], n_groups=plain.get("n_groups", 8),
             conv_width=plain.get("conv_kernel", 4), conv_bias=plain.get("use_conv_bias", True), bias=plain.get("use_bias", False),

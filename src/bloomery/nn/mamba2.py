@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import inf, log
 from typing import Annotated
 
 import torch
@@ -108,6 +108,7 @@ class Mamba2(SequenceMixer, Initialised):
         self.into = Linear(d_model, (inner, inner, keys, keys, self.n_heads), (Use.OTHER,) * 5, config.bias)  # z, x, B, C, δ
         self.conv = CausalConv(inner + 2 * keys, config.conv_width, config.conv_bias)
         self.a_log, self.dt_bias, self.skip = (nn.Parameter(torch.empty(self.n_heads)) for _ in range(3))
+        self.dt_limit = config.dt_limit or (0.0, inf)
         self.norm = GroupedRMSNorm(inner, config.norm_eps, config.n_groups)
         self.out = Linear(inner, d_model, Use.MIXER_OUT, config.bias)
 
@@ -125,9 +126,8 @@ class Mamba2(SequenceMixer, Initialised):
         assert layout.prefix is None, "a state knows nothing of what comes after, in a prefix either"
         inner, keys = self.norm.weight.shape[0], self.config.n_groups * self.config.d_state
         gate, mixed, delta = self.into(x).split((inner, inner + 2 * keys, self.n_heads), dim=-1)
-        dt = F.softplus((delta + self.dt_bias).to(torch.promote_types(x.dtype, torch.float32)))
-        if self.config.dt_limit is not None:
-            dt = dt.clamp(*self.config.dt_limit)
+        exact = torch.promote_types(x.dtype, torch.float32)  # of decays over long times
+        dt = F.softplus((delta + self.dt_bias).to(exact)).clamp(*self.dt_limit)
         if cache is None:
             segments, state = layout.segments, None
             convolved = self.conv(mixed, segments)
@@ -140,7 +140,7 @@ class Mamba2(SequenceMixer, Initialised):
         values, b, c = F.silu(convolved).split((inner, keys, keys), dim=-1)
         values, b, c = values.unflatten(-1, (self.n_heads, -1)), *(one.unflatten(-1, (self.config.n_groups, -1)) for one in (b, c))
         y, state = chunked_scan(
-            c.type_as(dt), b.type_as(dt), values * dt[..., None], -self.a_log.exp() * dt, segments, state, self.config.chunk
+            c.to(exact), b.to(exact), values * dt[..., None], -self.a_log.exp() * dt, segments, state, self.config.chunk
         )
         if cache is not None:
             cache.state = state.type_as(cache.state)
