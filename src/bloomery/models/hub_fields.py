@@ -16,10 +16,12 @@ _EVERYWHERE = {"quantization_config": (None,), "add_cross_attention": (False,), 
 
 
 def require(plain: Mapping[str, Any], *names: str) -> None:
-    """Raises `DataError` for the first of these fields that is not there."""
+    """Raises `DataError` for the first of these fields that is not there, or is no whole number."""
     for name in names:
         if name not in plain:
             raise DataError(f"config.json has no {name!r}, without which the model has no shape; take it from the original checkpoint")
+        if type(plain[name]) is not int:
+            raise DataError(f"config.json has {name}={plain[name]!r}, which is no whole number; take it from the original checkpoint")
 
 
 def refuse_others(plain: Mapping[str, Any], kind: str, supported: Mapping[str, tuple[Any, ...]]) -> None:
@@ -70,6 +72,8 @@ def rope_from_hub(plain: Mapping[str, Any], max_seq_len: int, theta: float = 10_
         theta: if none is given.
     """
     rope = plain.get("rope_scaling") or plain.get("rope_parameters") or {}
+    if not isinstance(rope, Mapping):
+        raise DataError(f"config.json has the rotary scaling {rope!r} rather than named values; take it from the original checkpoint")
     return rope.get("rope_theta") or plain.get("rope_theta") or theta, scaling_from_hub(rope, plain, max_seq_len)
 
 
