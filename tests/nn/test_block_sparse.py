@@ -40,7 +40,7 @@ def dense_mask(mixer: BlockSparseAttention, layout: SequenceLayout) -> torch.Ten
     return mask[:, None]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(CONFIGS, layouts(longest=40))
 def test_it_equals_dense_attention_under_its_mask(config, layout):
     mixer, x = built(config), inputs(layout)
@@ -51,7 +51,7 @@ def test_it_equals_dense_attention_under_its_mask(config, layout):
     torch.testing.assert_close(mixer(x, layout)[real], dense[real], atol=2e-5, rtol=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(CONFIGS, st.integers(1, 14), st.booleans())
 def test_a_block_sees_none_twice_and_as_many_at_random_as_there_are_left(config, n, causal):
     pattern = BlockPattern(config, 16)

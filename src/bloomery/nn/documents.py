@@ -35,10 +35,18 @@ def each_document(
     """
     if layout.prefix is not None:
         raise ConfigError("a prefix that all of a document sees is read by full and windowed attention only; take AttentionConfig")
-    batch, time = layout.positions.shape
     if layout.segments is None:
+        batch, time = layout.positions.shape
         return mix(queries, *others, torch.full((batch,), time, device=queries.device))
-    starts, lengths = runs(layout.segments)
+    return packed(mix, layout.segments, queries, *others)
+
+
+@torch.compiler.disable  # its shapes are known when it runs, and not before
+def packed(
+    mix: Callable[..., Tensor], segments: Int[Tensor, "batch time"], queries: Float[Tensor, "batch time heads head_dim"], *others: Tensor
+) -> Float[Tensor, "batch time heads head_dim"]:
+    """As `each_document`, of rows that hold more than one."""
+    starts, lengths = runs(segments)
     mixed = torch.zeros_like(queries).flatten(0, 1)
     similar = (lengths - 1).clamp(min=1).log2().floor()  # of lengths 2ⁿ + 1 … 2ⁿ⁺¹
     for size in similar.unique():
@@ -46,7 +54,7 @@ def each_document(
         index, inside = places(starts[chosen], lengths[chosen])
         apart = [one.flatten(0, 1)[index].masked_fill(~inside[(..., *[None] * (one.ndim - 2))], 0) for one in (queries, *others)]
         mixed[index[inside]] = mix(*apart, lengths[chosen])[inside]
-    return mixed.unflatten(0, (batch, time))
+    return mixed.unflatten(0, segments.shape)
 
 
 def runs(segments: Int[Tensor, "batch time"]) -> tuple[Int[Tensor, " documents"], Int[Tensor, " documents"]]:
