@@ -43,6 +43,15 @@ def test_layers_within_a_window_take_turns_with_those_that_see_all():
     assert [THREE.transformer.mixer(i).positions.theta for i in (0, 5)] == [10_000.0, 1_000_000.0]
 
 
+def test_the_cycle_of_layers_is_read_where_transformers_reads_it():
+    transformers = pytest.importorskip("transformers", reason="parity needs the transformers library")
+    for config, windows in ((TWO, (4096, None)), (THREE, (512, 512, None))):
+        plain = {name: value for name, value in config.to_hub().items() if name != "layer_types"} | {"sliding_window_pattern": 3}
+        assert type(config).from_hub(plain).windows == windows
+        types = getattr(transformers, config.hub_architecture).config_class(**plain).layer_types
+        assert types == [FULL if windows[i % len(windows)] is None else LOCAL for i in range(config.n_layers)]
+
+
 def test_only_layers_that_see_all_are_stretched():
     config = THREE.replace(rope_scaling=LinearScaling(factor=8))
     assert [config.transformer.mixer(i).positions.scaling for i in (0, 5)] == [None, LinearScaling(factor=8)]

@@ -89,7 +89,7 @@ class LaterGemmaConfig(GemmaConfig):
         "ff_norm.before": "pre_feedforward_layernorm", "ff_norm.after": "post_feedforward_layernorm",
     })  # fmt: skip
     hub_cycle: ClassVar[int]
-    """Every so manieth layer sees all where `config.json` does not say which do."""
+    """From one layer that sees all to the next, where `config.json` does not say which do."""
 
     query_pre_attn_scalar: int = Field(gt=0, default_factory=lambda known: known["head_dim"])
     """Scores are divided by its root; head_dim unless given."""
@@ -117,8 +117,7 @@ class LaterGemmaConfig(GemmaConfig):
     @classmethod
     def hub_values(cls, plain: dict[str, Any]) -> dict[str, Any]:
         values, n_layers = super().hub_values(plain), plain["num_hidden_layers"]
-        every = plain.get("sliding_window_pattern") or cls.hub_cycle
-        types = plain.get("layer_types") or [LOCAL if (i + 1) % every else GLOBAL for i in range(n_layers)]
+        types = plain.get("layer_types") or usual_types(cls.hub_cycle, n_layers)
         return values | {"windows": windows_from_hub(types, plain.get("sliding_window", 4096), n_layers)}
 
 
@@ -171,6 +170,12 @@ class Gemma3Config(LaterGemmaConfig):
         far, near = self.attention(qk_norm=self.norm), self.attention(qk_norm=self.norm, positions=RotaryConfig(theta=self.local_rope_theta))
         return self.sandwiches(*(far if window is None else near.replace(window=window) for window in self.windows))
 
+    @classmethod
+    def hub_values(cls, plain: dict[str, Any]) -> dict[str, Any]:
+        if (cycle := plain.get("sliding_window_pattern")) and not plain.get("layer_types"):  # as the first releases say it
+            plain = plain | {"layer_types": usual_types(cycle, plain.get("num_hidden_layers", 0))}
+        return super().hub_values(plain)
+
     def hub_rope(self) -> dict[str, Any]:
         far, near = super().hub_rope(), rope_to_hub(self.local_rope_theta, None, self.head_dim)
         each = {GLOBAL: far["rope_parameters"], LOCAL: near["rope_parameters"]}
@@ -190,3 +195,8 @@ class Gemma3Config(LaterGemmaConfig):
             "rope_scaling": scaling_from_hub(far, plain, max_seq_len),
             "local_rope_theta": near.get("rope_theta") or plain.get("rope_local_base_freq") or 10_000.0,
         }
+
+
+def usual_types(cycle: int, n_layers: int) -> list[str]:
+    """`layer_types` in which the last layer of each cycle sees all."""
+    return [LOCAL if (i + 1) % cycle else GLOBAL for i in range(n_layers)]
