@@ -281,8 +281,6 @@ def test_ids_for_masks_and_sentinels_stand_above_the_tokenizer_or_are_its_own():
 
     own = Vocabulary(Tokenizer.train(TEXTS, vocab_size=400, roles=("mask",)))
     assert own.id("mask") == own.tokenizer.roles["mask"] < own.tokenizer.vocab_size
-    with pytest.raises(ConfigError, match=rf"vocab_size={size} is too few for 'mask', which is id {size}; give the model {size + 1}"):
-        vocabulary().require(("mask",), size)
 
 
 def test_resumed_and_shared_rows_are_those_of_the_whole():

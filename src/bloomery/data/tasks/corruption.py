@@ -67,9 +67,10 @@ class SpanCorruption(RowTask):
         count, raw = rows.tokens.shape
         passages = Rows.empty(count, self._passage(raw), vocabulary.pad)
         texts = Rows.empty(count, sum(self.cut(raw)) + 1, vocabulary.pad)
+        marks = np.array([vocabulary.id(sentinel(number)) for number in range(self.cut(raw)[1])], np.int64)
         for i in range(count):
             try:
-                self._corrupt(rows, i, first_row + i, seed, vocabulary, passages, texts)
+                self._corrupt(rows, i, task_rng(self, seed, first_row + i), marks, vocabulary, passages, texts)
             except _TooShortError:
                 rule = f"holds documents too short to cut {self.rate:.0%} out of them"
                 raise DataError(f"row {first_row + i} {rule}; drop short documents, or lower {self.kind()}.rate") from None
@@ -78,22 +79,23 @@ class SpanCorruption(RowTask):
         text = batch_of(texts, first_row, SequenceLayout.packed(torch.from_numpy(texts.segments)))
         return Batch(text.tokens, text.targets, text.loss_weight, text.layout, first_row, passage)
 
-    def _corrupt(self, rows: Rows, i: int, number: int, seed: int, vocabulary: Vocabulary, passages: Rows, texts: Rows) -> None:
-        """Writes one row's passage and text."""
-        rng, tokens, segments = task_rng(self, seed, number), rows.tokens[i], rows.segments[i]
+    def _corrupt(
+        self, rows: Rows, i: int, rng: np.random.Generator, marks: np.ndarray, vocabulary: Vocabulary, passages: Rows, texts: Rows
+    ) -> None:
+        """Writes one row's passage and text, with `marks` for spans 0, 1, …"""
+        tokens, segments = rows.tokens[i], rows.segments[i]
         documents = list(stretches(segments))
         bodies = [_body(tokens, start, stop, vocabulary) for start, stop in documents]
         read, written = 0, 0
         for (start, stop), (low, high), (cut, spans) in zip(documents, bodies, self._share(documents, bodies, rng), strict=True):
-            gone = spans_of(high - low, cut, spans, rng) + low
-            pieces, text, at = [], [], start
-            for k, (begin, end) in enumerate(gone.tolist()):
-                mark = [vocabulary.id(sentinel(k))]
-                pieces += [tokens[at:begin], mark]
-                text += [mark, tokens[begin:end]]
-                at = end
-            passage = np.concatenate([*pieces, tokens[at:stop]])
-            target = np.concatenate([*text, [vocabulary.end]]) if text else np.empty(0, np.int64)
+            begins, ends = (spans_of(high - low, cut, spans, rng) + low - start).T
+            document, steps = tokens[start:stop].copy(), np.zeros(stop - start + 1, np.int64)
+            steps[begins], steps[ends] = 1, -1  # spans stand apart, so that no place is both
+            gone = np.cumsum(steps[:-1]) > 0
+            lost = np.insert(document[gone], np.cumsum(ends - begins) - (ends - begins), marks[:spans])
+            target = np.append(lost, vocabulary.end) if spans else lost
+            document[begins], gone[begins] = marks[:spans], False
+            passage = document[~gone]
             here, there = slice(read, read + len(passage)), slice(written, written + len(target))
             read, written = here.stop, there.stop
             if read > passages.tokens.shape[1] or written > texts.tokens.shape[1]:

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from bloomery.data.batch import Batch
 from bloomery.data.source import Rows
-from bloomery.data.tasks.task import RowTask, as_tensor, learnable, task_rng
+from bloomery.data.tasks.task import RowTask, learnable, task_rng
 from bloomery.data.tasks.units import Token, Unit
 from bloomery.data.tasks.vocabulary import MASK, Vocabulary, segment_starts
 from bloomery.nn.layout import SequenceLayout
@@ -60,12 +60,12 @@ class MaskedTokens(RowTask):
             if self.by.alike:
                 how = how[units]
             some = hidden[i] & (how >= self.keep)
-            by_chance = rng.choice(vocabulary.text_ids, len(units))
+            by_chance = vocabulary.text_ids[rng.integers(len(vocabulary.text_ids), size=len(units))]
             tokens[i, some] = np.where(how < self.keep + self.random, by_chance, mask)[some]
             draws[i] = rng.random(len(units), np.float32)
         layout = SequenceLayout.packed(torch.from_numpy(rows.segments), causal=False)
         weight = torch.from_numpy(hidden.astype(np.float32))
-        return Batch(as_tensor(tokens), torch.from_numpy(rows.tokens), weight, layout, first_row, draws=as_tensor(draws))
+        return Batch(torch.from_numpy(tokens), torch.from_numpy(rows.tokens), weight, layout, first_row, draws=torch.from_numpy(draws))
 
     def choose(self, units: np.ndarray, may: Bool[np.ndarray, " time"], rng: np.random.Generator) -> Bool[np.ndarray, " time"]:
         """Which places of a row are hidden.

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64
-from torch import Tensor
 
 from bloomery.core.config import Config
 from bloomery.core.rng import numpy_rng
@@ -92,16 +92,14 @@ class PrefixLM(RowTask):
 
     def batch(self, rows: Rows, first_row: int, seed: int, vocabulary: Vocabulary) -> Batch:
         prefix = np.zeros(rows.segments.shape, bool)
-        for i, (number, segments) in enumerate(zip(range(first_row, first_row + len(prefix)), rows.segments, strict=True)):
-            rng = task_rng(self, seed, number)
-            for start, stop in stretches(segments):
+        for i in range(len(prefix)):
+            rng = task_rng(self, seed, first_row + i)
+            for start, stop in stretches(rows.segments[i]):
                 if stop - start > 1:
                     prefix[i, start : start + int(rng.integers(1, stop - start))] = True
-        silent = prefix & np.pad(prefix[:, 1:], ((0, 0), (0, 1)))  # whose targets are in the prefix; its last token's is not
-        silent[:, :-1] &= rows.segments[:, 1:] == rows.segments[:, :-1]
-        weight = np.where(silent, 0, rows.loss_weight).astype(np.float32)
-        layout = SequenceLayout.packed(torch.from_numpy(rows.segments))
-        layout = SequenceLayout(layout.positions, layout.segments, True, torch.from_numpy(prefix))
+        told = prefix & np.pad(prefix[:, 1:], ((0, 0), (0, 1)))  # whose target is in the prefix; that of its last token is not
+        weight = np.where(told, 0, rows.loss_weight).astype(np.float32)
+        layout = replace(SequenceLayout.packed(torch.from_numpy(rows.segments)), prefix=torch.from_numpy(prefix))
         return batch_of(rows._replace(loss_weight=weight), first_row, layout)
 
 
@@ -168,8 +166,3 @@ def learnable(rows: Rows) -> Bool[np.ndarray, "rows time"]:
     """
     before = np.roll(rows.loss_weight, 1, axis=1) > 0
     return (rows.segments > 0) & (before | segment_starts(rows.segments))
-
-
-def as_tensor(array: np.ndarray) -> Tensor:
-    """Of the same numbers, contiguous."""
-    return torch.from_numpy(np.ascontiguousarray(array))

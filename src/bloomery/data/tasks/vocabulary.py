@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from bloomery.core.errors import ConfigError
 from bloomery.text.tokenizer import Tokenizer
 
 MASK = "mask"
@@ -65,12 +64,6 @@ class Vocabulary:
     def id(self, role: str) -> int:
         """The id of a role: the tokenizer's own, or one above all of the tokenizer's."""
         return self.tokenizer.roles[role] if role in self.tokenizer.roles else self.tokenizer.vocab_size + _place(role)
-
-    def require(self, roles: Iterable[str], vocab_size: int) -> None:
-        """Raises `ConfigError` where a model's vocabulary has no room for the ids of some roles."""
-        if missing := [role for role in roles if self.id(role) >= vocab_size]:
-            rule = f"is too few for {missing[-1]!r}, which is id {self.id(missing[-1])}"
-            raise ConfigError(f"vocab_size={vocab_size} {rule}; give the model {self.id(missing[-1]) + 1}, or the tokenizer that role")
 
     @cached_property
     def text_ids(self) -> Int64[np.ndarray, " ids"]:
