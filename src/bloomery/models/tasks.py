@@ -156,8 +156,7 @@ class TaskConfig(ExportableConfig):
     def hub_copies(self) -> set[str]:
         _, task = self._hub_class
         assert isinstance(self.base, HubConfig)
-        read = {one.name for theirs in self.hub_parts().values() for one in theirs}
-        return {name.removeprefix(task.prefix) for name in self.base.hub_copies()} - read
+        return {name.removeprefix(task.prefix) for name in self.base.hub_copies()}  # of which some are read here
 
     def to_hub(self) -> dict[str, Any]:
         name, _ = self._hub_class
