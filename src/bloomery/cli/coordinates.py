@@ -43,7 +43,7 @@ def check(widths_text: str, n_layers: int, steps: int, optimizer: str, learning_
     for name, coordinates in found.items():
         console.print(_table(f"{name}: mean size of the change after {steps} steps", coordinates))
     write_text(plot_path, plot(f"change after {steps} steps", _drawn(found), "d_model"))
-    console.print(f"width^0 is what µP promises, so that a rate found at d_model={widths[0]} carries over to any width; the plot is {plot_path}")
+    console.print(f"width^0 is what µP promises, so that a rate found at d_model={widths[0]} carries over; the plot is {plot_path}")
 
 
 def _widths(text: str) -> tuple[int, ...]:
