@@ -65,11 +65,12 @@ def test_both_ways_a_token_sees_what_comes_after_it(config):
 
 
 @every
-def test_packed_documents_are_mixed_as_if_each_were_alone(config):
+@pytest.mark.parametrize("second", [4, 6])
+def test_packed_documents_are_mixed_as_if_each_were_alone(config, second):
     for causal in directions(config):
         mixer, x = build(config), inputs(1)
-        packed = mixer(x, SequenceLayout.packed(torch.tensor([[1] * 5 + [2] * 4 + [0] * 3]), causal))
-        for start, end in ((0, 5), (5, 9)):
+        packed = mixer(x, SequenceLayout.packed(torch.tensor([[1] * 5 + [2] * second + [0] * (7 - second)]), causal))
+        for start, end in ((0, 5), (5, 5 + second)):
             alone = mixer(x[:, start:end], SequenceLayout.rows(1, end - start, causal=causal))
             torch.testing.assert_close(packed[:, start:end], alone, atol=1e-5, rtol=0)
         assert packed.isfinite().all()

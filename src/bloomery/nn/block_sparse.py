@@ -139,9 +139,10 @@ class BlockSparseAttention(Attention):
         query_places = (own[:, None] * block + within).expand(documents, -1, -1)  # (documents, rows, block)
         key_places = (slots[..., None] * block + within).flatten(2)  # (documents, rows, slots · block), below 0 in empty slots
         ends = lengths[:, None, None]
-        seen = ((key_places >= 0) & (key_places < ends))[:, :, None, :] | (query_places >= ends)[..., None]
+        seen = ((key_places >= 0) & (key_places < ends))[:, :, None, :]
         if n_blocks is None:
-            seen = seen & ((key_places[:, :, None, :] <= query_places[..., None]) | (query_places >= ends)[..., None])
+            seen = seen & (key_places[:, :, None, :] <= query_places[..., None])
+        seen = seen | (query_places >= ends)[..., None]  # what fills a document up sees anything, so that it is a number
         view = View(query_places.flatten(0, 1), key_places.flatten(0, 1), seen.flatten(0, 1)[:, None], causal=n_blocks is None)
         index = torch.arange(documents, device=keys.device)[:, None, None], slots.clamp(0, n - 1)
         keys, values = (x[index].flatten(2, 3).flatten(0, 1) for x in (keys, values))  # (documents · rows, slots · block, kv_heads, …)

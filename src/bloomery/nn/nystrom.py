@@ -56,16 +56,18 @@ class Nystrom(LowRankAttention):
         self, queries: Float[Tensor, "documents time heads head_dim"], keys: Float[Tensor, "documents time kv_heads head_dim"],
         values: Float[Tensor, "documents time kv_heads head_dim"], lengths: Int[Tensor, " documents"],
     ) -> Float[Tensor, "documents time heads head_dim"]:
-        means = stretches(lengths, queries.shape[1], self.n_landmarks).to(queries.dtype)  # (documents, landmarks, time)
+        time = queries.shape[1]
+        n_landmarks = min(self.n_landmarks, time)
+        means = stretches(lengths, time, n_landmarks).to(queries.dtype)  # (documents, landmarks, time)
         there, used = (means > 0).any(1)[:, None, None], (means > 0).any(2)[:, None, None]  # tokens and landmarks, as masks of keys
         queries, keys, values = (x.transpose(1, 2) for x in (queries, keys, values))  # (documents, heads, time, head_dim)
         few_queries, few_keys = means[:, None] @ queries, means[:, None] @ keys
-        gathered = self.attend(few_queries, keys, values, attn_mask=there.expand(-1, -1, self.n_landmarks, -1))
+        gathered = self.attend(few_queries, keys, values, attn_mask=there.expand(-1, -1, n_landmarks, -1))
         few_keys = few_keys.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1)
         exact = torch.promote_types(queries.dtype, torch.float32)  # half precision cannot invert
         among = (self.scale * few_queries @ few_keys.mT).to(exact).masked_fill(~used, -torch.inf).softmax(-1) * used.mT
         spread = (pseudo_inverse(among, self.n_iterations) @ gathered.to(exact)).type_as(gathered)
-        mixed = self.attend(queries, few_keys, spread, attn_mask=used.expand(-1, -1, queries.shape[2], -1))
+        mixed = self.attend(queries, few_keys, spread, attn_mask=used.expand(-1, -1, time, -1))
         return mixed.transpose(1, 2)
 
 
