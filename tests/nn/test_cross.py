@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.core.errors import ConfigError
@@ -41,6 +41,7 @@ def by_the_book(module: CrossAttention, config: CrossAttentionConfig, x, memory,
 
 
 @given(st.integers(0, 10_000), st.sampled_from([(4, 4, None, None), (4, 2, 5, 0.3), (3, 1, 2, 1.0)]), st.booleans(), st.integers(1, 6))
+@settings(max_examples=30, deadline=None)
 def test_it_is_its_equation_on_any_mask(seed, shape, bias, source):
     n_heads, n_kv_heads, head_dim, scale = shape
     config = CrossAttentionConfig(n_heads=n_heads, n_kv_heads=n_kv_heads, head_dim=head_dim, scale=scale, qkv_bias=bias, out_bias=bias)

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.core.errors import ConfigError
@@ -27,6 +27,7 @@ def test_distances_fall_into_the_buckets_of_the_published_function(n_buckets, ma
 
 
 @given(st.integers(2, 60), st.integers(2, 600))
+@settings(max_examples=40, deadline=None)
 def test_farther_is_never_a_lower_bucket_and_both_directions_are_alike(middle, more):
     config = DisentangledConfig(n_heads=1, n_buckets=2 * middle, max_distance=middle + more)
     found = distance_buckets(torch.arange(config.max_distance), config)
