@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -126,3 +129,33 @@ def test_beside_another_loss_they_share_its_forward_pass():
     assert [name for term in terms for name in term.metrics] == ["nll", "balance", "busiest_expert", "router_z"]
     sum(term.total for term in terms).backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if "ff" in name)
+
+
+ONE_GRAPH = """
+import torch
+from bloomery.data.batch import Batch
+from bloomery.models import MixtralConfig
+from bloomery.nn import SequenceLayout
+from bloomery.objectives import CausalLM, LoadBalance, Models, RouterZ
+model = MixtralConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16, n_experts=5, n_active=2).build(3)
+objective = CausalLM() + 0.01 * LoadBalance() + 1e-3 * RouterZ()
+segments = torch.tensor([[1] * 6 + [2] * 8 + [0] * 2, [1] * 16])
+tokens = torch.randint(32, segments.shape, generator=torch.Generator().manual_seed(0))
+batch = Batch(tokens, tokens.roll(-1, 1), (segments > 0).float(), SequenceLayout.packed(segments))
+
+def gradients(read):
+    model.zero_grad()
+    sum(total for total, _ in read(Models(model), batch)).backward()
+    return [p.grad.clone() for p in model.parameters()]
+
+compiled = torch.compile(objective.read, fullgraph=True, dynamic=False, backend="aot_eager")  # raises where the graph would break
+for a, b in zip(gradients(objective.read), gradients(compiled), strict=True):
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_a_step_with_experts_and_their_balance_is_one_graph_with_the_same_gradients():
+    """In a process of its own, since the shape checks of tests are no part of the model and cannot be traced."""
+    done = subprocess.run([sys.executable, "-c", ONE_GRAPH], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
