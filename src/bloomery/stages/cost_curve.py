@@ -293,7 +293,10 @@ def _plot(title: str, points: list[dict[str, Any]], value: Callable[[dict[str, A
             curve = [(p["length"], found) for p in points if p["name"] == name and (found := value(p)) is not None]
             if curve:
                 axes.plot(*zip(*curve, strict=True), style, color=colour, marker="o", markersize=3, linewidth=1.2, label=name)
+        lengths = sorted({p["length"] for p in points})
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        axes.set_xticks(lengths, [str(n) for n in lengths])
+        axes.set_xlim(lengths[0] / 1.2, 1.2 * lengths[-1] * (lengths[-1] / lengths[0]) ** 0.7)  # room for the legend
 
     return plot(title, draw, "tokens in a row")
