@@ -6,12 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.cases import CASES
 
 from bloomery.core.errors import ConfigError
 from bloomery.models import LlamaConfig
-from bloomery.models.growth import Deepen, Duplicate, Widen, difference
+from bloomery.models.growth import Deepen, Duplicate, GroupHeads, Opened, Widen, difference
+from bloomery.models.growth.change import parts_of
 from bloomery.models.presets import PRESETS
-from bloomery.models.transformer import TransformConfig
+from bloomery.models.transformer import NamedConfig, TransformConfig
 from bloomery.nn import (
     AlibiConfig,
     AttentionConfig,
@@ -237,6 +239,44 @@ def test_a_change_that_would_move_the_function_is_refused_with_how_far():
 
     with pytest.raises(ConfigError, match=r"would move the logits of the model by 0\.\d+, more than 1e-05"):
         Careless(d_ff=96).apply(LLAMA, trained(LLAMA))
+
+
+FAMILY_CHANGES = {  # what it does to a family's config
+    "deepen": lambda config: Deepen(n_layers=config.n_layers + Deepen(n_layers=99).period(parts_of(config, "a test")), where="top"),
+    "widen": lambda config: Widen(d_model=config.d_model + 8),
+    "feed-forward": lambda config: Widen(d_ff=parts_of(config, "a test").feed_forwards[0].d_ff + 8),
+}
+
+
+@pytest.mark.parametrize("kind", FAMILY_CHANGES)
+@pytest.mark.parametrize("name", [name for name, config in CASES.items() if isinstance(config, NamedConfig)])
+def test_every_family_keeps_its_function_or_is_refused_by_name_beforehand(name, kind):
+    config = CASES[name]
+    feed_forward = parts_of(config, "a test").feed_forwards[0]
+    if kind == "feed-forward" and not isinstance(feed_forward, GatedConfig | PlainConfig):
+        pytest.skip("has no such layers")
+    change = FAMILY_CHANGES[kind](config)
+    try:
+        change.config_of(config)
+    except ConfigError as refusal:
+        assert any(word in str(refusal) for word in ("has no rule for", "cannot keep the function", "needs", "shares its"))  # noqa: PT017
+        assert (name, kind) not in {("llama", "deepen"), ("llama", "widen"), ("llama", "feed-forward")}
+        return
+    model, new = grown(change, config)
+    assert difference(model, new) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [("qwen3", Widen(d_model=32)), ("gemma3", Widen(d_model=32)), ("gpt2", GroupHeads(n_kv_heads=1))], ids=lambda x: str(x)
+)
+def test_what_a_family_has_no_room_for_its_parts_have(name, change):
+    config = CASES[name]
+    with pytest.raises(ConfigError, match=rf"needs .*, and a {config.kind()} of these sizes has .*Opened\(\)"):
+        change.config_of(config)
+    model, opened = grown(Opened(), config)
+    assert difference(model, opened) == 0.0
+    _, new = change.apply(opened.config, opened)
+    assert (difference(model, new) <= 1e-5) == change.keeps_function
 
 
 def test_models_of_two_stacks_are_refused():

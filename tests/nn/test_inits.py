@@ -194,7 +194,7 @@ class TestMuP:
         [
             ({}, "mixers.scale"), ({"scale": 8**0.5 / 24}, "head.scale"),
             ({"scale": 8**0.5 / 24, "d_embedding": 48, "transform": TransformConfig(norm=NoNormConfig())}, "d_embedding=48"),
-        ],  # fmt: skip
+        ],
     )
     def test_is_refused_without_its_scales(self, changes, field):
         with pytest.raises(ConfigError, match=field):

@@ -28,7 +28,7 @@ class Convert(Trained):
     base: Trained
     """The training, or another `Convert`, whose model is changed."""
     change: ModelChange
-    """What is made of it: `GroupHeads`, `Deepen`, `Widen` or `Duplicate`."""
+    """What is made of it: `GroupHeads`, `Deepen`, `Widen`, `Duplicate` or `Opened`."""
 
     def check(self) -> None:
         _ = self.architecture  # what the change refuses, it refuses when the stage is written down

@@ -52,8 +52,25 @@ class ModelChange(Config):
         new = self.weights_of(model, changed)
         if self.keeps_function and not (found := difference(model, new)) <= TOLERANCE:
             raise ConfigError(f"{self} would move the logits of the model by {found:.2g}, more than {TOLERANCE:g}, though it is to keep them; "
-                              "a part of it is not as its config says: change a smaller model of its kind to find which")  # fmt: skip
+                              "take another change: Deepen mostly moves none, and Duplicate promises nothing")  # fmt: skip
         return changed, new
+
+
+class Opened(ModelChange):
+    """The same model as a member of the open family, which can be changed in ways for which a named family has no room.
+
+    Libraries on the hub cannot read it any more.
+    """
+
+    keeps_function: ClassVar[bool] = True
+
+    def config_of(self, config: ModelConfig) -> ModelConfig:
+        return parts_of(config, str(self))
+
+    def weights_of(self, model: Transformer, config: ModelConfig) -> Transformer:
+        new = fresh(config, config.init, 0)
+        carry(model, new)
+        return new
 
 
 def parts_of(config: ModelConfig, change: str) -> TransformerConfig:
@@ -85,7 +102,7 @@ def resized(
     if different := [name for name in ours if name not in layers and ours[name] != theirs[name]]:
         name = different[0]
         raise ConfigError(f"{change} needs {name}={_told(ours[name])}, and a {config.kind()} of these sizes has {name}={_told(theirs[name])}; "
-                          "train it as a TransformerConfig to change it so")  # fmt: skip
+                          "convert it by Opened() first, which makes it a TransformerConfig")  # fmt: skip
     return new
 
 

@@ -15,8 +15,9 @@ from bloomery.models.model import ModelConfig
 from bloomery.models.transformer import Transformer, TransformerConfig
 from bloomery.nn.attention import Attention, AttentionConfig
 from bloomery.nn.block import Sandwich
-from bloomery.nn.feedforward import FeedForward, GatedConfig, GatedFeedForward, PlainConfig
+from bloomery.nn.feedforward import FeedForward, FeedForwardConfig, GatedConfig, GatedFeedForward, PlainConfig
 from bloomery.nn.head import TiedConfig, TiedHead, UntiedConfig, UntiedHead
+from bloomery.nn.mixer import MixerConfig
 from bloomery.nn.norms import CenteredRMSNorm, NoNormConfig, NormConfig, RMSNorm, RMSNormConfig
 from bloomery.nn.positions import LearnedPlaces, LearnedPlacesConfig, NoPlacesConfig
 
@@ -64,8 +65,8 @@ class Widen(ModelChange):
         if isinstance(wanted.norm, RMSNormConfig):
             sizes["norm_eps"] = wanted.norm.eps
         for mixer in wanted.mixers:
-            assert isinstance(mixer, AttentionConfig)
-            sizes |= {"n_heads": mixer.n_heads, "n_kv_heads": mixer.n_kv_heads, "head_dim": mixer.width(wanted.d_model)}
+            if isinstance(mixer, AttentionConfig):
+                sizes |= {"n_heads": mixer.n_heads, "n_kv_heads": mixer.n_kv_heads, "head_dim": mixer.width(wanted.d_model)}
         for feed_forward in wanted.feed_forwards:
             if isinstance(feed_forward, GatedConfig | PlainConfig):
                 sizes["d_ff"] = feed_forward.d_ff
@@ -81,7 +82,7 @@ class Widen(ModelChange):
                 raise ConfigError(f"{self} has no rule for {name}={getattr(parts, name)}; take a model without, or Deepen")
         changes: dict[str, Any] = {
             "d_model": d_model, "mixers": tuple(self._mixer(mixer, parts.d_model, d_model) for mixer in parts.mixers),
-            "feed_forwards": tuple(self._feed_forward(feed_forward) for feed_forward in parts.feed_forwards),
+            "feed_forwards": tuple(self._feed_forward(feed_forward, d_model > parts.d_model) for feed_forward in parts.feed_forwards),
         }
         if d_model > parts.d_model:
             if not isinstance(parts.places, NoPlacesConfig | LearnedPlacesConfig):
@@ -95,7 +96,9 @@ class Widen(ModelChange):
                 changes[name] = _thinned(getattr(parts, name), share, f"{self} has no rule for {name}")
         return parts.replace(**changes)
 
-    def _mixer(self, mixer: Any, before: int, after: int) -> AttentionConfig:
+    def _mixer(self, mixer: MixerConfig, before: int, after: int) -> MixerConfig:
+        if after == before and self.n_heads is None and self.n_kv_heads is None:
+            return mixer
         if not isinstance(mixer, AttentionConfig):
             raise ConfigError(f"{self} has no rule for mixers={mixer.kind()}; take a model with AttentionConfig, or Deepen")
         n_heads, group = self.n_heads or mixer.n_heads, mixer.n_heads // mixer.n_kv_heads
@@ -114,9 +117,9 @@ class Widen(ModelChange):
         follows = mixer.head_dim is None and after == width * n_heads
         return mixer.replace(n_heads=n_heads, n_kv_heads=n_kv_heads, head_dim=None if follows else width)
 
-    def _feed_forward(self, feed_forward: Any) -> Any:
-        if feed_forward is None:
-            return None
+    def _feed_forward(self, feed_forward: FeedForwardConfig | None, widened: bool) -> FeedForwardConfig | None:
+        if feed_forward is None or (self.d_ff is None and not widened):
+            return feed_forward
         if not isinstance(feed_forward, GatedConfig | PlainConfig):
             raise ConfigError(f"{self} has no rule for feed_forwards={feed_forward.kind()}; take a model with GatedConfig, or Deepen")
         if self.d_ff is not None and self.d_ff < feed_forward.d_ff:
