@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tests.models.cases import ALBERT, BERT, DEBERTA, ELECTRA, LLAMA, ROBERTA, T5
 from tests.models.test_parity import gradients, random_model, theirs_of, tokens_of
 from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
 
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.data.batch import Batch
@@ -263,11 +264,11 @@ def test_fresh_heads_on_a_trained_model_leave_its_states_as_they_are():
         MANY.build_on(random_model(ALBERT), seed=5)
 
 
-def test_flops_count_the_body_and_the_heads():
-    body, d = TaskConfig(base=BERT), BERT.d_model
-    assert MANY.replace(heads=()).flops_per_token(10) == BERT.flops_per_token(10)
-    assert BERT.flops_per_token(10) - body.flops_per_token(10) == 6 * d * (BERT.vocab_size + d)
-    assert MANY.flops_per_token(10) - BERT.flops_per_token(10) == 6 * d * (3 + 4 + 5 + 1 + 2 * d)
+def test_flops_are_those_that_torch_counts():
+    model, ids, layout = MANY.build(0), tokens_of(MANY, 3, 16), SequenceLayout.rows(3, 16, causal=False)
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        model.head(model.both(ids, layout)[0])
+    assert MANY.flops_per_token(16) == 3 * counter.get_total_flops() / ids.numel()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Source: Clark et al. (2020), arXiv 2003.10555, and its published code; departure
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -35,6 +36,9 @@ class ElectraConfig(EncoderConfig):
     hub_type: ClassVar[str] = "electra"
     hub_architecture: ClassVar[str] = "ElectraForMaskedLM"
     hub_prefix: ClassVar[str] = "electra."
+    hub_fixed: ClassVar[Mapping[str, tuple[Any, ...]]] = MappingProxyType(
+        {"summary_type": ("first",), "summary_use_proj": (True,), "summary_activation": ("gelu",)}  # of its head for multiple choice
+    )
 
     d_embedding: int = Field(gt=0, default_factory=lambda known: known["d_model"])
     """Width of the embedding table; a map widens it to d_model where it is another."""
