@@ -37,16 +37,16 @@ ENCODER = {"vocab_size": 61, "d_model": 24, "n_layers": 4, "n_heads": 4, "d_ff":
 BERT, ROBERTA = BertConfig(**ENCODER), RobertaConfig(**ENCODER)
 ALBERT, ELECTRA = AlbertConfig(**ENCODER, d_embedding=10), ElectraConfig(**ENCODER, d_embedding=10)
 
-MAMBA = Mamba2Config(head_dim=8, d_state=10, n_groups=2, chunk=8, norm_eps=1e-4)
-MAMBA2 = Mamba2ModelConfig(vocab_size=61, d_model=24, n_layers=2, mamba=MAMBA, max_seq_len=64, tie_embeddings=False)
-BAMBA = BambaConfig(vocab_size=61, d_model=24, n_layers=3, attention_layers=(1,), n_heads=2, d_ff=40, mamba=MAMBA, max_seq_len=64)
-
 EXPERTS = SIZES | {"n_layers": 2, "d_ff": 20, "n_experts": 5, "n_active": 2, "tie_embeddings": False}
 MIXTRAL, OLMOE = MixtralConfig(**EXPERTS), OlmoeConfig(**EXPERTS)
 DEEPSEEK = DeepseekV3Config(
     **EXPERTS | {"n_experts": 8, "n_active": 3}, d_expert=12, n_groups=4, n_active_groups=2, routed_scale=1.5, d_latent=10, d_query_latent=11,
     head_dim=7, rope_dim=6, value_dim=5,
 )  # fmt: skip
+
+MAMBA = Mamba2Config(head_dim=8, d_state=10, n_groups=2, chunk=8, norm_eps=1e-4)
+MAMBA2 = Mamba2ModelConfig(vocab_size=61, d_model=24, n_layers=2, mamba=MAMBA, max_seq_len=64, tie_embeddings=False)
+BAMBA = BambaConfig(vocab_size=61, d_model=24, n_layers=3, attention_layers=(1,), n_heads=2, d_ff=40, mamba=MAMBA, max_seq_len=64)
 
 DEBERTA = DebertaConfig(vocab_size=61, d_model=24, n_layers=3, n_heads=4, d_ff=40, max_seq_len=64, n_buckets=8)
 

@@ -10,6 +10,7 @@ import torch
 
 from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
+from bloomery.data.tasks import NextToken
 from bloomery.models import LlamaConfig, MixtralConfig, Model, OlmoeConfig, TransformerConfig, save_hub
 from bloomery.nn import AttentionConfig, ExpertsConfig, GatedConfig, SequenceLayout
 from bloomery.objectives import CausalLM, LoadBalance, Models, Reading, RouterZ
@@ -117,8 +118,9 @@ def test_layers_without_experts_are_passed_over():
 
 
 def test_a_model_without_experts_is_refused():
-    with pytest.raises(ConfigError, match="LlamaConfig has no experts"):
-        per_weight(LoadBalance(), LlamaConfig(**SIZES).build(0), batch_of([[1] * 16]))
+    for term in (LoadBalance(), CausalLM() + 0.1 * RouterZ()):
+        with pytest.raises(ConfigError, match="LlamaConfig has no experts"):
+            term.check_training(LlamaConfig(**SIZES), NextToken())
 
 
 def test_beside_another_loss_they_share_its_forward_pass():
@@ -134,6 +136,7 @@ def test_beside_another_loss_they_share_its_forward_pass():
 ONE_GRAPH = """
 import torch
 from bloomery.data.batch import Batch
+from bloomery.data.tasks import NextToken
 from bloomery.models import MixtralConfig
 from bloomery.nn import SequenceLayout
 from bloomery.objectives import CausalLM, LoadBalance, Models, RouterZ

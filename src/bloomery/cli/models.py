@@ -10,6 +10,7 @@ from bloomery.core.config import flatten, to_plain
 from bloomery.core.units import human_bytes, human_count
 from bloomery.models import FAMILIES, ModelConfig
 from bloomery.models.presets import PRESETS, preset
+from bloomery.models.transformer import NamedConfig
 
 TRAINING_BYTES = 16  # per parameter: weight, gradient and two moments in fp32
 
@@ -17,14 +18,17 @@ TRAINING_BYTES = 16  # per parameter: weight, gradient and two moments in fp32
 def print_models() -> None:
     """A line per preset; then the families that checkpoints may be of."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "family", "layers", "width", "parameters", "to train", "FLOP per token"):
-        table.add_column(heading, justify="left" if heading in ("name", "family") else "right")
+    for heading in ("name", "layers", "width", "parameters", "active", "to train", "FLOP/token"):
+        table.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
     for name, config in PRESETS.items():
+        active = config.n_active_params if isinstance(config, NamedConfig) else config.n_params
+        sparse = human_count(active) if active < config.n_params else ""
         table.add_row(*(Text(cell) for cell in (
-            name, config.kind().removesuffix("Config"), str(config.n_layers), str(config.d_model), human_count(config.n_params),
+            name, str(config.n_layers), str(config.d_model), human_count(config.n_params), sparse,
             human_bytes(config.n_params * TRAINING_BYTES), human_count(config.flops_per_token(config.max_seq_len)),
         )))  # fmt: skip
     console.print(table)
+    console.print(Text("those called by a size are Llamas; active: parameters that a token meets, where experts share the others", "dim"))
     console.print(Text("to train: weights, gradients and AdamW's two moments in fp32, without activations", "dim"))
     console.print(Text(f"read from and written to hub folders: {', '.join(FAMILIES)}", "dim"))
 

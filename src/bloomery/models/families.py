@@ -32,7 +32,8 @@ from bloomery.nn.part import Part
 
 FAMILIES: dict[str, type[HubConfig]] = {family.hub_type: family for family in (
     Gpt2Config, LlamaConfig, MistralConfig, Qwen3Config, Olmo2Config, GemmaConfig, Gemma2Config, Gemma3Config,
-    MixtralConfig, OlmoeConfig, DeepseekV3Config, T5Config, BertConfig, RobertaConfig, AlbertConfig, ElectraConfig, DebertaConfig, Mamba2ModelConfig, BambaConfig,
+    MixtralConfig, OlmoeConfig, DeepseekV3Config, T5Config, BertConfig, RobertaConfig, AlbertConfig, ElectraConfig, DebertaConfig,
+    Mamba2ModelConfig, BambaConfig,
 )}  # fmt: skip
 """`model_type` of a hub folder → config class."""
 

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
-from bloomery.models import Transformer
-from bloomery.nn.experts import Experts, Routing
+from bloomery.data.tasks import RowTask
+from bloomery.models import ModelConfig, Transformer, TransformerConfig
+from bloomery.models.transformer import NamedConfig
+from bloomery.nn.experts import Experts, ExpertsConfig, Routing
 from bloomery.objectives.objective import Objective, Reading, Total, real_tokens
 
 
@@ -46,6 +48,9 @@ class LoadBalance(Objective):
     def weight(self, batch: Batch) -> float:
         return float(real_tokens(batch).sum())
 
+    def check_training(self, model: ModelConfig, task: RowTask) -> None:
+        check_experts(self, model)
+
 
 class RouterZ(Objective):
     """Σ over tokens of (log Σ_e exp(logit_e))², mean over layers: keeps the logits of routers small, and with them their rounding errors.
@@ -66,13 +71,21 @@ class RouterZ(Objective):
     def weight(self, batch: Batch) -> float:
         return float(real_tokens(batch).sum())
 
+    def check_training(self, model: ModelConfig, task: RowTask) -> None:
+        check_experts(self, model)
+
+
+def check_experts(objective: Objective, model: ModelConfig) -> None:
+    """Raises `ConfigError` where a model has no routers."""
+    parts = model.transformer if isinstance(model, NamedConfig) else model
+    if not (isinstance(parts, TransformerConfig) and any(isinstance(ff, ExpertsConfig) for ff in parts.feed_forwards)):
+        raise ConfigError(f"objective has the term {objective}, and a {model.kind()} has no experts whose load could be balanced; take it out")
+
 
 def routings(reading: Reading) -> list[Routing]:
     """What each layer's router made of the tokens, (batch · time) in a row: made once more from what its layer read, which costs little."""
     policy = reading.models.policy
     layers = policy.feed_forwards if isinstance(policy, Transformer) else []
-    if not any(isinstance(layer, Experts) for layer in layers):
-        raise ConfigError(f"a {policy.config.kind()} has no experts whose load could be balanced; take the term out, or another model")
     read = zip(layers, reading.seen().ff_inputs, strict=True)
     return [layer.router(x.flatten(0, 1)) for layer, x in read if isinstance(layer, Experts)]
 
