@@ -8,7 +8,16 @@ import torch
 from bloomery.core.errors import ConfigError
 from bloomery.models import LlamaConfig, Mamba2ModelConfig
 from bloomery.models.growth import GroupHeads, difference
-from bloomery.nn import Attention, AttentionConfig, FanInInit, LinearAttentionConfig, RMSNormConfig
+from bloomery.nn import (
+    AlibiConfig,
+    Attention,
+    AttentionConfig,
+    FanInInit,
+    LinearAttentionConfig,
+    NoPositionsConfig,
+    RMSNormConfig,
+    RotaryConfig,
+)
 
 LLAMA = LlamaConfig(vocab_size=61, d_model=32, n_layers=2, n_heads=8, d_ff=48, max_seq_len=64, init=FanInInit(embedding=0.5))
 OPEN = LLAMA.transformer
@@ -60,6 +69,64 @@ def test_a_group_becomes_its_mean_or_its_first_head():
         assert torch.equal(mixer.qkv.weight[:32], old.qkv.weight[:32])
         assert torch.equal(mixer.out.weight, old.out.weight)
         assert difference(model, new) > 1e-3
+
+
+PLAIN = OPEN.replace(mixers=(AttentionConfig(n_heads=8, qkv_bias=True), AttentionConfig(n_heads=8, positions=NoPositionsConfig(), window=9)))
+
+
+@pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("config", [LLAMA, PLAIN])
+def test_components_keep_what_heads_that_are_alike_but_turned_do_in_whichever_order_they_stand(config, n_kv_heads):
+    model, group = alike(trained(config), 8 // n_kv_heads), 8 // n_kv_heads
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            turn(module, generator)
+            reorder(module, [head for start in range(group) for head in range(start, 8, group)])
+    _, new = GroupHeads(n_kv_heads=n_kv_heads, by="components").apply(config, model)
+    assert difference(model, new) <= 1e-5
+    _, pooled = GroupHeads(n_kv_heads=n_kv_heads, by="mean").apply(config, model)
+    assert difference(model, pooled) > 1e-2
+
+
+def turn(mixer: Attention, generator: torch.Generator) -> None:
+    """Another basis for each head's keys (a complex number for each rotary pair) and values, the function as it was."""
+    width, rows = mixer.head_dim, [mixer.qkv.weight.data] + ([] if mixer.qkv.bias is None else [mixer.qkv.bias.data[:, None]])
+    for head in range(mixer.n_heads):
+        phase = torch.polar(torch.rand(width // 2, 1, generator=generator) + 0.5, 6 * torch.rand(width // 2, 1, generator=generator))
+        basis = torch.randn(width, width, generator=generator) + 3 * torch.eye(width)
+        for x in rows:
+            of_query, of_key, of_value = (x.view(3, mixer.n_heads, width, -1)[i, head] for i in range(3))
+            for part, factor in ((of_query, 1 / phase.conj()), (of_key, phase)):
+                turned = torch.complex(*part.chunk(2)) * factor
+                part.copy_(torch.cat((turned.real, turned.imag)))
+            of_value.copy_(basis @ of_value)
+        columns = mixer.out.weight.data.unflatten(1, (-1, width))[:, head]
+        columns.copy_(columns @ torch.linalg.inv(basis))
+
+
+def reorder(mixer: Attention, order: list[int]) -> None:
+    """The heads in another order, the function as it was."""
+    for rows in filter(lambda rows: rows is not None, (mixer.qkv.weight.data, getattr(mixer.qkv.bias, "data", None))):
+        heads = rows.unflatten(0, (3, mixer.n_heads, -1))
+        heads.copy_(heads[:, order].clone())
+    columns = mixer.out.weight.data.unflatten(1, (mixer.n_heads, -1))
+    columns.copy_(columns[:, order].clone())
+
+
+def test_components_lose_less_than_the_mean_and_that_less_than_the_first():
+    model = trained(LLAMA)
+    off = {by: difference(model, GroupHeads(n_kv_heads=2, by=by).apply(LLAMA, model)[1]) for by in ("components", "mean", "first")}
+    assert off["components"] < off["mean"] < off["first"]
+
+
+@pytest.mark.parametrize("mixer", [
+    AttentionConfig(n_heads=8, qk_norm=RMSNormConfig()), AttentionConfig(n_heads=8, positions=AlibiConfig()),
+    AttentionConfig(n_heads=8, positions=RotaryConfig(share=0.5)),
+])  # fmt: skip
+def test_components_are_refused_where_heads_may_not_be_turned_or_reordered(mixer):
+    with pytest.raises(ConfigError, match=r"GroupHeads.by='components' turns and reorders heads"):
+        GroupHeads(n_kv_heads=2, by="components").config_of(OPEN.replace(mixers=(mixer,)))
 
 
 def test_in_two_steps_as_in_one():

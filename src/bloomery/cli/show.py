@@ -17,7 +17,7 @@ from bloomery.recipe.lineage import Lineage
 from bloomery.store import Artifact, Store
 
 console = Console(highlight=False, soft_wrap=True)
-NEXT = {"Train": "bloomery chat {path}", "Report": "open {path}/report.html"}
+NEXT = {"Train": "bloomery chat {path}", "Convert": "bloomery chat {path}", "Report": "open {path}/report.html"}
 STYLES = {"ready": "green", "resume": "yellow", "build": "cyan"}
 
 

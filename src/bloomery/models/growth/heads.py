@@ -10,9 +10,11 @@ from torch import Tensor
 
 from bloomery.core.errors import ConfigError
 from bloomery.models.growth.change import ModelChange, carry, fresh, parts_of, resized
+from bloomery.models.growth.components import merge
 from bloomery.models.model import ModelConfig
 from bloomery.models.transformer import Transformer
 from bloomery.nn.attention import Attention, GroupedHeadsConfig, divisors
+from bloomery.nn.positions import NoPositionsConfig, PositionsConfig, RotaryConfig
 
 
 class GroupHeads(ModelChange):
@@ -20,15 +22,16 @@ class GroupHeads(ModelChange):
 
     The function moves, unless the heads of a group were alike; training on about 5 % of the tokens mends it. The cache shrinks with them.
 
-    Source: Ainslie et al. (2023), arXiv 2305.13245, section 2.1.
+    Source: Ainslie et al. (2023), arXiv 2305.13245, section 2.1; components: see `components.merge`.
     """
 
     keeps_function: ClassVar[bool] = False
 
     n_kv_heads: int = Field(gt=0)
     """Key-value heads of the new model: 1 makes it multi-query attention."""
-    by: Literal["mean", "first"] = "mean"
-    """Whether a group becomes the mean of its keys and values, or its first head, which loses the others."""
+    by: Literal["mean", "first", "components"] = "mean"
+    """Whether a group becomes the mean of its keys and values; its first head, which loses the others; or the principal components of what its
+    heads do, in groups of those that go together best (see `components.py`), which loses least."""
 
     def config_of(self, config: ModelConfig) -> ModelConfig:
         parts = parts_of(config, str(self))
@@ -42,6 +45,8 @@ class GroupHeads(ModelChange):
                 raise self.refuse("n_kv_heads", f"cannot be made of n_kv_heads={mixer.n_kv_heads} in equal groups; possible: {fewer}")
             if mixer.qk_norm is not None and mixer.qk_norm_over == "all":
                 raise self.refuse("n_kv_heads", "has no rule for qk_norm_over='all', where heads are normed together; take another model")
+            if self.by == "components" and (mixer.qk_norm is not None or not _may_turn(mixer.positions)):
+                raise self.refuse("by", f"turns and reorders heads, which the qk_norm or the positions of {mixer} tell apart; take by='mean'")
         mixers = tuple(m.replace(n_kv_heads=self.n_kv_heads) if isinstance(m, GroupedHeadsConfig) else m for m in parts.mixers)
         return resized(config, parts.replace(mixers=mixers), {"n_kv_heads": self.n_kv_heads}, str(self))
 
@@ -64,9 +69,20 @@ class GroupHeads(ModelChange):
         for name, part in new.named_children():
             if name != "qkv":
                 carry(getattr(old, name), part)
+        if self.by == "components":
+            self._merge(old, new)
+            return
         new.qkv.weight.copy_(self._pooled(old.qkv.weight, old, new))
         if new.qkv.bias is not None:
             new.qkv.bias.copy_(self._pooled(old.qkv.bias, old, new))
+
+    def _merge(self, old: Attention, new: Attention) -> None:
+        merged = merge(old, new.n_kv_heads)
+        rows = torch.cat((merged.queries, merged.keys, merged.values)).flatten(0, 1).type_as(new.qkv.weight)
+        new.qkv.weight.copy_(rows[:, : new.qkv.in_features])
+        if new.qkv.bias is not None:
+            new.qkv.bias.copy_(rows[:, -1])
+        new.out.weight.copy_(merged.out.flatten(1))
 
     def _pooled(self, rows: Tensor, old: Attention, new: Attention) -> Tensor:
         """The rows of queries, keys and values with those of each group of keys and of values made one head's."""
@@ -74,3 +90,8 @@ class GroupHeads(ModelChange):
         groups = [kv.unflatten(0, (new.n_kv_heads, -1)) for kv in (keys, values)]
         pooled = [group.mean(1) if self.by == "mean" else group[:, 0] for group in groups]
         return torch.cat((queries, *pooled)).flatten(0, 1)
+
+
+def _may_turn(positions: PositionsConfig) -> bool:
+    """Whether all heads and all rotary pairs of a head know places in the same way, so that heads may change places and pairs be turned."""
+    return isinstance(positions, NoPositionsConfig) or (isinstance(positions, RotaryConfig) and positions.share == 1.0)
