@@ -9,37 +9,42 @@ from bloomery.recipe import Recipe
 from bloomery.recipe.tales import tale_tokens
 from bloomery.stages.convert import Convert
 from bloomery.stages.report import Report
-from bloomery.stages.train import Continue, Scratch, Share, Train, Watch
+from bloomery.stages.train import Continue, Init, Scratch, Share, Train, Watch
 
 VOCABULARY = 512
+BATCH, SMALL_BATCH = 4096, 1024  # tokens in a step of the base, and of what follows: more steps from the same tokens
 
 
 def grouped_queries(
     *, steps: int = 1500, uptraining: float = 0.05, n_kv_heads: int = 2, learning_rate: float = 3e-3, seed: int = 0
 ) -> Recipe:
-    """Trains a small model with 8 key-value heads, leaves it --n-kv-heads of them, and trains on for --uptraining of the steps."""
+    """Trains a small model with 8 key-value heads, leaves it --n-kv-heads of them, and trains on with --uptraining of the tokens."""
     tales = tale_tokens(count=40_000, vocab_size=VOCABULARY, seed=seed)
     model = LlamaConfig(vocab_size=VOCABULARY, d_model=64, n_layers=5, n_heads=8, d_ff=172, max_seq_len=256)
-    rates = Muon(learning_rate=learning_rate, others=AdamW(learning_rate=learning_rate))
-    common = {
-        "tokenizer": tales.tokenizer, "sources": (Share(tokens=tales.read),), "max_seq_len": 256, "batch_tokens": 4096, "optimizer": rates,
-    }  # fmt: skip
+    common = {"tokenizer": tales.tokenizer, "sources": (Share(tokens=tales.read),), "max_seq_len": 256, "schedule": WarmupCosine()}
     base = Train(
-        name="eight_heads", init=Scratch(model=model), steps=steps, schedule=WarmupCosine(), seed=seed, watch=Watch(held_out=(tales.unread,)),
-        **common,
+        name="eight_heads", init=Scratch(model=model), steps=steps, batch_tokens=BATCH, optimizer=_rates(learning_rate), seed=seed,
+        watch=Watch(held_out=(tales.unread,)), **common,
     )  # fmt: skip
-    more = max(1, round(steps * uptraining))
-    watch = Watch(held_out=(tales.unread,), every=max(1, more // 5))
-    kept_on = Train(name="eight_heads_on", init=Continue(base=base), steps=more, schedule=WarmupCosine(), seed=seed + 1, watch=watch, **common)
+    more = max(1, round(steps * uptraining)) * BATCH // SMALL_BATCH
+    watch = Watch(held_out=(tales.unread,), every=max(1, more // 6))
+
+    def train_on(name: str, init: Init) -> Train:
+        return Train(
+            name=name, init=init, steps=more, batch_tokens=SMALL_BATCH, optimizer=_rates(learning_rate / 2), seed=seed + 1, watch=watch,
+            **common,
+        )  # fmt: skip
+
     grouped = [
-        Train(
-            name=f"{by}_of_heads", steps=more, schedule=WarmupCosine(), seed=seed + 1, watch=watch,
-            init=Continue(base=Convert(name=f"{by}_of_heads", base=base, change=GroupHeads(n_kv_heads=n_kv_heads, by=by))), **common,
-        )
-        for by in ("mean", "first")
-    ]  # fmt: skip
+        train_on(by, Continue(base=Convert(name=by, base=base, change=GroupHeads(n_kv_heads=n_kv_heads, by=by))))
+        for by in ("components", "mean", "first")
+    ]
     report = Report(
-        name="grouped_queries", title=f"8 key-value heads become {n_kv_heads}, with {more} steps of training afterwards",
-        trainings=(base, *grouped, kept_on),
+        name="grouped_queries", title=f"8 key-value heads become {n_kv_heads}, with {uptraining:.0%} of the tokens of training afterwards",
+        trainings=(base, *grouped, train_on("eight_heads_on", Continue(base=base))),
     )
     return Recipe(name="grouped_queries", wanted=(report,))
+
+
+def _rates(learning_rate: float) -> Muon:
+    return Muon(learning_rate=learning_rate, others=AdamW(learning_rate=learning_rate))

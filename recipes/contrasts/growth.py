@@ -36,7 +36,7 @@ def growth(*, base_steps: int = 600, steps: int = 300, learning_rate: float = 3e
     scratch = Train(name="six_layers", init=Scratch(model=large), steps=steps, seed=seed + 1, **common)
     longer = Train(name="six_layers_longer", init=Scratch(model=large), steps=base_steps + steps, seed=seed, **common)
     report = Report(
-        name="growth", title=f"{human_count(small.n_params)} parameters grown to {human_count(large.n_params)}, and trained so from the start",
+        name="growth", title=f"{human_count(small.n_params)} parameters grown in three ways, and {human_count(large.n_params)} from the start",
         trainings=(base, *grown, scratch, longer),
     )
     return Recipe(name="growth", wanted=(report,))

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from tests.data.corpora import make_shards
+from tests.data.tasks import vocabulary
 
 from bloomery.core.errors import ConfigError
 from bloomery.data.mixture import Mixture
 from bloomery.data.packing import Cut, Fit, Packing
 from bloomery.data.source import Cursor, Packed, Source
+from bloomery.data.tasks import MaskedTokens, Posed
 
 LENGTHS = np.random.default_rng(0).integers(1, 14, 23).tolist()
 
@@ -30,7 +32,11 @@ def mixture(folder) -> Source:
     return Mixture({"a": cut(folder / "a"), "b": fit(folder / "b"), "c": cut(folder / "c")}, {"a": 0.5, "b": 0.3, "c": 0.2})
 
 
-CASES = {"cut": (cut, Packed, Cut), "fit": (fit, Packed, Fit), "mixture": (mixture, Mixture, None)}
+def masked(folder) -> Source:
+    return Posed(cut(folder), MaskedTokens(rate=0.5), time=6, seed=4, vocabulary=vocabulary())
+
+
+CASES = {"cut": (cut, Packed, Cut), "fit": (fit, Packed, Fit), "mixture": (mixture, Mixture, None), "masked": (masked, Posed, None)}
 
 
 @pytest.fixture(params=CASES)
