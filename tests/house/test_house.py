@@ -137,6 +137,12 @@ def test_help_imports_nothing_heavy():
     assert len(loaded) < 400, f"--help imports {len(loaded)} modules"
 
 
+def test_models_are_imported_without_torchs_compiler():
+    code = "import sys; import bloomery.stages.train; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False", "something calls torch.compiler at import, which takes a second"
+
+
 def test_every_room_stands_on_a_floor_and_is_described():
     layers = re.findall(r"layers = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)[0]
     rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir() and not p.name.startswith("__")}

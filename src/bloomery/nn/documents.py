@@ -41,11 +41,16 @@ def each_document(
     return packed(mix, layout.segments, queries, *others)
 
 
-@torch.compiler.disable  # its shapes are known when it runs, and not before
 def packed(
     mix: Callable[..., Tensor], segments: Int[Tensor, "batch time"], queries: Float[Tensor, "batch time heads head_dim"], *others: Tensor
 ) -> Float[Tensor, "batch time heads head_dim"]:
-    """As `each_document`, of rows that hold more than one."""
+    """As `each_document`, of rows that hold more than one. Kept out of compiled graphs: its shapes are known when it runs, and not before."""
+    return torch.compiler.disable(_packed)(mix, segments, queries, *others)  # not as a decorator, which would take a second to import
+
+
+def _packed(
+    mix: Callable[..., Tensor], segments: Int[Tensor, "batch time"], queries: Float[Tensor, "batch time heads head_dim"], *others: Tensor
+) -> Float[Tensor, "batch time heads head_dim"]:
     starts, lengths = runs(segments)
     mixed = torch.zeros_like(queries).flatten(0, 1)
     similar = (lengths - 1).clamp(min=1).log2().floor()  # of lengths 2ⁿ + 1 … 2ⁿ⁺¹
