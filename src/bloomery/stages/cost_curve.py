@@ -28,7 +28,7 @@ from bloomery.nn.init import FanInInit, WeightInit, initialise
 from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.mixer import MixerConfig
 from bloomery.nn.part import Shared
-from bloomery.stages.look import COLOURS, document, plot, table
+from bloomery.stages.look import COLOURS, document, html_tables, plot, text_tables
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.store import Workspace, write_json, write_text
 
@@ -261,11 +261,7 @@ def tables(points: list[dict[str, Any]]) -> Iterator[tuple[str, list[tuple[str, 
 
 def text_of(title: str, points: list[dict[str, Any]]) -> str:
     """The tables in plain text."""
-    lines = [title, "=" * len(title)]
-    for name, rows in tables(points):
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines += ["", name, *("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)]
-    return "\n".join(lines) + "\n"
+    return text_tables(title, tables(points))
 
 
 def page_of(title: str, points: list[dict[str, Any]]) -> str:
@@ -276,13 +272,7 @@ def page_of(title: str, points: list[dict[str, Any]]) -> str:
         _plot("error, independent vectors", points, lambda p: p["error"]),
         _plot("error, vectors that drift", points, lambda p: p["error_drifting"]),
     ]
-    parts = [f"<h2>{escape(name)}</h2>" + table(*_escaped(rows)) for name, rows in tables(points)]
-    return document(title, f'<h1>{escape(title)}</h1><div class="plots">{"".join(figures)}</div>{"".join(parts)}')
-
-
-def _escaped(rows: list[tuple[str, ...]]) -> tuple[tuple[str, ...], list[tuple[str, ...]], range]:
-    head, *body = [tuple(map(escape, row)) for row in rows]
-    return head, body, range(1, len(head))
+    return document(title, f'<h1>{escape(title)}</h1><div class="plots">{"".join(figures)}</div>{html_tables(tables(points))}')
 
 
 def _plot(title: str, points: list[dict[str, Any]], value: Callable[[dict[str, Any]], float | None]) -> str:

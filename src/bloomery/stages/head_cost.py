@@ -21,7 +21,7 @@ from bloomery.core.units import Tokens, human_bytes, human_count
 from bloomery.nn.head import HeadConfig
 from bloomery.nn.init import FanInInit, initialise
 from bloomery.stages.cost_curve import now, peak_bytes, threads
-from bloomery.stages.look import COLOURS, document, plot, table
+from bloomery.stages.look import COLOURS, document, html_tables, plot, text_tables
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.store import Workspace, write_json, write_text
 
@@ -80,7 +80,7 @@ class HeadCost(Stage):
                 points += self._measure(place, size, torch.device(context.device))
                 context.progress(f"{self.reference}: {size} tokens of vocabulary measured")
         write_json(workspace.path / "results.json", {"title": self.title, "points": points})
-        text = text_of(self.title, points)
+        text = text_tables(self.title, _tables(points))
         write_text(workspace.path / "head_cost.txt", text)
         write_text(workspace.path / "head_cost.html", page_of(self.title, points))
         context.say(text)
@@ -143,15 +143,6 @@ def _tables(points: list[dict[str, Any]]) -> list[tuple[str, list[tuple[str, ...
     ]
 
 
-def text_of(title: str, points: list[dict[str, Any]]) -> str:
-    """The tables in plain text."""
-    lines = [title, "=" * len(title)]
-    for name, rows in _tables(points):
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines += ["", name, *("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)]
-    return "\n".join(lines) + "\n"
-
-
 def page_of(title: str, points: list[dict[str, Any]]) -> str:
     """The plots and the tables as HTML."""
 
@@ -166,8 +157,4 @@ def page_of(title: str, points: list[dict[str, Any]]) -> str:
         return plot(name, draw, "tokens in the vocabulary")
 
     plots = "".join(figure(name, value) for name, value, _ in KINDS)
-    parts = "".join(
-        f"<h2>{escape(name)}</h2>" + table(tuple(map(escape, head)), [tuple(map(escape, row)) for row in body], range(1, len(head)))
-        for name, (head, *body) in _tables(points)
-    )
-    return document(title, f'<h1>{escape(title)}</h1><div class="plots">{plots}</div>{parts}')
+    return document(title, f'<h1>{escape(title)}</h1><div class="plots">{plots}</div>{html_tables(_tables(points))}')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -57,6 +57,33 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], figures: Sequence[
 
     lines = [("th", head), *(("td", row) for row in rows)]
     return "<table>" + "".join("<tr>" + "".join(cell(tag, i, c) for i, c in enumerate(cells)) + "</tr>" for tag, cells in lines) + "</table>"
+
+
+def text_table(rows: Sequence[Sequence[str]], figures: Sequence[int] = ()) -> list[str]:
+    """The lines of a table in plain text; the columns in `figures` hold numbers, which stand to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+    def cell(place: int, content: str) -> str:
+        return content.rjust(widths[place]) if place in figures else content.ljust(widths[place])
+
+    return ["  ".join(cell(i, content) for i, content in enumerate(row)).rstrip() for row in rows]
+
+
+def text_tables(title: str, tables: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> str:
+    """A page of tables in plain text: of each its name, and its rows, the head first; all columns but the first hold numbers."""
+    lines = [title, "=" * len(title)]
+    for name, rows in tables:
+        lines += ["", name, *text_table(rows, range(1, len(rows[0])))]
+    return "\n".join(lines) + "\n"
+
+
+def html_tables(tables: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> str:
+    """The same tables as HTML, each behind its name."""
+    parts = []
+    for name, rows in tables:
+        head, *body = [tuple(map(escape, row)) for row in rows]
+        parts.append(f"<h2>{escape(name)}</h2>" + table(head, body, range(1, len(head))))
+    return "".join(parts)
 
 
 def code(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from bloomery.stages.look import text_table
 from bloomery.stages.report.page import Curve, Examination, Page, Training
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -66,8 +67,7 @@ def _examinations(examinations: Sequence[Examination]) -> list[str]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return ["  " + line for line in text_table(rows)]
 
 
 def _shortened(line: str) -> str:
