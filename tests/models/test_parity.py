@@ -67,6 +67,14 @@ def gradients(model: Any, write: Any, folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+def gradients_are_equal(model: Any, config: HubConfig, theirs: Any, folder: Path, atol: float = 1e-5) -> None:
+    """Both have had their backward pass; their weights are gradients afterwards."""
+    mine = gradients(model, lambda folder: save_hub(model, config, folder), folder / "ours")
+    others = gradients(theirs, lambda folder: theirs.save_pretrained(folder, safe_serialization=True), folder / "theirs")
+    for name, gradient in mine.items():
+        torch.testing.assert_close(gradient, others[name], atol=atol, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
 @every_family
 def test_logits_are_theirs(config, tmp_path):
     model, ids = random_model(config), tokens_of(config)
@@ -140,11 +148,7 @@ def test_loss_and_gradients_are_theirs(config, tmp_path):
     torch.testing.assert_close(loss, their_loss, atol=1e-5, rtol=0)
     loss.backward()
     their_loss.backward()
-    mine = gradients(model, lambda folder: save_hub(model, config, folder), tmp_path / "ours")
-    others = gradients(theirs, lambda folder: theirs.save_pretrained(folder, safe_serialization=True), tmp_path / "theirs")
-    for name, gradient in mine.items():
-        atol = TOLERANCE.get(config.hub_type, 1e-5)
-        torch.testing.assert_close(gradient, others[name], atol=atol, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    gradients_are_equal(model, config, theirs, tmp_path, TOLERANCE.get(config.hub_type, 1e-5))
 
 
 @every_family

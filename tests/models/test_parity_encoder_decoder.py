@@ -6,11 +6,11 @@ import pytest
 import torch
 from tests.models import test_parity
 from tests.models.cases import ENCODER_DECODER_CASES
-from tests.models.test_parity import close, gradients, theirs_of, tokens_of
+from tests.models.test_parity import close, gradients_are_equal, theirs_of, tokens_of
 
 from bloomery.core.config import flatten
 from bloomery.data.batch import Batch
-from bloomery.models import CausalModel, HubConfig, Model, config_from_plain, load_hub, read_model, save_hub, write_model
+from bloomery.models import CausalModel, HubConfig, Model, config_from_plain, load_hub, read_model, write_model
 from bloomery.models.checkpoint import whole_config
 from bloomery.nn import Linear, Passage, SequenceLayout, Use
 from bloomery.objectives import CausalLM, Models
@@ -102,10 +102,7 @@ def test_loss_and_gradients_are_theirs(config, tmp_path):
     torch.testing.assert_close(loss, their_loss, atol=1e-5, rtol=0)
     loss.backward()
     their_loss.backward()
-    mine = gradients(model, lambda folder: save_hub(model, config, folder), tmp_path / "ours")
-    others = gradients(theirs, lambda folder: theirs.save_pretrained(folder, safe_serialization=True), tmp_path / "theirs")
-    for name, gradient in mine.items():
-        torch.testing.assert_close(gradient, others[name], atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    gradients_are_equal(model, config, theirs, tmp_path)
 
 
 @every_family

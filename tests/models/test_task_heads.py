@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tests.models.cases import ALBERT, BERT, DEBERTA, ELECTRA, LLAMA, ROBERTA, T5
-from tests.models.test_parity import gradients, random_model, theirs_of, tokens_of
+from tests.models.test_parity import gradients_are_equal, random_model, theirs_of, tokens_of
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -140,10 +140,7 @@ def test_gradients_of_a_loss_are_theirs(config, tmp_path):
     torch.testing.assert_close(loss, their_loss, atol=1e-5, rtol=0)
     loss.backward()
     their_loss.backward()
-    mine = gradients(model, lambda folder: save_hub(model, config, folder), tmp_path / "ours")
-    others = gradients(theirs, lambda folder: theirs.save_pretrained(folder, safe_serialization=True), tmp_path / "theirs")
-    for name, gradient in mine.items():
-        torch.testing.assert_close(gradient, others[name], atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    gradients_are_equal(model, config, theirs, tmp_path)
 
 
 @cases(HUB)

@@ -166,12 +166,20 @@ class Sums:
         values = torch.stack([*self._sums.values(), norm * self.weights[0]]).cpu()
         weights = [self.weights[term] for term, _ in self._sums]
         *means, grad_norm = values.div_(torch.tensor([*weights, self.weights[0]])).tolist()
-        found = dict(zip(self._sums, means, strict=True))
-        figures = {"loss": sum(mean for (_, name), mean in found.items() if not name)}
-        for (_, name), mean in found.items():
-            if name:
-                figures.setdefault(name, mean)
-        return figures, grad_norm
+        return figures_of(dict(zip(self._sums, means, strict=True))), grad_norm
+
+
+def figures_of(means: Mapping[tuple[int, str], float]) -> dict[str, float]:
+    """What the terms of an objective come to, by name: `loss`, which all of them add up to, and each metric, of the first term that has it.
+
+    Args:
+        means: by the number of the term and the name of the metric, "" for the term's total, per unit of its weight.
+    """
+    figures = {"loss": sum(mean for (_, name), mean in means.items() if not name)}
+    for (_, name), mean in means.items():
+        if name:
+            figures.setdefault(name, mean)
+    return figures
 
 
 def forward(objective: Objective, manner: Manner, precision: Precision) -> Callable[[Models, Batch], Sequence[Total]]:

@@ -17,8 +17,10 @@ from bloomery.models import Model, causal
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
+from bloomery.train.loop import figures_of
 
 NEXT_TOKEN, CAUSAL_LM = NextToken(), CausalLM()
+
 
 def held_out(
     model: Model, shards: TokenShards, tokenizer: Tokenizer, *, time: int, tokens: int, rows: int, device: str = "cpu",
@@ -89,11 +91,7 @@ def _under(
         seen += batch.tokens.numel() if batch.passage is None else batch.passage.tokens.numel()
         if seen >= tokens:
             break
-    means = {(i, name): value / (weights[i] or 1.0) for (i, name), value in sums.items()}
-    figures = {"loss": sum(mean for (_, name), mean in means.items() if not name)}
-    for (_, name), mean in means.items():
-        if name:
-            figures.setdefault(name, mean)
+    figures = figures_of({(i, name): value / (weights[i] or 1.0) for (i, name), value in sums.items()})
     hidden = {"masked_perplexity": math.exp(figures["nll"])} if task.both_ways and "nll" in figures else {}
     return figures | hidden
 
