@@ -30,7 +30,7 @@ def bloomery(here: Path, *arguments: str, code: int = 0) -> str:
     """What the command prints; its exit code must be `code`, and a traceback is never shown."""
     command = [sys.executable, "-c", "from bloomery.cli.main import main; main()", *arguments]
     root = str(Path(__file__).parents[2])
-    environment = {"PYTHONPATH": root, "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
+    environment = {"PYTHONPATH": f"{root}/src:{root}", "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, env=environment)
     assert done.returncode == code, done.stderr or done.stdout
     assert "Traceback" not in done.stderr, done.stderr
@@ -130,3 +130,11 @@ def test_models_are_listed_with_their_sizes_and_one_is_told_in_full(here: Path):
     assert "n_heads: 32" in told
     assert "6,888,361,984 parameters" in told
     assert "did you mean '7b'?" in bloomery(here, "models", "7", code=2)
+
+
+def test_trackers_are_refused_before_anything_is_run(here: Path):
+    (here / "aim.py").write_text("raise ImportError")  # as where the package is not installed
+    assert "pip install 'bloomery[aim]'" in bloomery(here, "run", "alloy.py", "--tracker", "aim", code=2)
+    assert "--tracker none does not go with aim" in bloomery(here, "run", "alloy.py", "--tracker", "none", "--tracker", "aim", code=2)
+    assert not (here / "store").exists()
+    bloomery(here, "run", "alloy.py", "--tracker", "none")

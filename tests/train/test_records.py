@@ -1,9 +1,9 @@
-"""Metrics as lines, scalars for TensorBoard, the line of progress."""
+"""Metrics as lines, the line of progress."""
 
 import json
 
 from bloomery.train import StepReport
-from bloomery.train.records import Lines, Progress, Scalars
+from bloomery.train.records import Lines, Progress
 
 
 def test_lines_beyond_the_resumed_step_and_torn_ones_are_cut_off(tmp_path):
@@ -24,19 +24,6 @@ def test_a_run_from_the_start_begins_with_an_empty_file(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n')
     Lines(tmp_path / "metrics.jsonl", None).close()
     assert (tmp_path / "metrics.jsonl").read_text() == ""
-
-
-def test_tensorboard_reads_the_scalars_and_hides_what_was_redone(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    for start, steps, value in ((0, range(1, 5), 1.0), (2, range(3, 6), 2.0)):
-        scalars = Scalars(tmp_path, start)
-        for step in steps:
-            scalars.write(step, {"loss": value})
-        scalars.close()
-    events = EventAccumulator(str(tmp_path))
-    events.Reload()
-    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0), (5, 2.0)]
 
 
 def test_progress_names_loss_speed_and_time_left():

@@ -53,6 +53,8 @@ def run_options(command: Any) -> Any:
                      help="torch.compile: auto where the planned steps repay it."),
         click.option("--workers", type=click.IntRange(min=1), help="Processes that work on documents; one per core if not given."),
         click.option("--cluster", metavar="ADDRESS", help="Work on documents on a Ray cluster: auto, ray://host:port, or local."),
+        click.option("--tracker", "trackers", type=click.Choice(["tensorboard", "aim", "trackio", "wandb", "none"]), multiple=True,
+                     default=("tensorboard",), show_default=True, help="Where figures go besides their JSON lines; several may be given."),
         click.option("--quiet", is_flag=True, help="Print nothing but errors."),
         store_option,
     ):  # fmt: skip
@@ -329,7 +331,7 @@ def _artifact(text: str, store_path: Path) -> Any:
 
 def _context(
     *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], workers: int | None,
-    cluster: str | None, quiet: bool,
+    cluster: str | None, trackers: tuple[str, ...], quiet: bool,
 ) -> RunContext:
     import torch
 
@@ -340,5 +342,17 @@ def _context(
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     return RunContext(
         store=_store(store_path), device=chosen, micro_batch=micro_batch, compile=compiling, workers=workers or os.cpu_count() or 1,
-        cluster=cluster, quiet=quiet,
+        cluster=cluster, trackers=_trackers(trackers), quiet=quiet,
     )  # fmt: skip
+
+
+def _trackers(names: tuple[str, ...]) -> Any:
+    """The trackers that are asked for; whether their packages are there is known before anything is run."""
+    from bloomery.train.trackers import TRACKERS
+
+    if "none" in names and len(set(names)) > 1:
+        raise ConfigError(f"--tracker none does not go with {' and '.join(n for n in names if n != 'none')}; leave out the one or the other")
+    chosen = tuple(dict.fromkeys(name for name in names if name != "none"))
+    for name in chosen:
+        TRACKERS[name].package()
+    return chosen

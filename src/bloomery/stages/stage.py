@@ -10,12 +10,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from bloomery.core.config import Config, to_plain
+from bloomery.core.config import Config, flatten, to_plain
 from bloomery.core.identity import content_key
 from bloomery.core.units import human_seconds
 from bloomery.store import Artifact, Store, Workspace
 from bloomery.store.files import os_errors
 from bloomery.text.engine import Executor, Processes, Ray
+
+TrackerName = Literal["tensorboard", "aim", "trackio", "wandb"]
 
 
 class Stage(Config):
@@ -64,6 +66,10 @@ class Stage(Config):
 
     def _own_fields(self) -> dict[str, Any]:
         return super().identity()
+
+    def settings(self) -> dict[str, Any]:
+        """The fields that make up the identity, on one level: {"optimizer.learning_rate": 0.001, …}."""
+        return flatten(self._own_fields())
 
     def inputs(self) -> dict[str, Stage]:
         """The stages among the fields, by field path ("corpus", "sources[1]", "init.model")."""
@@ -122,6 +128,7 @@ class RunContext:
         progress_every_s: seconds between lines of progress.
         workers: processes that work on documents; 1 does it all in this one.
         cluster: address of a Ray cluster that works on documents instead ("auto", "ray://host:port", "local").
+        trackers: where figures of trainings go besides their own JSON lines.
     """
 
     store: Store
@@ -133,6 +140,7 @@ class RunContext:
     progress_every_s: float = 5.0
     workers: int = 1
     cluster: str | None = None
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
     _last_progress: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False)
 
     def executor(self) -> Executor:

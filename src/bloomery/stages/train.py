@@ -4,7 +4,7 @@
     tokenizer/       tokenizer.json, as the tokenizer's stage left it
     metrics.jsonl    one line per step, and one per measurement
     samples.jsonl    answers to the watched prompts
-    tensorboard/     the same figures as scalars
+    tensorboard/     the same figures as scalars, unless other trackers are asked for
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Course, Manner, Precision, StepReport, TrainState, resume, save_checkpoint, train
 from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays, matmul_rate
-from bloomery.train.records import Lines, Progress, Scalars
+from bloomery.train.records import Lines, Progress
+from bloomery.train.trackers import TRACKERS, Session, Trackers
 from bloomery.train.watch import answers, held_out
 
 SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
@@ -348,9 +349,8 @@ class _Run:
         resumed = resume(self.folder / "checkpoints", self.state, lambda line: context.say(f"{stage.reference}: {line}"))
         self.metrics = Lines(self.folder / "metrics.jsonl", self.state.step if resumed else None)
         self.samples = Lines(self.folder / "samples.jsonl", self.state.step if resumed else None)
-        if not resumed:
-            shutil.rmtree(self.folder / "tensorboard", ignore_errors=True)
-        self.scalars = Scalars(self.folder / "tensorboard", self.state.step)
+        session = Session(run=stage.reference, folder=self.folder, step=self.state.step if resumed else None, settings=stage.settings())
+        self.trackers = Trackers((TRACKERS[name] for name in context.trackers), session, lambda line: context.say(f"{stage.reference}: {line}"))
         self.resumed = resumed
         self.measured: dict[str, float] = {}
 
@@ -378,7 +378,7 @@ class _Run:
                     save_checkpoint(self.folder / "checkpoints", state)
                     saved = time.monotonic()
         finally:
-            for record in (progress, self.metrics, self.samples, self.scalars):
+            for record in (progress, self.metrics, self.samples, self.trackers):
                 record.close()
         speed = (state.step - began) * stage.batch_tokens / seconds if seconds else 0.0
         return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1)})
@@ -406,14 +406,14 @@ class _Run:
         return figures
 
     def record(self, report: StepReport, progress: Progress) -> None:
-        """Metrics, scalars and progress of a step."""
+        """Metrics and progress of a step."""
         utilisation = report.tokens_per_s * self.flops_per_token / self.rate
         figures = {
             "loss": report.loss, "grad_norm": report.grad_norm, "learning_rate": report.learning_rate,
             "tokens_per_s": round(report.tokens_per_s, 1), "utilisation": round(utilisation, 4), **report.metrics,
         }
         self.metrics.write(report.step, tokens=report.tokens, learnt=report.learnt, **figures)
-        self.scalars.write(report.step, figures)
+        self.trackers.write(report.step, figures)
         progress.show(report, utilisation)
 
     def measure(self) -> None:
@@ -435,7 +435,7 @@ class _Run:
             figures |= {f"held_out/{name}/{what}": value for what, value in found.items()}
         if figures:
             self.metrics.write(step, **figures)
-            self.scalars.write(step, figures)
+            self.trackers.write(step, figures)
             what, words = ("bits_per_byte", "bits per byte") if stage.task.every_token else ("loss", "loss")
             told = "  ".join(f"{name} {figures[f'held_out/{name}/{what}']:.3f}" for name in self.held_out)
             self.context.say(f"{stage.reference}: step {step}: {words} of held-out text: {told}")

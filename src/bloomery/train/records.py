@@ -1,13 +1,11 @@
-"""What a run leaves for people to read: JSON lines, TensorBoard scalars, one line of progress."""
+"""What a run leaves for people to read, whatever tracker they use: JSON lines, and one line of progress."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from bloomery.store.files import write_text
 from bloomery.train.loop import StepReport
 
 REDRAW_EVERY_S = 0.2
-FLUSH_EVERY_S = 10.0  # until TensorBoard sees new points
 
 
 class Lines:
@@ -47,48 +44,6 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):  # a line that a kill cut in two
         return float("inf")
-
-
-class Scalars:
-    """TensorBoard scalars, written without its summary API, whose import alone costs a second, and without its thread, whose errors nobody
-    could catch.
-
-    Args:
-        folder: of the event files; each session of a run adds one, which hides what earlier ones recorded beyond `step`.
-        step: where this session begins.
-    """
-
-    def __init__(self, folder: Path, step: int) -> None:
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        # pyrefly: ignore[missing-attribute] (protobuf makes the classes on import)
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        folder.mkdir(parents=True, exist_ok=True)
-        # TensorBoard reads the sessions of a folder in order of their names
-        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = open(folder / name, "xb")  # noqa: SIM115 (closed by `close`)
-        self._writer = RecordWriter(self._file)
-        self._flushed = time.monotonic()
-        self._add(file_version="brain.Event:2")
-        # pyrefly: ignore[missing-attribute] (likewise)
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._add(step=step + 1 if step else 0, session_log=start)
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds points at a step."""
-        points = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._add(step=step, summary=self._summary(value=points))
-
-    def close(self) -> None:
-        """Writes what is still held back."""
-        self._file.close()
-
-    def _add(self, **fields: Any) -> None:
-        self._writer.write(self._event(wall_time=time.time(), **fields).SerializeToString())
-        if time.monotonic() - self._flushed >= FLUSH_EVERY_S:
-            self._flushed = time.monotonic()
-            self._file.flush()
 
 
 class Progress:
