@@ -4,10 +4,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Shapes on public tensor boundaries are checked in tests only.
 install_import_hook([f"bloomery.{room}" for room in ("nn", "models", "data", "objectives", "generate", "optim")], "beartype.beartype")
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_checkpoints_of_models_and_of_trainings_hold_them(tmp_path, ema):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), read.parameters(), strict=True))
 
     def state(model):
-        return TrainState(model, AdamW().build(model), None if ema is None else Average(model, ema), step=3)
+        return TrainState(model, AdamW().build(model), None if ema is None else Average(dict(model.named_parameters()), ema), step=3)
 
     save_checkpoint(tmp_path / "checkpoints", state(model))
     fresh = state(CONFIG.build(1))

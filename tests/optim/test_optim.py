@@ -110,7 +110,7 @@ def test_clipping_scales_to_the_norm_and_no_further():
 def test_average_is_its_closed_form_and_leaves_the_model_as_it_was():
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    average = Average(model, 0.15)
+    average = Average(dict(model.named_parameters()), 0.15)
     expected = 0.0
     for k in range(6):
         nn.init.constant_(model.weight, float(k))

@@ -12,8 +12,8 @@ import torch
 from bloomery.core.errors import NumericsError
 from bloomery.objectives import CausalLM, Models, Objective, Reading, Total, real_tokens
 from bloomery.train import Manner, train
-from bloomery.train.loop import forward
 from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays
+from bloomery.train.passes import Plain
 from tests.train.toys import ROWS, TIME, TINY, Uneven, course, fresh, reports, same, weights
 
 
@@ -124,13 +124,16 @@ def test_a_step_without_anything_to_learn_is_passed():
 
 
 def test_bf16_multiplies_in_bf16_and_keeps_weights_in_fp32():
-    batch, models = Uneven().batch(0, 2), Models(TINY.build(seed=0))
-    ((exact, _),) = forward(CausalLM(), Manner(micro_batch=2), "fp32")(models, batch)
-    ((coarse, _),) = forward(CausalLM(), Manner(micro_batch=2), "bf16")(models, batch)
-    coarse.backward()
-    assert exact.item() != coarse.item()
-    assert coarse.item() == pytest.approx(exact.item(), rel=0.02)
-    assert all(p.grad.dtype == torch.float32 for p in models.policy.parameters())
+    batch, state = Uneven().batch(0, 2), fresh()
+
+    def nll(precision):
+        sums = Plain(state.model, state.holding, CausalLM(), Manner(micro_batch=2), precision)(batch, [batch.weight])
+        return sums.means(torch.zeros(()))[0]["nll"]
+
+    exact, coarse = nll("fp32"), nll("bf16")
+    assert exact != coarse
+    assert coarse == pytest.approx(exact, rel=0.02)
+    assert all(p.grad.dtype == torch.float32 for p in state.model.parameters())
 
 
 def test_average_follows_the_weights():

@@ -44,7 +44,7 @@ def course(steps: int = 8, **changes) -> Course:
 def fresh(optimizer=None, ema: float | None = None) -> TrainState:
     model = TINY.build(seed=0)
     optimizer = optimizer or AdamW(learning_rate=1e-2)
-    return TrainState(model, optimizer.build(model), None if ema is None else Average(model, ema))
+    return TrainState(model, optimizer.build(model), None if ema is None else Average(dict(model.named_parameters()), ema))
 
 
 def reports(state: TrainState, source: Source | None = None, micro_batch: int = ROWS, **changes):

@@ -29,8 +29,8 @@ class Labels:
         """The sum of the loss weights."""
         return float(self.loss_weight.sum(dtype=torch.float64))
 
-    def __getitem__(self, rows: slice) -> Labels:
-        """Those of some of the rows."""
+    def __getitem__(self, rows: slice | tuple[slice, slice]) -> Labels:
+        """Those of some of the rows, or of a stretch of them."""
         return Labels(self.targets[rows], self.loss_weight[rows])
 
     def to(self, device: torch.device | str) -> Labels:
@@ -79,6 +79,18 @@ class Batch:
             tokens, targets, weight = self.tokens[part], self.targets[part], self.loss_weight[part]
             draws = None if self.draws is None else self.draws[part]
             yield Batch(tokens, targets, weight, self.layout[part], self.first_row + i, passage, labels, draws)
+
+    def share(self, index: int, count: int) -> Batch:
+        """One of `count` equal stretches of the rows' time; there must be no passage."""
+        if count == 1:
+            return self
+        assert self.passage is None, "what an encoder reads is not shared among ranks"
+        length = self.tokens.shape[1] // count
+        part = slice(None), slice(index * length, (index + 1) * length)
+        labels = {name: one[part] for name, one in self.labels.items()}
+        tokens, targets, weight = self.tokens[part], self.targets[part], self.loss_weight[part]
+        return Batch(tokens, targets, weight, self.layout.share(index, count), self.first_row, None, labels,
+                     None if self.draws is None else self.draws[part])  # fmt: skip
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

@@ -1,5 +1,10 @@
 """Ranks: how they are laid out, what each holds, and how they talk. The only room that knows torch.distributed."""
 
+from bloomery.mesh.held import Held, Holding
 from bloomery.mesh.layout import AXES, Layout
+from bloomery.mesh.mesh import ALONE, Axis, Mesh
+from bloomery.mesh.part import Part
+from bloomery.mesh.pipeline import Pipeline, share_of
+from bloomery.mesh.spread import accumulate, spread
 
-__all__ = ["AXES", "Layout"]
+__all__ = ["ALONE", "AXES", "Axis", "Held", "Holding", "Layout", "Mesh", "Part", "Pipeline", "accumulate", "share_of", "spread"]

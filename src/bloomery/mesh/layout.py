@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
@@ -90,12 +90,12 @@ class Layout(Config):
     @classmethod
     def parse(cls, text: str) -> Layout:
         """From a line of "axis=number" pairs, as the command line has it: "shard=4,tensor=2"; empty is one rank."""
-        fields: dict[str, str] = {}
+        fields: dict[str, Any] = {}
         for pair in filter(None, text.split(",")):
             name, equals, value = pair.partition("=")
             if not equals:
                 raise ConfigError(f"--layout {text!r}: {pair!r} is no NAME=VALUE; write shard=4,tensor=2, say")
-            fields[name.strip()] = value.strip()
+            fields[name.strip()] = int(value) if value.strip().isdecimal() else value.strip()
         return cls(**fields)
 
     def __str__(self) -> str:

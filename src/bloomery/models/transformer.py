@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
@@ -20,7 +21,7 @@ from bloomery.models.model import CausalModel, HubConfig, ModelConfig
 from bloomery.nn.block import Block, ParallelBlock, Placement, PostNorm, PreNorm, SerialBlock
 from bloomery.nn.cache import Cache, LayeredCache
 from bloomery.nn.feedforward import Activation, FeedForwardConfig, activation_function
-from bloomery.nn.head import HeadConfig, TiedConfig
+from bloomery.nn.head import HeadConfig, TiedConfig, TiedHead
 from bloomery.nn.init import NormalInit, WeightInit
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.nn.linear import Linear, Use
@@ -253,6 +254,30 @@ class Transformer(CausalModel):
             seen.last = last
         return last
 
+    def through(
+        self, x: Float[Tensor, "batch time d_model"] | None, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, layers: range
+    ) -> Float[Tensor, "batch time d_out"]:
+        """What some of the layers make of what comes before them: from the tokens on where they are the first, to the features, which the
+        head reads, where they are the last."""
+        if layers.start == 0:
+            x = self.embed(tokens, layout)
+        for layer in layers:
+            x = self.blocks[layer](x, layout)
+        assert x is not None
+        return self.transform(at(self.norm, layout)(x)) if layers.stop == len(self.blocks) else x
+
+    def keep_layers(self, stages: Sequence[range]) -> None:
+        """Lets go of what stands in no stretch of layers but these: it is elsewhere."""
+        kept = {layer for layers in stages for layer in layers}
+        self.blocks = nn.ModuleList([block if i in kept else Elsewhere() for i, block in enumerate(self.blocks)])
+        last = len(self.blocks) - 1 in kept
+        gone = set() if last else {"norm", "transform", "head"}
+        if 0 not in kept:
+            gone |= {"places", "widen", "embedding_norm", "parts"}
+            gone |= set() if last and isinstance(self.head, TiedHead) else {"embedding"}
+        for name in gone:
+            setattr(self, name, Elsewhere())
+
     def embed(self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout) -> Float[Tensor, "batch time d_model"]:
         """The residual stream before the first block."""
         x = self.embedding(tokens)  # (batch, time, d_embedding)
@@ -279,6 +304,10 @@ class Transformer(CausalModel):
 
     def wire(self, init: WeightInit, seed: int) -> None:
         init.wire(self.embedding.weight, self.mixers, seed)
+
+
+class Elsewhere(nn.Module):
+    """What another stage of a pipeline holds; so that names stay what they are."""
 
 
 class Transform(nn.Module):

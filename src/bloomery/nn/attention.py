@@ -6,7 +6,7 @@ the same weights, and mix by `whole` and `mix` in their own way.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from math import sqrt
 from typing import Annotated, Literal
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from bloomery.mesh.divide import Cut, Headed, share_bias
 from bloomery.nn.cache import Cache, KeyValueCache
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
@@ -120,7 +121,7 @@ class AttentionConfig(GroupedHeadsConfig):
         return self.projection_flops(d_model) + 4.0 * self.n_heads * self.width(d_model) * seen
 
 
-class Attention(SequenceMixer):
+class Attention(SequenceMixer, Headed):
     """Grouped-query attention.
 
         y = W_out · concat_h softmax(scale · q_h · k_g(h)ᵀ + bias_h) · v_g(h)
@@ -147,6 +148,23 @@ class Attention(SequenceMixer):
         self.qk_norm = nn.Identity() if config.qk_norm is None else QKNorm(config, self.head_dim)
         self.rope, self.bias = rope, bias
         self.attend = config.attend(self.head_dim)
+
+    def indivisible(self, ranks: int) -> str:
+        if isinstance(self.qk_norm, QKNorm) and self.qk_norm.over_all:
+            return "norms all heads of a place as one (qk_norm_over='all')"
+        return self.inseparable(ranks)
+
+    def inseparable(self, ranks: int) -> str:
+        return f"has n_heads={self.n_heads} and n_kv_heads={self.n_kv_heads}" if self.n_kv_heads % ranks else ""
+
+    def divide(self, index: int, ranks: int) -> Mapping[str, Cut]:
+        self.n_heads, self.n_kv_heads = self.n_heads // ranks, self.n_kv_heads // ranks
+        if isinstance(self.qk_norm, QKNorm):
+            self.qk_norm.split = self.n_heads, self.n_kv_heads
+        share_bias(self.out, ranks)
+        by_head = Cut(0, self.qkv.heights)
+        cuts = {"qkv.weight": by_head, "out.weight": Cut(1, (self.out.in_features,))}
+        return cuts if self.qkv.bias is None else {**cuts, "qkv.bias": by_head}
 
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None

@@ -11,6 +11,7 @@ from annotated_types import Gt, Le
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from bloomery.mesh.divide import MixesRows
 from bloomery.nn.init import Draw, Initialised
 from bloomery.nn.layout import PADDING, SequenceLayout
 from bloomery.nn.norms import LayoutNorm, NormConfig
@@ -28,7 +29,7 @@ class BatchNormConfig(NormConfig):
         return BatchNorm(dim, self.eps, self.momentum)
 
 
-class BatchNorm(nn.Module, Initialised, LayoutNorm):
+class BatchNorm(nn.Module, Initialised, LayoutNorm, MixesRows):
     """Takes from each feature its mean over all real tokens of the micro-batch, scales it to a variance of 1, then by a weight and bias.
 
         y = w · (x − mean) / √(var + eps) + b

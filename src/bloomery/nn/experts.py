@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bloomery.mesh.divide import Cut, Peopled
 from bloomery.nn.feedforward import Activation, FeedForwardConfig, GatedFeedForward, activation_function
 from bloomery.nn.grouped import grouped_product
 from bloomery.nn.init import Draw, Initialised
@@ -217,7 +219,7 @@ class ExpertLinear(nn.Module, Initialised):
         draw.matrix(self.weight, self.uses, self.heights)
 
 
-class Experts(nn.Module):
+class Experts(nn.Module, Peopled):
     """Gated feed-forward layers of which each token uses those that the router chooses.
 
         y = Σ_{e chosen} w_e · W_down,e · (activation(W_gate,e · x) ⊙ W_up,e · x)  (+ shared(x))
@@ -247,12 +249,23 @@ class Experts(nn.Module):
         y = self.routed(flat, routing).view_as(x)
         return y if self.shared is None else y + self.shared(x)
 
+    def unsettled(self, ranks: int) -> str:
+        return f"has n_experts={self.router.n_experts}" if self.router.n_experts % ranks else ""
+
+    def settle(self, index: int, ranks: int) -> Mapping[str, Cut]:
+        by_expert = Cut(0, (self.router.n_experts,))
+        return {"gate_up.weight": by_expert, "down.weight": by_expert}
+
+    def consult(self, rows: Float[Tensor, "rows d_model"], ends: Int[Tensor, " n_experts"]) -> Float[Tensor, "rows d_model"]:
+        """What experts say of rows in their order; `ends` says where each expert's end."""
+        gate, up = self.gate_up(rows, ends).chunk(2, dim=-1)
+        return self.down(self.activation(gate) * up, ends)
+
     def routed(self, x: Float[Tensor, "tokens d_model"], routing: Routing) -> Float[Tensor, "tokens d_model"]:
         """The weighted sum of what each token's experts say."""
         chosen = routing.experts.flatten()  # (tokens · n_active)
         order = chosen.argsort(stable=True)
         ends = torch.searchsorted(chosen[order], torch.arange(self.router.n_experts, device=x.device), right=True).int()
-        gate, up = self.gate_up(x[order // self.router.n_active], ends).chunk(2, dim=-1)
-        said = self.down(self.activation(gate) * up, ends)[order.argsort()]
+        said = self.consult(x[order // self.router.n_active], ends)[order.argsort()]
         weighed = said.unflatten(0, routing.experts.shape) * routing.weights[..., None]  # in float32
         return weighed.sum(1).type_as(said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import torch
@@ -12,6 +12,7 @@ from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bloomery.mesh.divide import Cut, Divided, share_bias
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.part import Part
 
@@ -84,7 +85,7 @@ class PlainConfig(FeedForwardConfig):
         return 2.0 * 2 * d_model * self.d_ff
 
 
-class GatedFeedForward(nn.Module):
+class GatedFeedForward(nn.Module, Divided):
     """The gated feed-forward layer of Llama (SwiGLU), T5 1.1 and Gemma (GeGLU).
 
         y = W_down · (activation(W_gate · x) ⊙ W_up · x)
@@ -106,12 +107,18 @@ class GatedFeedForward(nn.Module):
         self.down = Linear(d_ff, d_model, Use.FF_OUT, bias)
         self.activation = activation_function(activation)
 
+    def indivisible(self, ranks: int) -> str:
+        return _uneven(self.down, ranks)
+
+    def divide(self, index: int, ranks: int) -> Mapping[str, Cut]:
+        return _by_units(self.gate_up, self.down, "gate_up", ranks)
+
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(self.activation(gate) * up)
 
 
-class FeedForward(nn.Module):
+class FeedForward(nn.Module, Divided):
     """Two maps with an activation between them:  y = W_down · activation(W_up · x + b_up) + b_down.
 
     Args:
@@ -129,5 +136,23 @@ class FeedForward(nn.Module):
         self.down = Linear(d_ff, d_model, Use.FF_OUT, bias)
         self.activation = activation_function(activation)
 
+    def indivisible(self, ranks: int) -> str:
+        return _uneven(self.down, ranks)
+
+    def divide(self, index: int, ranks: int) -> Mapping[str, Cut]:
+        return _by_units(self.up, self.down, "up", ranks)
+
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         return self.down(self.activation(self.up(x)))
+
+
+def _uneven(down: Linear, ranks: int) -> str:
+    return f"has d_ff={down.in_features}" if down.in_features % ranks else ""
+
+
+def _by_units(into: Linear, down: Linear, name: str, ranks: int) -> Mapping[str, Cut]:
+    """Each rank has some of the hidden units."""
+    share_bias(down, ranks)
+    by_unit = Cut(0, into.heights)
+    cuts = {f"{name}.weight": by_unit, "down.weight": Cut(1, (down.in_features,))}
+    return cuts if into.bias is None else {**cuts, f"{name}.bias": by_unit}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import sqrt
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from bloomery.core.rng import derive_seed
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.part import Part
+
+Pour = Callable[[str, Tensor], None]
+"""Takes a parameter's name and its numbers."""
 
 
 @runtime_checkable
@@ -156,10 +160,11 @@ class Draw:
         init: the standard deviations.
         n_layers: of the model.
         seed: of the model.
+        pour: told each parameter's name and numbers, one by one, where the model itself has no memory ("meta").
     """
 
-    def __init__(self, model: nn.Module, init: WeightInit, n_layers: int, seed: int) -> None:
-        self.init, self.n_layers, self.seed = init, n_layers, seed
+    def __init__(self, model: nn.Module, init: WeightInit, n_layers: int, seed: int, pour: Pour | None = None) -> None:
+        self.init, self.n_layers, self.seed, self.pour = init, n_layers, seed, pour
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._done: set[int] = set()
 
@@ -178,23 +183,24 @@ class Draw:
         heights = heights or (parameter.shape[-2],)
         stds = [self.init.std_of(use, columns, rows, self.n_layers) for use, rows in zip(uses, heights, strict=True)]
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "init", self._names[id(parameter)]))
-        with torch.no_grad():
+        with self._numbers_of(parameter) as numbers:
             if len(set(stds)) == 1:
-                parameter.normal_(0.0, stds[0], generator=generator)
+                numbers.normal_(0.0, stds[0], generator=generator)
             else:
-                for part, std in zip(parameter.split(tuple(heights), dim=-2), stds, strict=True):
+                for part, std in zip(numbers.split(tuple(heights), dim=-2), stds, strict=True):
                     part.normal_(0.0, std, generator=generator)
 
     def fill(self, parameter: Tensor, value: float) -> None:
         """Fills a parameter with one number, in place."""
         if self._first_time(parameter):
-            nn.init.constant_(parameter, value)
+            with self._numbers_of(parameter) as numbers:
+                numbers.fill_(value)
 
     def copy(self, parameter: Tensor, values: Tensor) -> None:
         """Fills a parameter with given numbers, in place."""
         if self._first_time(parameter):
-            with torch.no_grad():
-                parameter.copy_(values)
+            with self._numbers_of(parameter) as numbers:
+                numbers.copy_(values)
 
     def uniform(self, parameter: Tensor, low: float, high: float) -> Tensor:
         """Numbers for a parameter from U(low, high), of its shape, from its stream; to be transformed and given to `copy`."""
@@ -204,6 +210,15 @@ class Draw:
     def missing(self) -> list[str]:
         """Names of the parameters that nothing has filled."""
         return [name for key, name in self._names.items() if key not in self._done]
+
+    @contextmanager
+    def _numbers_of(self, parameter: Tensor) -> Iterator[Tensor]:
+        """Where to write a parameter's numbers."""
+        numbers = parameter if self.pour is None else torch.empty(parameter.shape)
+        with torch.no_grad():
+            yield numbers
+        if self.pour is not None:
+            self.pour(self._names[id(parameter)], numbers)
 
     def _first_time(self, parameter: Tensor) -> bool:
         new = id(parameter) not in self._done
@@ -228,9 +243,12 @@ class Initialised:
         raise NotImplementedError
 
 
-def initialise(model: nn.Module, init: WeightInit, n_layers: int, seed: int) -> None:
-    """Fills all parameters of a model in place: matrices by their uses, biases with 0, norms with 1, others as their modules say."""
-    draw = Draw(model, init, n_layers, seed)
+def initialise(model: nn.Module, init: WeightInit, n_layers: int, seed: int, pour: Pour | None = None) -> None:
+    """Fills all parameters of a model: matrices by their uses, biases with 0, norms with 1, others as their modules say.
+
+    In place; or, where the model has no memory, by telling `pour` the name and the numbers of each, one at a time.
+    """
+    draw = Draw(model, init, n_layers, seed, pour)
     for module in model.modules():
         if isinstance(module, Initialised):
             module.initialise(draw)

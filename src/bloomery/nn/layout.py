@@ -66,6 +66,7 @@ class SequenceLayout:
         causal: whether a token sees only what comes before.
         prefix: (batch, time), True for tokens that all of their segment see, those before them too; of causal layouts only. None for none.
         parts: (batch, time), which part of its document a token is in, from 0 (first or second sentence, say); None where there are no parts.
+        whole: where this is of a stretch of rows that ranks share, the layout of the whole rows.
     """
 
     positions: Int[Tensor, "batch time"]
@@ -73,6 +74,21 @@ class SequenceLayout:
     causal: bool = True
     prefix: Bool[Tensor, "batch time"] | None = None
     parts: Int[Tensor, "batch time"] | None = None
+    whole: SequenceLayout | None = None
+
+    @property
+    def of_row(self) -> SequenceLayout:
+        """That of the whole rows, where this is of a stretch of them."""
+        return self if self.whole is None else self.whole
+
+    def share(self, index: int, count: int) -> SequenceLayout:
+        """That of one of `count` equal stretches of the rows' time; who sees whom is asked of `of_row`."""
+        if count == 1:
+            return self
+        length = self.positions.shape[1] // count
+        stretch = slice(index * length, (index + 1) * length)
+        segments, prefix, parts = (None if one is None else one[:, stretch] for one in (self.segments, self.prefix, self.parts))
+        return SequenceLayout(self.positions[:, stretch], segments, self.causal, prefix, parts, self)
 
     @classmethod
     def rows(cls, batch: int, time: int, device: torch.device | str = "cpu", causal: bool = True) -> SequenceLayout:
@@ -137,13 +153,15 @@ class SequenceLayout:
     def __getitem__(self, rows: slice) -> SequenceLayout:
         """The layout of some of the rows."""
         segments, prefix, parts = (None if one is None else one[rows] for one in (self.segments, self.prefix, self.parts))
-        return SequenceLayout(self.positions[rows], segments, self.causal, prefix, parts)
+        whole = None if self.whole is None else self.whole[rows]
+        return SequenceLayout(self.positions[rows], segments, self.causal, prefix, parts, whole)
 
     def to(self, device: torch.device | str) -> SequenceLayout:
         """The same layout on another device."""
         move = {"device": device, "non_blocking": True}
         segments, prefix, parts = (None if one is None else one.to(**move) for one in (self.segments, self.prefix, self.parts))
-        return SequenceLayout(self.positions.to(**move), segments, self.causal, prefix, parts)
+        whole = None if self.whole is None else self.whole.to(device)
+        return SequenceLayout(self.positions.to(**move), segments, self.causal, prefix, parts, whole)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bloomery.mesh.divide import AlongTime
 from bloomery.nn.cache import Cache
 from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.part import Part, Shared
 
 
-class SequenceMixer(nn.Module, ABC):
+class SequenceMixer(nn.Module, AlongTime, ABC):
     """A layer in which tokens see each other: attention in its forms, state-space models.
 
     What it promises, and `tests/contracts/test_mixers.py` proves for every `MixerConfig`: a token's output depends on nothing outside its

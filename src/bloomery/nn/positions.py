@@ -7,7 +7,7 @@ added to the embeddings.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Annotated
 
@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bloomery.mesh.divide import PerHead
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.part import Part
 from bloomery.nn.rope import PartialRope, Rope, RopeScaling
@@ -92,12 +93,15 @@ class Unturned(nn.Module):
         return x
 
 
-class ScoreBias(nn.Module, ABC):
+class ScoreBias(nn.Module, PerHead):
     """A number added to each score of a query and a key, by head and by how far they are apart."""
 
     @abstractmethod
     def forward(self, view: View) -> Float[Tensor, "#batch heads time past"]:
         """The bias for each pair of a view; what is not seen is masked elsewhere."""
+
+    def deal_heads(self, index: int, ranks: int) -> None:
+        self.register_forward_hook(lambda _, given, bias: bias.chunk(ranks, 1)[index])
 
 
 class Alibi(ScoreBias):

@@ -49,12 +49,13 @@ class Reading:
         models: of the training.
         batch: what is read.
         looks_inside: whether inner states are kept, for `seen` and `hidden`.
+        features: of the batch, where the pass has been done already.
     """
 
-    def __init__(self, models: Models, batch: Batch, looks_inside: bool = False) -> None:
+    def __init__(self, models: Models, batch: Batch, looks_inside: bool = False, features: Tensor | None = None) -> None:
         self.models, self.batch = models, batch
         self._seen = Seen() if looks_inside else None
-        self._features: Tensor | None = None
+        self._features = features
         self._scores: Mapping[str, Tensor] | None = None
 
     def features(self) -> Float[Tensor, "batch time d_features"]:

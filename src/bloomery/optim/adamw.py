@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Lt
-from torch import nn
 
-from bloomery.optim.groups import Member, Role, members
+from bloomery.optim.groups import Member, Role
 from bloomery.optim.optimizer import Optimizer, OptimizerConfig
 
 
@@ -39,8 +38,7 @@ class AdamW(OptimizerConfig):
     embedding_decay: Annotated[float, Ge(0)] = 0.0
     """λ of embeddings."""
 
-    def build(self, model: nn.Module) -> Optimizer:
-        everything = members(model)
+    def of(self, everything: Sequence[Member]) -> Optimizer:
         return Optimizer(everything, [self.part(everything)])
 
     def part(self, everything: Sequence[Member], roles: Collection[Role] = tuple(Role)) -> torch.optim.Optimizer:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class Average:
     """Keeps e ← β·e + (1 − β)·θ for every parameter, from e₀ = θ₀.
 
     Args:
-        model: the model whose parameters are followed.
+        live: the parameters that are followed, by name.
         decay: β in [0, 1).
 
     Source: Polyak and Juditsky (1992); the exponential form as in Tarvainen and Valpola (2017), arXiv 1703.01780, with β ramped up as
     min(β, (1 + k) / (10 + k)) at update k, so that a short run is not dominated by its start.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, live: Mapping[str, Tensor], decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self._live = dict(model.named_parameters())
+        self._live = dict(live)
         self.values = {name: p.detach().clone() for name, p in self._live.items()}
 
     def update(self) -> None:

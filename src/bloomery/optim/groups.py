@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from torch import nn
 
+from bloomery.mesh.held import Held, Holding
 from bloomery.nn.experts import ExpertLinear
 from bloomery.nn.head import OutputHead
 from bloomery.nn.init import Rated
@@ -30,6 +32,7 @@ class Role(Enum):
 class Member:
     """A trainable parameter, its canonical name, its role, the heights of the matrices stacked in its rows, and its rate.
 
+    `held` is what this rank holds of it, where ranks share it: `parameter` then has these numbers only, while `blocks` are those of the whole.
     The rate is the factor on the learning rate under Adam that its model's initialisation asks for: 1, or for hidden matrices of a model
     under µP, base width over width. Where it has more than two dimensions, all but the last count as rows: experts lie one above the other.
     """
@@ -39,6 +42,7 @@ class Member:
     role: Role
     blocks: tuple[int, ...]
     rate: float = 1.0
+    held: Held | None = None
 
 
 def members(model: nn.Module) -> list[Member]:
@@ -67,3 +71,9 @@ def members(model: nn.Module) -> list[Member]:
         return Member(name, parameter, found, blocks.get(id(parameter), (parameter.shape[:-1].numel(),)), rate)
 
     return [member(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def members_held(everything: Sequence[Member], holding: Holding) -> list[Member]:
+    """Those of the whole model's members of which this rank holds something, with what it holds."""
+    mine = [(member, holding.parameters[member.name]) for member in everything if member.name in holding.parameters]
+    return [replace(member, parameter=held.local, held=held) for member, held in mine]

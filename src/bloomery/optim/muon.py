@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import torch
 from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from bloomery.optim.adamw import AdamW
-from bloomery.optim.groups import Member, Role, members
+from bloomery.optim.groups import Member, Role
 from bloomery.optim.optimizer import Optimizer, OptimizerConfig
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -43,8 +43,7 @@ class Muon(OptimizerConfig):
     others: AdamW = AdamW()
     """For every parameter that is not a hidden matrix."""
 
-    def build(self, model: nn.Module) -> Optimizer:
-        everything = members(model)
+    def of(self, everything: Sequence[Member]) -> Optimizer:
         rest = [role for role in Role if role is not Role.MATRIX and any(m.role is role for m in everything)]
         parts: list[torch.optim.Optimizer] = [self.others.part(everything, rest)] if rest else []
         if matrices := [m for m in everything if m.role is Role.MATRIX]:

@@ -9,14 +9,18 @@ from torch import Tensor, nn
 
 from bloomery.core.config import Config
 from bloomery.core.errors import ArtifactError
-from bloomery.optim.groups import Member
+from bloomery.optim.groups import Member, members
 
 
 class OptimizerConfig(Config):
-    """How gradients become updates. Subclasses write `build`."""
+    """How gradients become updates. Subclasses write `of`."""
 
     def build(self, model: nn.Module) -> Optimizer:
         """The optimiser for all trainable parameters of a model."""
+        return self.of(members(model))
+
+    def of(self, everything: Sequence[Member]) -> Optimizer:
+        """The optimiser for these parameters, of which there may be parts only: those that this rank holds."""
         raise NotImplementedError
 
 

@@ -342,7 +342,8 @@ class _Run:
         self.config, model = stage.init.load(inputs, stage.seed)
         stage._check_model(self.config)
         model.to(context.device)
-        self.state = TrainState(model, stage.optimizer.build(model), Average(model, stage.ema) if stage.ema is not None else None)
+        average = Average(dict(model.named_parameters()), stage.ema) if stage.ema is not None else None
+        self.state = TrainState(model, stage.optimizer.build(model), average)
         self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
         self.manner = self._manner()
         self.rate = matmul_rate(context.device)

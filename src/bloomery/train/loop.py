@@ -5,26 +5,23 @@ Its caller decides about logging, checkpoints, measuring and stopping; it may do
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from bloomery.core.errors import NumericsError
 from bloomery.core.rng import derive_seed
-from bloomery.data.batch import Batch
 from bloomery.data.source import Source
-from bloomery.objectives import Models, Objective, Total
+from bloomery.mesh import share_of
+from bloomery.objectives import Objective
 from bloomery.optim import Schedule, clip_by_global_norm
+from bloomery.train.manner import Manner, Precision
+from bloomery.train.passes import passes
 from bloomery.train.state import TrainState
 
-Precision = Literal["fp32", "bf16"]
-"""What matrix products are computed in. Weights, optimiser state and sums are fp32 always."""
 NAMED_DOCUMENTS = 8  # how many a message lists
 
 
@@ -49,21 +46,6 @@ class Course:
     clip_norm: float | None = 1.0
     precision: Precision = "fp32"
     seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manner:
-    """How the steps are computed: speed and memory, not numbers.
-
-    Attributes:
-        micro_batch: rows per forward pass, ≥ 1.
-        compiled: whether forward and backward go through torch.compile.
-        device: where.
-    """
-
-    micro_batch: int
-    compiled: bool = False
-    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,24 +94,22 @@ def train(state: TrainState, source: Source, course: Course, manner: Manner) -> 
     Raises:
         NumericsError: loss or gradient is not finite; nothing has been updated then, and the message names step and documents.
     """
-    model, optimizer = state.model, state.optimizer
-    models, objective = Models(model), course.objective
-    totals_of = forward(objective, manner, course.precision)
+    model, optimizer, holding = state.model, state.optimizer, state.holding
+    mesh = holding.mesh
+    run = passes(model, holding, course.objective, manner, course.precision)
     while state.step < course.steps:
         started = time.perf_counter()
         model.train()  # whoever looked at the model between two reports may have left it otherwise
         step, first_row = state.step, state.step * course.rows
         torch.manual_seed(derive_seed(course.seed, "step", step))
-        batch = source.batch(first_row, course.rows)
-        weights = [weight or 1.0 for weight in objective.weights(batch)]
-        optimizer.zero_grad()
-        sums = Sums(weights)
-        for part in batch.split(manner.micro_batch):
-            totals = totals_of(models, part.to(manner.device))
-            per_term = [total / weight for (total, _), weight in zip(totals, weights, strict=True)]
-            torch.autograd.backward(sum(per_term[1:], per_term[0]))
-            sums.add(totals)
-        norm = clip_by_global_norm(optimizer.gradients, course.clip_norm)
+        first, rows = share_of(course.rows, mesh.readers)
+        batch = source.batch(first_row + first, rows)
+        weights = [weight or 1.0 for weight in mesh.readers.total(course.objective.weights(batch))]
+        holding.forget_gradients()
+        sums = run(batch, weights, True)
+        holding.add_up()
+        norm = clip_by_global_norm(optimizer.gradients, course.clip_norm, state.spoken, mesh.world)
+        sums.over(holding)
         figures, grad_norm = sums.means(norm)  # the step's only wait for the device
         if not (math.isfinite(figures["loss"]) and math.isfinite(grad_norm)):
             raise not_finite(step, figures["loss"], grad_norm, source, first_row, course.rows)
@@ -142,56 +122,6 @@ def train(state: TrainState, source: Source, course: Course, manner: Manner) -> 
             step=state.step, loss=figures.pop("loss"), grad_norm=grad_norm, learning_rate=optimizer.learning_rate, metrics=figures,
             tokens=state.step * course.rows * source.time, learnt=weights[0], seconds=seconds, tokens_per_s=course.rows * source.time / seconds,
         )
-
-
-class Sums:
-    """What the micro-batches of a step add up to: totals and metrics of each term.
-
-    Args:
-        weights: of the terms, over the whole step.
-    """
-
-    def __init__(self, weights: Sequence[float]) -> None:
-        self.weights = weights
-        self._sums: dict[tuple[int, str], Tensor] = {}
-
-    def add(self, totals: Sequence[Total]) -> None:
-        """Those of one more micro-batch."""
-        for term, (total, metrics) in enumerate(totals):
-            for name, value in {"": total.detach(), **metrics}.items():
-                self._sums[term, name] = self._sums[term, name] + value if (term, name) in self._sums else value
-
-    def means(self, norm: Tensor) -> tuple[dict[str, float], float]:
-        """Loss and metrics per unit of weight, and the norm as it is; one transfer for all."""
-        values = torch.stack([*self._sums.values(), norm * self.weights[0]]).cpu()
-        weights = [self.weights[term] for term, _ in self._sums]
-        *means, grad_norm = values.div_(torch.tensor([*weights, self.weights[0]])).tolist()
-        return figures_of(dict(zip(self._sums, means, strict=True))), grad_norm
-
-
-def figures_of(means: Mapping[tuple[int, str], float]) -> dict[str, float]:
-    """What the terms of an objective come to, by name: `loss`, which all of them add up to, and each metric, of the first term that has it.
-
-    Args:
-        means: by the number of the term and the name of the metric, "" for the term's total, per unit of its weight.
-    """
-    figures = {"loss": sum(mean for (_, name), mean in means.items() if not name)}
-    for (_, name), mean in means.items():
-        if name:
-            figures.setdefault(name, mean)
-    return figures
-
-
-def forward(objective: Objective, manner: Manner, precision: Precision) -> Callable[[Models, Batch], Sequence[Total]]:
-    """The objective's totals as they are to be computed: in their precision, compiled or not."""
-    totals_of: Callable[..., Any] = torch.compile(objective.read, dynamic=False) if manner.compiled else objective.read
-    device = torch.device(manner.device).type
-
-    def run(models: Models, batch: Batch) -> Sequence[Total]:
-        with torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext():
-            return totals_of(models, batch)
-
-    return run
 
 
 def not_finite(step: int, loss: float, grad_norm: float, source: Source, first_row: int, rows: int) -> NumericsError:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from torch import Tensor
+
+from bloomery.mesh import ALONE, Holding
 from bloomery.models import Model
 from bloomery.optim import Average, Optimizer
 
@@ -19,9 +22,20 @@ class TrainState:
         optimizer: over its parameters.
         average: the moving average of its weights, if one is kept.
         step: optimiser steps done.
+        holding: the model's parameters as this rank holds them; unless given, all of them, as the only rank.
     """
 
     model: Model
     optimizer: Optimizer
     average: Average | None = None
     step: int = 0
+    holding: Holding = field(default=None, kw_only=True)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.holding is None:
+            self.holding = Holding.alone(self.model, ALONE)
+
+    @property
+    def spoken(self) -> list[Tensor]:
+        """The gradients that this rank counts in the norm of all."""
+        return [held.local.grad for held in self.holding.trainable() if held.speaks and held.local.grad is not None]

@@ -17,7 +17,7 @@ from bloomery.models import Model, causal
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
-from bloomery.train.loop import figures_of
+from bloomery.train.passes import figures_of
 
 NEXT_TOKEN, CAUSAL_LM = NextToken(), CausalLM()
 

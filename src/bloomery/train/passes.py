@@ -1,0 +1,144 @@
+"""Forward and backward passes of a step on this rank: micro-batch after micro-batch, or along a pipeline. What they add up to is the same."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bloomery.data.batch import Batch
+from bloomery.mesh import Holding, Pipeline, accumulate
+from bloomery.models import Model, Transformer
+from bloomery.objectives import Models, Objective, Reading, Total
+from bloomery.train.manner import Manner, Precision
+
+
+class Sums:
+    """What the micro-batches of a step add up to: totals and metrics of each term, on this rank, then on all.
+
+    Args:
+        weights: of the terms, over the whole step.
+    """
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        self.weights = weights
+        self._sums: dict[tuple[int, str], Tensor] = {}
+
+    def add(self, totals: Sequence[Total]) -> None:
+        """Those of one more micro-batch."""
+        for term, (total, metrics) in enumerate(totals):
+            for name, value in {"": total.detach(), **metrics}.items():
+                self._sums[term, name] = self._sums[term, name] + value if (term, name) in self._sums else value
+
+    def over(self, holding: Holding) -> None:
+        """Adds up what all ranks have: each has seen rows, stretches of time, or the end of the pipeline, of its own."""
+        mesh = holding.mesh
+        if mesh.alone:
+            return
+        names = list(self._sums)
+        if mesh.layout.pipeline > 1:  # only the last stage knows
+            told = json.loads(mesh.axis("pipeline").tell(json.dumps(names), mesh.layout.pipeline - 1))
+            names = [(int(term), str(name)) for term, name in told]
+        zero = torch.zeros((), dtype=torch.float64, device=mesh.device)
+        sums = mesh.world.sum_(torch.stack([self._sums.get(name, zero).double() for name in names]))
+        self._sums = dict(zip(names, sums.unbind(), strict=True))
+
+    def means(self, norm: Tensor) -> tuple[dict[str, float], float]:
+        """Loss and metrics per unit of weight, and the norm as it is; one transfer for all."""
+        values = torch.stack([*self._sums.values(), norm * self.weights[0]]).cpu()
+        weights = [self.weights[term] for term, _ in self._sums]
+        *means, grad_norm = values.div_(torch.tensor([*weights, self.weights[0]])).tolist()
+        return figures_of(dict(zip(self._sums, means, strict=True))), grad_norm
+
+
+def figures_of(means: Mapping[tuple[int, str], float]) -> dict[str, float]:
+    """What the terms of an objective come to, by name: `loss`, which all of them add up to, and each metric, of the first term that has it.
+
+    Args:
+        means: by the number of the term and the name of the metric, "" for the term's total, per unit of its weight.
+    """
+    figures = {"loss": sum(mean for (_, name), mean in means.items() if not name)}
+    for (_, name), mean in means.items():
+        if name:
+            figures.setdefault(name, mean)
+    return figures
+
+
+Passes = Callable[[Batch, Sequence[float], bool], Sums]
+"""(this rank's rows of a step, the weight of each term over all rows of the step, whether to learn) → the sums, with gradients left behind
+where it is to learn."""
+
+
+def passes(model: Model, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> Passes:
+    """The passes as the layout asks for them."""
+    if holding.mesh.layout.pipeline > 1:
+        assert isinstance(model, Transformer)
+        return Pipelined(model, holding, objective, manner, precision)
+    return Plain(model, holding, objective, manner, precision)
+
+
+class Plain:
+    """One micro-batch after the other, each forward and backward."""
+
+    def __init__(self, model: Model, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> None:
+        self.model, self.holding, self.manner = model, holding, manner
+        self.models, self.objective = Models(model), objective
+        self.totals_of: Callable[..., Any] = torch.compile(objective.read, dynamic=False) if manner.compiled else objective.read
+        self.context = autocast(manner, precision)
+
+    def __call__(self, batch: Batch, weights: Sequence[float], learn: bool = True) -> Sums:
+        sums, time = Sums(weights), self.holding.mesh.time
+        parts = list(batch.split(self.manner.micro_batch))
+        for number, part in enumerate(parts):
+            accumulate(self.model, self.holding.mesh, number == len(parts) - 1)
+            with self.context():
+                totals = self.totals_of(self.models, part.share(time.index, time.size).to(self.manner.device))
+            if learn:
+                torch.autograd.backward(divided(totals, weights))
+            sums.add(totals)
+        return sums
+
+
+class Pipelined:
+    """Along a pipeline of ranks that each hold some of the layers."""
+
+    def __init__(self, model: Transformer, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> None:
+        self.model, self.holding, self.manner, self.objective = model, holding, manner, objective
+        self.models, self.pipeline = Models(model), Pipeline(holding.mesh, len(model.blocks))
+        self.context = autocast(manner, precision)
+
+    def __call__(self, batch: Batch, weights: Sequence[float], learn: bool = True) -> Sums:
+        sums, mesh = Sums(weights), self.holding.mesh
+        parts = [part.share(mesh.time.index, mesh.time.size).to(self.manner.device) for part in batch.split(self.manner.micro_batch)]
+        spans, d_model = self.pipeline.spans, self.model.config.d_model
+        accumulate(self.model, mesh, True)
+
+        def forward(stage: int, micro: int, x: Tensor | None) -> Tensor:
+            part = parts[micro]
+            with self.context():
+                y = self.model.through(x, part.tokens, part.layout, spans[stage])
+                if stage < len(spans) - 1:
+                    return y.float()
+                totals = self.objective.totals(Reading(self.models, part, features=y))
+            sums.add(totals)
+            return divided(totals, weights)
+
+        like = [part.tokens.new_empty((*part.tokens.shape, d_model), dtype=torch.float32) for part in parts]
+        self.pipeline.run(forward, len(parts), like, learn)
+        return sums
+
+
+def divided(totals: Sequence[Total], weights: Sequence[float]) -> Tensor:
+    """The loss of a micro-batch as its share of the step's: Σ totalᵢ / Wᵢ."""
+    per_term = [total / weight for (total, _), weight in zip(totals, weights, strict=True)]
+    return sum(per_term[1:], per_term[0])
+
+
+def autocast(manner: Manner, precision: Precision) -> Callable[[], Any]:
+    """What passes run under, for their precision."""
+    device = torch.device(manner.device).type
+    return lambda: torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()

@@ -1,0 +1,83 @@
+"""A model over the ranks of a mesh: built without memory, divided, then filled parameter by parameter, so that no rank holds it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from bloomery.core.errors import ConfigError
+from bloomery.mesh import Holding, Mesh, Pipeline, spread
+from bloomery.models import Model, ModelConfig, Transformer
+from bloomery.nn.block import Block
+from bloomery.nn.head import TiedHead
+from bloomery.nn.init import Pour, initialise
+from bloomery.optim.groups import Member, members, members_held
+
+Fill = Callable[[Pour], None]
+"""Tells each parameter of the whole model, by name, one after the other; in the same order on all ranks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """What a rank has of a model.
+
+    Attributes:
+        model: its layers, heads and units.
+        holding: its parameters.
+        members: what each parameter that it trains is, for optimisers.
+    """
+
+    model: Model
+    holding: Holding
+    members: list[Member]
+
+
+def spread_model(config: ModelConfig, mesh: Mesh, fill: Fill) -> Spread:
+    """This rank's part of a model.
+
+    Args:
+        config: of the whole model.
+        mesh: the ranks.
+        fill: where its weights come from: `fresh(config, seed)`, or what reads a file.
+
+    Raises:
+        ConfigError: the model cannot be spread like that.
+    """
+    with torch.device("meta"):
+        model = config.skeleton()
+    check_layout(config, model, mesh)
+    everything, tied = members(model), ()
+    if mesh.layout.pipeline > 1:
+        assert isinstance(model, Transformer)
+        tied = ("embedding.weight",) if isinstance(model.head, TiedHead) else ()
+        model.keep_layers(Pipeline(mesh, len(model.blocks)).own)
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    holding = spread(model, blocks, mesh, ("features", "through") if isinstance(model, Transformer) else ("features",), tied)
+    fill(holding.pour)
+    return Spread(model, holding, members_held(everything, holding))
+
+
+def fresh(config: ModelConfig, seed: int) -> Fill:
+    """Weights as `config.build(seed)` has them, whatever the ranks."""
+
+    def fill(pour: Pour) -> None:
+        with torch.device("meta"):
+            model = config.skeleton()
+        initialise(model, config.init, config.n_layers, seed, pour)
+
+    return fill
+
+
+def check_layout(config: ModelConfig, model: Model, mesh: Mesh) -> None:
+    """Refuses layouts that a model as a whole cannot have; what its modules refuse, `spread` does."""
+    layout = mesh.layout
+    if not isinstance(model, Transformer) and layout.pipeline * layout.tensor * layout.context > 1:
+        raise ConfigError(f"--layout {layout}: a {config.kind()} is more than one stack of layers, of which only rows can be shared; take "
+                          "replicate and shard")  # fmt: skip
+    if isinstance(model, Transformer) and (stages := layout.pipeline * layout.stages) > 1:
+        if len(model.blocks) < stages:
+            raise ConfigError(f"--layout {layout}: {stages} stages for n_layers={len(model.blocks)}; {len(model.blocks)} are the most")
+        if len({id(block) for block in model.blocks}) < len(model.blocks):
+            raise ConfigError(f"--layout {layout}: the model's layers share their weights, which stages cannot; set pipeline=1")
