@@ -16,7 +16,7 @@ from bloomery.data import Cut, Fit, MaskedTokens, NextToken, PrefixLM, SentenceO
 from bloomery.data.tasks import Word
 from bloomery.models import LlamaConfig, read_model
 from bloomery.objectives import CausalLM, HeadCrossEntropy, ReplacedTokens
-from bloomery.optim import Muon
+from bloomery.optim import Doublings, Muon
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import RunContext
 from bloomery.stages.tokenize import Tokenize
@@ -185,6 +185,17 @@ def test_trace_names_the_documents_of_the_batch(artifact, context):
     assert train_source(artifact).sequence_hash(0, 40) == source.sequence_hash(0, 40)
     with pytest.raises(ConfigError, match="1 to 12"):
         documents_of_step(artifact, 13)
+
+
+def test_a_training_along_a_ramp_counts_its_tokens_and_is_traced(context):
+    stage = training(name="ramped", ramp=Doublings(at=(2, 4)), steps=None, tokens=500, watch=Watch(), ema=None)
+    assert (stage.total_steps, stage.total_rows) == (7, 2 * 1 + 2 * 2 + 3 * 4)  # of 32 tokens each: 500 are reached in the last
+    artifact = stage.run(context)
+    assert artifact.manifest.summary["tokens"] == stage.total_rows * 32 >= 500
+    rows = [{span.row for span in documents_of_step(artifact, step)} for step in range(1, stage.total_steps + 1)]
+    assert rows[:5] == [{0}, {1}, {2, 3}, {4, 5}, {6, 7, 8, 9}]
+    with pytest.raises(ConfigError, match=r"Doublings\.at=\(1, 2, 3\) halves a batch of 4 rows"):
+        training(ramp=Doublings(at=(1, 2, 3)))
 
 
 def _inputs(context):

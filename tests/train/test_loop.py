@@ -11,6 +11,7 @@ import torch
 
 from bloomery.core.errors import NumericsError
 from bloomery.objectives import CausalLM, Models, Objective, Reading, Total, real_tokens
+from bloomery.optim import BatchRule, Doublings, Rising
 from bloomery.train import Manner, train
 from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays
 from bloomery.train.passes import Plain
@@ -87,6 +88,35 @@ def test_reports_count_steps_tokens_and_rates():
     assert [r.tokens for r in found] == [ROWS * TIME, 2 * ROWS * TIME, 3 * ROWS * TIME]
     assert found[0].learning_rate == pytest.approx(5e-3)
     assert found[0].learnt == Uneven().batch(0, ROWS).weight
+
+
+def test_a_ramp_reads_the_same_rows_in_the_same_order_in_other_steps():
+    class Noted(Uneven):
+        def rows(self, first_row, rows):
+            read.append((first_row, rows))
+            return super().rows(first_row, rows)
+
+    read: list[tuple[int, int]] = []
+    found = reports(fresh(), Noted(), steps=5, ramp=Rising(tokens=4 * TIME, jumps=3))
+    assert read == [(0, 2), (2, 4), (6, 6), (12, 6), (18, 6)]
+    assert [r.tokens for r in found] == [2 * TIME, 6 * TIME, 12 * TIME, 18 * TIME, 24 * TIME]
+    assert found[1].learnt == Uneven().batch(2, 4).weight
+
+
+def test_rates_follow_the_batch_along_a_ramp():
+    plain, ruled = (
+        reports(fresh(), steps=4, ramp=Doublings(at=(3,)), batch_rule=rule) for rule in (None, BatchRule(base_tokens=3 * TIME, power="sqrt"))
+    )
+    factors = [b.learning_rate / a.learning_rate for a, b in zip(plain, ruled, strict=True)]
+    assert factors == pytest.approx([1, 1, 1, 2**0.5])
+
+
+def test_a_run_along_a_ramp_goes_on_where_it_stopped():
+    stopped, whole, ramp = fresh(), fresh(), Doublings(at=(4,))
+    list(itertools.islice(train(stopped, Uneven(), course(ramp=ramp), Manner(micro_batch=ROWS)), 3))
+    reports(stopped, ramp=ramp)
+    reports(whole, ramp=ramp)
+    assert same(weights(stopped), weights(whole))
 
 
 def test_the_caller_may_stop_and_go_on():
@@ -168,6 +198,7 @@ def test_compilation_is_decided_by_the_plan():
 
 COMPILED = """
 import pytest, torch
+from bloomery.optim import BatchRule, Doublings, Rising
 from bloomery.train import Manner, train
 from tests.train.toys import ROWS, Uneven, course, fresh, reports
 torch.set_num_threads(1)

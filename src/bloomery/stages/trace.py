@@ -6,6 +6,7 @@ from typing import Any
 
 from bloomery.core.errors import ArtifactError, ConfigError
 from bloomery.data import Cut, Fit, Mixed, Packing, RowTask, Source, Span, SpanCorruption, TokenShards
+from bloomery.optim import BatchRamp, Doublings, NoRamp, Rising
 from bloomery.stages.rows import mixed_of, packed_of
 from bloomery.stages.train import Train
 from bloomery.store import Artifact
@@ -13,6 +14,7 @@ from bloomery.store import Artifact
 PACKINGS: dict[str, type[Packing]] = {"Cut": Cut, "Fit": Fit}
 LONGER_ROWS: dict[str, type[RowTask]] = {"SpanCorruption": SpanCorruption}
 """Tasks whose rows are made of longer ones."""
+RAMPS: dict[str, type[BatchRamp]] = {"NoRamp": NoRamp, "Doublings": Doublings, "Rising": Rising}
 
 
 def train_source(artifact: Artifact) -> Source:
@@ -55,5 +57,7 @@ def documents_of_step(artifact: Artifact, step: int) -> list[Span]:
     fields, steps = artifact.manifest.fields, artifact.manifest.summary["steps"]
     if not 1 <= step <= steps:
         raise ConfigError(f"step={step} is not one of {artifact.reference}, whose steps are 1 to {steps}")
-    rows = fields["batch_tokens"] // fields["max_seq_len"]
-    return train_source(artifact).documents((step - 1) * rows, rows)
+    time, plain = fields["max_seq_len"], fields.get("ramp", {"kind": "NoRamp"})
+    ramp = RAMPS[plain["kind"]](**{name: value for name, value in plain.items() if name not in ("kind", "contract")})
+    batches = ramp.batches(fields["batch_tokens"] // time, time)
+    return train_source(artifact).documents(batches.rows_before(step - 1), batches.rows_of(step - 1))

@@ -41,7 +41,7 @@ from bloomery.generate import Greedy, Sampler
 from bloomery.models import Model, ModelConfig, read_model, write_model
 from bloomery.models.hub import load_hub
 from bloomery.objectives import CausalLM, Models, Objective
-from bloomery.optim import AdamW, Average, OptimizerConfig, Schedule, WarmupCosine
+from bloomery.optim import AdamW, Average, Batches, BatchRamp, BatchRule, NoRamp, OptimizerConfig, Schedule, WarmupCosine
 from bloomery.stages.rows import contributions, mixed_of, packed_of
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.tokenize import Tokenize
@@ -187,6 +187,10 @@ class Train(Trained):
     """Tokens in a row."""
     batch_tokens: Tokens
     """Tokens in a step, padding included; a multiple of max_seq_len."""
+    ramp: BatchRamp = NoRamp()
+    """How the batch comes to be that large: `NoRamp()`, `Doublings(at=…)` or `Rising(tokens=…)`."""
+    batch_rule: BatchRule | None = None
+    """How learning rates follow the tokens in a step; None leaves them as they are given."""
     steps: Steps | None = None
     """Optimiser steps. Give these or `tokens`."""
     tokens: Tokens | None = None
@@ -211,6 +215,7 @@ class Train(Trained):
             below = self.batch_tokens // self.max_seq_len * self.max_seq_len
             near = " or ".join(str(n) for n in (below, below + self.max_seq_len) if n)
             raise self.refuse("batch_tokens", f"is not a multiple of max_seq_len={self.max_seq_len}; {near} would be")
+        self.ramp.levels(self.rows, self.max_seq_len)
         names = [share.tokens.name for share in self.sources]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ConfigError(f"Train.sources has two corpora named {min(twice)!r}; give their Tokenize stages names of their own")
@@ -272,14 +277,24 @@ class Train(Trained):
 
     @property
     def rows(self) -> int:
-        """Rows per step."""
+        """Rows per step, when the batch is full."""
         return self.batch_tokens // self.max_seq_len
+
+    @property
+    def batches(self) -> Batches:
+        """How many rows each step reads."""
+        return self.ramp.batches(self.rows, self.max_seq_len)
+
+    @property
+    def total_rows(self) -> int:
+        """Rows that all steps read."""
+        return self.batches.rows_before(self.total_steps)
 
     @property
     def total_steps(self) -> int:
         """Optimiser steps, also where tokens are given."""
         if self.tokens is not None:
-            return -(-self.tokens // self.batch_tokens)
+            return self.batches.steps_for(-(-self.tokens // self.max_seq_len))
         assert self.steps is not None  # `check` wants one of them
         return self.steps
 
@@ -304,16 +319,16 @@ class Train(Trained):
                 name=source.name, tokens=source.shards.tokens, proportion=share.proportion, group=share.group,
                 most_rows=None if epochs is None else source.rows_within(epochs),
             ))  # fmt: skip
-        return mixed_of(packed, self.mixing.phases(corpora, self.total_steps * self.rows))
+        return mixed_of(packed, self.mixing.phases(corpora, self.total_rows))
 
     def preview(self, store: Store) -> list[str]:
         found = {share.tokens.name: store.find(share.tokens.reference) for share in self.sources}
         shards = {name: TokenShards(artifact.path) for name, artifact in found.items() if artifact is not None}
-        rows = self.total_steps * self.rows
+        rows = self.total_rows
         if len(shards) == len(found):
             return contributions(self._source(shards), rows)
         known = {name: f"{human_count(one.tokens)} tokens an epoch" for name, one in shards.items()}
-        total = human_count(self.total_steps * self.batch_tokens)
+        total = human_count(rows * self.max_seq_len)
         return [f"{name}: {known.get(name, 'unknown until tokenized')}; its share of {total} tokens is known when all are" for name in found]
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
@@ -359,8 +374,8 @@ class _Run:
         """Trains what is left, writes the model, and returns the summary."""
         stage, context, state = self.stage, self.context, self.state
         course = Course(
-            objective=stage.objective, schedule=stage.schedule, steps=stage.total_steps, rows=stage.rows, clip_norm=stage.clip_norm,
-            precision=stage.precision, seed=stage.seed,
+            objective=stage.objective, schedule=stage.schedule, steps=stage.total_steps, rows=stage.rows, ramp=stage.ramp,
+            batch_rule=stage.batch_rule, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
         )
         for line in self.forecast():
             context.say(f"{stage.reference}: {line}")
@@ -381,7 +396,8 @@ class _Run:
         finally:
             for record in (progress, self.metrics, self.samples, self.trackers):
                 record.close()
-        speed = (state.step - began) * stage.batch_tokens / seconds if seconds else 0.0
+        tokens = (stage.batches.rows_before(state.step) - stage.batches.rows_before(began)) * stage.max_seq_len
+        speed = tokens / seconds if seconds else 0.0
         return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1)})
 
     def write_model(self, session: dict[str, float]) -> dict[str, Any]:
@@ -390,9 +406,10 @@ class _Run:
         if state.average is not None:
             state.average.keep()
         write_model(self.folder / "model", self.config, state.model)
+        tokens = stage.batches.rows_before(state.step) * stage.max_seq_len
         summary: dict[str, Any] = {
-            "parameters": self.config.n_params, "steps": state.step, "tokens": state.step * stage.batch_tokens,
-            "flops": state.step * stage.batch_tokens * self.flops_per_token, **self.last_figures(), **session,
+            "parameters": self.config.n_params, "steps": state.step, "tokens": tokens, "flops": tokens * self.flops_per_token,
+            **self.last_figures(), **session,
             **({"mixture": self.raw.plain()} if isinstance(self.raw, Mixture) else {}),
         }
         write_json(self.folder / SUMMARY, summary)
@@ -448,16 +465,18 @@ class _Run:
     def forecast(self) -> list[str]:
         """What the run will take, told before it begins."""
         stage, manner, left = self.stage, self.manner, self.stage.total_steps - self.state.step
-        flops = left * stage.batch_tokens * self.flops_per_token
+        tokens = (stage.total_rows - stage.batches.rows_before(self.state.step)) * stage.max_seq_len
+        flops = tokens * self.flops_per_token
         copies = 5 if self.state.average is not None else 4  # weights, gradients, two moments
         memory = self.config.n_params * 4 * copies + self.activation_bytes * manner.micro_batch
         return [
-            f"{human_count(self.config.n_params)} parameters, {left} steps of {human_count(stage.batch_tokens)} tokens: "
-            f"{human_count(left * stage.batch_tokens)} tokens, {human_count(flops)}FLOP; about "
+            f"{human_count(self.config.n_params)} parameters, {left} steps of {'at most ' if stage.batches.levels else ''}"
+            f"{human_count(stage.batch_tokens)} tokens: "
+            f"{human_count(tokens)} tokens, {human_count(flops)}FLOP; about "
             f"{human_seconds(flops / (self.rate * USUAL_UTILISATION))} at half of the measured {human_count(self.rate)}FLOP/s; about "
             f"{human_bytes(memory)} beyond the program; {manner.micro_batch} of {stage.rows} rows at a time, "
             f"{'compiled' if manner.compiled else 'eager'}",
-            *self.source.describe(stage.total_steps * stage.rows),
+            *self.source.describe(stage.total_rows),
         ]
 
     def _manner(self) -> Manner:
@@ -465,6 +484,6 @@ class _Run:
         row = self.source.batch(0, 1).to(context.device)
         self.activation_bytes = activation_bytes(stage.objective, Models(self.state.model), row, stage.precision == "bf16")
         micro_batch = min(context.micro_batch or choose_micro_batch(stage.rows, self.activation_bytes), stage.rows)
-        planned = stage.total_steps * stage.batch_tokens * self.flops_per_token
+        planned = stage.total_rows * stage.max_seq_len * self.flops_per_token
         compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
         return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)

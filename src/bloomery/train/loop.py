@@ -17,7 +17,7 @@ from bloomery.core.rng import derive_seed
 from bloomery.data.source import Source
 from bloomery.mesh import share_of
 from bloomery.objectives import Objective
-from bloomery.optim import Schedule, clip_by_global_norm
+from bloomery.optim import BatchRamp, BatchRule, NoRamp, Schedule, clip_by_global_norm
 from bloomery.train.manner import Manner, Precision
 from bloomery.train.passes import passes
 from bloomery.train.state import TrainState
@@ -33,7 +33,9 @@ class Course:
         objective: the loss.
         schedule: factor on the learning rates.
         steps: optimiser steps of the whole run.
-        rows: rows per step.
+        rows: rows per step, when the batch is full.
+        ramp: how it comes to be full.
+        batch_rule: how learning rates follow the batch; None leaves them as they are given.
         clip_norm: largest global norm of the gradient; None clips nothing.
         precision: of matrix products.
         seed: of whatever is random within a step.
@@ -43,9 +45,15 @@ class Course:
     schedule: Schedule
     steps: int
     rows: int
+    ramp: BatchRamp = field(default_factory=NoRamp)
+    batch_rule: BatchRule | None = None
     clip_norm: float | None = 1.0
     precision: Precision = "fp32"
     seed: int = 0
+
+    def factor(self, step: int, tokens: int) -> float:
+        """The factor on the learning rates of a step of so many tokens."""
+        return self.schedule.factor(step, self.steps) * (1.0 if self.batch_rule is None else self.batch_rule.factor(tokens))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +68,7 @@ class StepReport:
         tokens: places of all rows so far, padding included.
         learnt: weight of this step as the first term counts it: how many tokens it learnt from, where weights are 0 and 1.
         seconds: duration of the step.
-        tokens_per_s: rows · time / seconds.
+        tokens_per_s: its rows · time / seconds.
         metrics: those of each term of the objective, per unit of its weight; the first term's where several have one of a name.
     """
 
@@ -92,17 +100,21 @@ def train(state: TrainState, source: Source, course: Course, manner: Manner) -> 
         A report after each step.
 
     Raises:
+        ConfigError: the ranks cannot share the rows of a step.
         NumericsError: loss or gradient is not finite; nothing has been updated then, and the message names step and documents.
     """
     model, optimizer, holding = state.model, state.optimizer, state.holding
     mesh = holding.mesh
+    batches = course.ramp.batches(course.rows, source.time)
+    batches.check_readers(mesh.readers.size)
     run = passes(model, holding, course.objective, manner, course.precision)
     while state.step < course.steps:
         started = time.perf_counter()
         model.train()  # whoever looked at the model between two reports may have left it otherwise
-        step, first_row = state.step, state.step * course.rows
+        step = state.step
+        rows_of_step, first_row = batches.rows_of(step), batches.rows_before(step)
         torch.manual_seed(derive_seed(course.seed, "step", step))
-        first, rows = share_of(course.rows, mesh.readers)
+        first, rows = share_of(rows_of_step, mesh.readers)
         batch = source.batch(first_row + first, rows)
         weights = [weight or 1.0 for weight in mesh.readers.total(course.objective.weights(batch))]
         holding.forget_gradients()
@@ -112,15 +124,16 @@ def train(state: TrainState, source: Source, course: Course, manner: Manner) -> 
         sums.over(holding)
         figures, grad_norm = sums.means(norm)  # the step's only wait for the device
         if not (math.isfinite(figures["loss"]) and math.isfinite(grad_norm)):
-            raise not_finite(step, figures["loss"], grad_norm, source, first_row, course.rows)
-        optimizer.step(course.schedule.factor(step, course.steps))
+            raise not_finite(step, figures["loss"], grad_norm, source, first_row, rows_of_step)
+        optimizer.step(course.factor(step, rows_of_step * source.time))
         if state.average is not None:
             state.average.update()
         state.step += 1
         seconds = time.perf_counter() - started
         yield StepReport(
             step=state.step, loss=figures.pop("loss"), grad_norm=grad_norm, learning_rate=optimizer.learning_rate, metrics=figures,
-            tokens=state.step * course.rows * source.time, learnt=weights[0], seconds=seconds, tokens_per_s=course.rows * source.time / seconds,
+            tokens=batches.rows_before(state.step) * source.time, learnt=weights[0], seconds=seconds,
+            tokens_per_s=rows_of_step * source.time / seconds,
         )
 
 
