@@ -128,3 +128,38 @@ def test_gradients_reach_every_parameter(config):
 def test_costs_of_a_row_grow_with_its_length(config):
     for causal in directions(config):
         assert 0 < 16 * config.flops(D_MODEL, 16, causal) < 64 * config.flops(D_MODEL, 64, causal)
+
+
+@every
+def test_where_heads_look_is_a_distribution_over_what_they_see(config):
+    for causal in directions(config):
+        layout = SequenceLayout.packed(torch.tensor([[1] * 5 + [2] * 6 + [0], [1] * 12]), causal=causal)
+        looks = build(config).looks(inputs(2), layout)
+        if looks is None:
+            continue
+        weights, seen = looks
+        assert weights.shape[0::2] == (2, TIME)
+        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+        assert not weights.masked_fill(seen, 0.0).any()
+        assert seen.diagonal(dim1=-2, dim2=-1).all()
+        same = layout.segments[:, None, :, None] == layout.segments[:, None, None, :]
+        assert not (seen & ~(same.tril() if causal else same)).any()
+
+
+SOFTMAX = ("AttentionConfig", "DisentangledConfig", "LatentAttentionConfig")
+
+
+@pytest.mark.parametrize("config", [c for name in SOFTMAX for c in EXAMPLES[name]], ids=str)
+def test_the_values_weighed_by_where_heads_look_are_the_output(config):
+    for causal in directions(config):
+        mixer, x, layout = build(config), inputs(2), SequenceLayout.packed(torch.tensor([[1] * 5 + [2] * 7, [1] * 12]), causal=causal)
+        weights = mixer.looks(x, layout).weights
+        if hasattr(mixer, "made"):  # latent
+            _, values = mixer.unfold(*mixer.made(x, layout)[2:])
+        elif hasattr(mixer, "position_vectors"):  # disentangled
+            values = mixer.heads(mixer.qkv(x)).chunk(3, dim=1)[2].transpose(1, 2)
+        else:
+            values = mixer.heads(x, layout)[2]
+        values = values.repeat_interleave(weights.shape[1] // values.shape[2], dim=2)  # (batch, time, heads, d_value)
+        mixed = torch.einsum("bhtp,bphv->bthv", weights, values)
+        torch.testing.assert_close(mixer.out(mixed.flatten(2)), mixer(x, layout), atol=1e-5, rtol=1e-4)

@@ -14,6 +14,7 @@ from bloomery.nn.attention import Attention, GroupedHeadsConfig
 from bloomery.nn.cache import KeyValueCache
 from bloomery.nn.documents import each_document
 from bloomery.nn.layout import SequenceLayout
+from bloomery.nn.mixer import Looks
 
 
 class Approximate(ABC):
@@ -55,6 +56,9 @@ class LowRankAttention(Attention, Approximate):
         if layout.causal:
             raise ConfigError(f"{type(self).__name__} makes its keys from all tokens, also those to come; take a layout with causal=False")
         return each_document(self.approximate, layout, queries, keys, values)
+
+    def looks(self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout) -> Looks | None:
+        return None
 
     def exact(self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout) -> Float[Tensor, "batch time d_model"]:
         return self.out(super().whole(*self.heads(x, layout), layout).flatten(2))

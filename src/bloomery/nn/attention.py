@@ -23,7 +23,7 @@ from bloomery.nn.cache import Cache, KeyValueCache
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.local import local_attention
-from bloomery.nn.mixer import MixerConfig, SequenceMixer
+from bloomery.nn.mixer import Looks, MixerConfig, SequenceMixer, one_per_key
 from bloomery.nn.norms import NormConfig
 from bloomery.nn.part import Shared
 from bloomery.nn.positions import PositionsConfig, RotaryConfig, ScoreBias
@@ -196,8 +196,8 @@ class Attention(SequenceMixer, Headed):
 
     def mix(
         self, queries: Float[Tensor, "batch time heads head_dim"], keys: Float[Tensor, "batch past kv_heads head_dim"],
-        values: Float[Tensor, "batch past kv_heads head_dim"], view: View,
-    ) -> Float[Tensor, "batch time heads head_dim"]:
+        values: Float[Tensor, "batch past kv_heads d_value"], view: View,
+    ) -> Float[Tensor, "batch time heads d_value"]:
         """The weighted sums of the values that each query sees."""
         mask = view.mask
         if self.bias is not None:
@@ -206,7 +206,16 @@ class Attention(SequenceMixer, Headed):
         mixed = self.attend(
             queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask, is_causal=causal  # (batch, heads, …)
         )
-        return mixed.transpose(1, 2)  # (batch, time, heads, head_dim)
+        return mixed.transpose(1, 2)  # (batch, time, heads, d_value)
+
+    def sees(self, layout: SequenceLayout) -> View:
+        """Which keys each query sees in rows read at once."""
+        return layout.view
+
+    def looks(self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout) -> Looks | None:
+        queries, keys, _ = self.heads(x, layout)
+        mixed = self.mix(queries, keys, one_per_key(keys), layout.view)
+        return Looks(mixed.transpose(1, 2), self.sees(layout).seen)
 
     def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:
         return KeyValueCache.empty(batch, capacity, self.n_kv_heads, self.head_dim, dtype, device)
@@ -237,9 +246,12 @@ class WindowedAttention(Attention):
 
     def mix(
         self, queries: Float[Tensor, "batch time heads head_dim"], keys: Float[Tensor, "batch past kv_heads head_dim"],
-        values: Float[Tensor, "batch past kv_heads head_dim"], view: View,
-    ) -> Float[Tensor, "batch time heads head_dim"]:
+        values: Float[Tensor, "batch past kv_heads d_value"], view: View,
+    ) -> Float[Tensor, "batch time heads d_value"]:
         return super().mix(queries, keys, values, view.within(self.window))
+
+    def sees(self, layout: SequenceLayout) -> View:
+        return layout.view.within(self.window)
 
 
 class QKNorm(nn.Module):
@@ -266,14 +278,14 @@ class QKNorm(nn.Module):
 
 def softcapped_attention(
     queries: Float[Tensor, "batch heads time head_dim"], keys: Float[Tensor, "batch kv_heads past head_dim"],
-    values: Float[Tensor, "batch kv_heads past head_dim"], attn_mask: Tensor | None, is_causal: bool, scale: float, softcap: float,
-) -> Float[Tensor, "batch heads time head_dim"]:
+    values: Float[Tensor, "batch kv_heads past d_value"], attn_mask: Tensor | None, is_causal: bool, scale: float, softcap: float,
+) -> Float[Tensor, "batch heads time d_value"]:
     """softmax(mask + cap · tanh(scale · q·kᵀ / cap)) · v, by the book: no kernel of torch's has the tanh.
 
     Args:
         queries: (batch, heads, time, head_dim).
         keys: fewer heads, each for a group of neighbouring query heads.
-        values: as the keys.
+        values: as many as keys.
         attn_mask: True or 0 where a query sees a key; False or −∞ where not.
         is_causal: whether queries see no later keys; then there is no mask.
         scale: factor on the products.

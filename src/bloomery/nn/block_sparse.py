@@ -15,6 +15,7 @@ from bloomery.core.rng import numpy_rng
 from bloomery.nn.attention import Attention, GroupedHeadsConfig
 from bloomery.nn.documents import each_document
 from bloomery.nn.layout import SequenceLayout, View
+from bloomery.nn.mixer import Looks
 from bloomery.nn.part import Shared
 from bloomery.nn.positions import ScoreBias
 
@@ -86,6 +87,9 @@ class BlockSparseAttention(Attention):
         """By a mask over all keys; the places of the view are positions."""
         seen = self.pattern.seen(view.queries // self.block, view.keys // self.block)
         return super().mix(queries, keys, values, View(view.queries, view.keys, seen[:, None] & view.seen, causal=True))
+
+    def looks(self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout) -> Looks | None:
+        return None  # no square of all places is ever made
 
     def forwards(
         self, queries: Float[Tensor, "documents time heads head_dim"], keys: Float[Tensor, "documents time kv_heads head_dim"],

@@ -17,7 +17,7 @@ from bloomery.nn.attention import divisors, near
 from bloomery.nn.cache import Cache
 from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.linear import Linear, Use
-from bloomery.nn.mixer import MixerConfig, SequenceMixer
+from bloomery.nn.mixer import Looks, MixerConfig, SequenceMixer, one_per_key
 from bloomery.nn.norms import NoNormConfig, NormConfig
 from bloomery.nn.part import Shared
 
@@ -127,14 +127,25 @@ class DisentangledAttention(SequenceMixer):
     ) -> Float[Tensor, "batch time d_model"]:
         assert cache is None, "it reads both ways, and cannot go on token by token"
         queries, keys, values = self.heads(self.qkv(x)).chunk(3, dim=1)  # (batch, n_heads, time, head_dim) each
+        mixed = self.attend(queries, keys, values, layout)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+    def attend(
+        self, queries: Float[Tensor, "batch heads time head_dim"], keys: Float[Tensor, "batch heads time head_dim"],
+        values: Float[Tensor, "batch heads time d_value"], layout: SequenceLayout,
+    ) -> Float[Tensor, "batch heads time d_value"]:
+        """The weighted sums of the values that each query sees."""
         view, span = layout.view, self.config.span
         which = (distance_buckets(-view.distances, self.config) + span).clamp(0, 2 * span - 1).expand(*queries.shape[:3], -1)
         vectors = self.position_vectors().chunk(len(self.products))
         scores = reduce(torch.add, (product(queries, keys, of, which) for product, of in zip(self.products, vectors, strict=True))) * self.scale
         if view.mask is not None:
             scores = scores.masked_fill(~view.mask, -torch.inf)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=scores, scale=self.scale)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=scores, scale=self.scale)
+
+    def looks(self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout) -> Looks | None:
+        queries, keys, _ = self.heads(self.qkv(x)).chunk(3, dim=1)
+        return Looks(self.attend(queries, keys, one_per_key(keys.transpose(1, 2)).transpose(1, 2), layout), layout.view.seen)
 
     def position_vectors(self) -> Float[Tensor, "heads distances head_dim"]:
         """ρ and κ of each head, or the one of them that there is: heads of the first, then heads of the second."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bloomery.nn.cache import Cache
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
-from bloomery.nn.mixer import MixerConfig, SequenceMixer
+from bloomery.nn.mixer import Looks, MixerConfig, SequenceMixer, one_per_key
 from bloomery.nn.norms import NormConfig, RMSNormConfig
 from bloomery.nn.part import Shared
 from bloomery.nn.positions import RotaryConfig
@@ -100,11 +100,7 @@ class LatentAttention(SequenceMixer):
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None
     ) -> Float[Tensor, "batch time d_model"]:
-        queries = self.query(x).unflatten(-1, (self.n_heads, -1))  # (batch, time, heads, head_dim + rope_dim)
-        placeless, placed = queries.split((self.head_dim, self.rope_dim), dim=-1)
-        placed = self.rope(placed, layout.positions)
-        latents, keys = self.down(x).split((self.d_latent, self.rope_dim), dim=-1)
-        latents, keys = self.norm(latents), self.rope(keys[:, :, None], layout.positions)[:, :, 0]
+        placeless, placed, latents, keys = self.made(x, layout)
         if cache is None:
             return self.out(self.unfolded(placeless, placed, latents, keys, layout.view))
         assert isinstance(cache, LatentCache)
@@ -112,15 +108,32 @@ class LatentAttention(SequenceMixer):
         mix = self.folded if self.folding_pays(layout.positions.shape[1]) else self.unfolded
         return self.out(mix(placeless, placed, latents, keys, view))
 
+    def made(self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Both parts of the queries (batch, time, heads, head_dim or rope_dim), the latents (batch, time, d_latent) and the common keys."""
+        queries = self.query(x).unflatten(-1, (self.n_heads, -1))  # (batch, time, heads, head_dim + rope_dim)
+        placeless, placed = queries.split((self.head_dim, self.rope_dim), dim=-1)
+        placed = self.rope(placed, layout.positions)
+        latents, keys = self.down(x).split((self.d_latent, self.rope_dim), dim=-1)
+        return placeless, placed, self.norm(latents), self.rope(keys[:, :, None], layout.positions)[:, :, 0]
+
+    def looks(self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout) -> Looks | None:
+        placeless, placed, latents, common = self.made(x, layout)
+        keys, _ = self.unfold(latents, common)
+        mixed = self.attend(torch.cat((placeless, placed), dim=-1), keys, one_per_key(keys), layout.view)
+        return Looks(mixed.transpose(1, 2), layout.view.seen)
+
     def unfolded(
         self, placeless: Float[Tensor, "batch time heads head_dim"], placed: Float[Tensor, "batch time heads rope_dim"],
         latents: Float[Tensor, "batch past d_latent"], keys: Float[Tensor, "batch past rope_dim"], view: View,
     ) -> Float[Tensor, "batch time d_values"]:
         """What the heads see, of keys and values made from the latents."""
+        return self.attend(torch.cat((placeless, placed), dim=-1), *self.unfold(latents, keys), view).flatten(2)
+
+    def unfold(self, latents: Float[Tensor, "batch past d_latent"], keys: Float[Tensor, "batch past rope_dim"]) -> tuple[Tensor, Tensor]:
+        """Keys (batch, past, heads, head_dim + rope_dim) and values (batch, past, heads, value_dim) of the heads."""
         made = self.up(latents).unflatten(-1, (self.n_heads, -1))  # (batch, past, heads, head_dim + value_dim)
         of_heads, values = made.split((self.head_dim, self.value_dim), dim=-1)
-        whole = torch.cat((of_heads, keys[:, :, None].expand(-1, -1, self.n_heads, -1)), dim=-1)
-        return self.attend(torch.cat((placeless, placed), dim=-1), whole, values, view).flatten(2)
+        return torch.cat((of_heads, keys[:, :, None].expand(-1, -1, self.n_heads, -1)), dim=-1), values
 
     def folded(
         self, placeless: Float[Tensor, "batch time heads head_dim"], placed: Float[Tensor, "batch time heads rope_dim"],

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from bloomery.mesh.divide import AlongTime
 from bloomery.nn.cache import Cache
 from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.part import Part, Shared
+
+
+class Looks(NamedTuple):
+    """Where the heads of attention look in rows read at once.
+
+    Attributes:
+        weights: of the keys (last) for each query; they add up to 1.
+        seen: True where a query may look at all.
+    """
+
+    weights: Float[Tensor, "batch heads time time"]
+    seen: Bool[Tensor, "#batch 1 time time"]
 
 
 class SequenceMixer(nn.Module, AlongTime, ABC):
@@ -37,6 +49,10 @@ class SequenceMixer(nn.Module, AlongTime, ABC):
         Returns:
             (batch, time, d_model).
         """
+
+    def looks(self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout) -> Looks | None:
+        """Where each head of each place looks, for mixers that are softmax attention by its definition; None for all others."""
+        return None
 
     def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> Cache:
         """An empty cache for `batch` rows of at most `capacity` tokens. A mixer that reads in both directions only has none."""
@@ -67,3 +83,9 @@ class MixerConfig(Part):
     @abstractmethod
     def flops(self, d_model: int, seq_len: int | float, causal: bool) -> float:
         """Floating-point operations of the forward pass per token in rows of `seq_len` tokens: matrix products, a multiply-add as two."""
+
+
+def one_per_key(keys: Float[Tensor, "batch past heads head_dim"]) -> Float[Tensor, "batch past heads past"]:
+    """Values that are 1 at their own place and 0 at all others: what a query makes of them are its weights."""
+    batch, past, heads, _ = keys.shape
+    return torch.eye(past, dtype=keys.dtype, device=keys.device)[None, :, None].expand(batch, past, heads, past)

@@ -109,9 +109,10 @@ def plot(title: str, draw: Callable[[Any], None], x_label: str = "step") -> str:
         draw(axes)
         axes.set_title(title, loc="left")
         axes.set_xlabel(x_label)
-        axes.grid(alpha=0.25)
+        if not axes.images:
+            axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        if axes.has_data():
+        if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +53,7 @@ from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Course, Manner, Precision, StepReport, TrainState, resume, save_checkpoint, train
 from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays, matmul_rate
 from bloomery.train.records import Lines, Progress
+from bloomery.train.statistics import Inspector, Statistics
 from bloomery.train.trackers import TRACKERS, Session, Trackers
 from bloomery.train.watch import answers, held_out
 
@@ -153,6 +154,8 @@ class Watch(Config):
     """How to pick the answers' tokens."""
     max_new_tokens: Tokens = 48
     """Length of the answers at most."""
+    statistics: Statistics | None = None
+    """Figures of each layer, on a period of their own: `Statistics(every=100)`; None for none."""
 
 
 class Train(Trained):
@@ -384,7 +387,7 @@ class _Run:
         progress = Progress(course.steps, lambda line: context.progress(f"{stage.reference}: {line}"), context.quiet)
         saved, seconds, began = time.monotonic(), 0.0, state.step
         try:
-            for report in train(state, self.source, course, self.manner):
+            for report in self.steps(course):
                 seconds += report.seconds
                 self.record(report, progress)
                 last = report.step == course.steps
@@ -399,6 +402,19 @@ class _Run:
         tokens = (stage.batches.rows_before(state.step) - stage.batches.rows_before(began)) * stage.max_seq_len
         speed = tokens / seconds if seconds else 0.0
         return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1)})
+
+    def steps(self, course: Course) -> Iterator[StepReport]:
+        """The steps, looked into where statistics are asked for."""
+        reports = train(self.state, self.source, course, self.manner)
+        if (statistics := self.stage.watch.statistics) is None:
+            return reports
+        inspector = Inspector(statistics, self.state, self.source, course, self.manner)
+        return inspector.over(reports, self.write, lambda line: self.context.say(f"{self.stage.reference}: {line}"))
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures into the lines and to the trackers."""
+        self.metrics.write(step, **figures)
+        self.trackers.write(step, figures)
 
     def write_model(self, session: dict[str, float]) -> dict[str, Any]:
         """The artifact's files, and the mark that says that they are all there."""
@@ -452,8 +468,7 @@ class _Run:
             )
             figures |= {f"held_out/{name}/{what}": value for what, value in found.items()}
         if figures:
-            self.metrics.write(step, **figures)
-            self.trackers.write(step, figures)
+            self.write(step, figures)
             what, words = ("bits_per_byte", "bits per byte") if stage.task.every_token else ("loss", "loss")
             told = "  ".join(f"{name} {figures[f'held_out/{name}/{what}']:.3f}" for name in self.held_out)
             self.context.say(f"{stage.reference}: step {step}: {words} of held-out text: {told}")

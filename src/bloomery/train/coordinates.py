@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from bloomery.core.rng import derive_seed
-from bloomery.models import Model, ModelConfig, Transformer
+from bloomery.models import ModelConfig, Transformer
 from bloomery.nn.layout import SequenceLayout
 from bloomery.optim import OptimizerConfig
+from bloomery.train.observe import observed
 
 ROWS, TIME = 4, 32
 """Of the batch that is learnt, and measured on, over and over."""
@@ -74,8 +74,9 @@ def _run(config: ModelConfig, optimizer: OptimizerConfig, steps: int, seed: int)
     tokens = torch.randint(config.vocab_size, (ROWS, TIME + 1), generator=generator)
     layout, stepper = SequenceLayout.rows(ROWS, TIME), optimizer.build(model)
     kept: dict[str, list[Tensor]] = {}
+    places = _places(model)
     for step in range(steps + 1):
-        with _watched(model, kept):
+        with observed(places, lambda place, _, output: kept.setdefault(place, []).append(output.detach())):
             logits = model(tokens[:, :-1], layout)
         if step < steps:
             stepper.zero_grad()
@@ -84,23 +85,12 @@ def _run(config: ModelConfig, optimizer: OptimizerConfig, steps: int, seed: int)
     return kept
 
 
-@contextmanager
-def _watched(model: Transformer, kept: dict[str, list[Tensor]]) -> Iterator[None]:
-    """Within it, what the parts of a model give is appended to the lists of their places."""
-
-    def watch(place: str) -> Callable[[nn.Module, object, Tensor], None]:
-        return lambda module, inputs, output: kept.setdefault(place, []).append(output.detach())
-
-    places: dict[str, Model | nn.Module] = {"embedding": model.embedding}
+def _places(model: Transformer) -> dict[str, nn.Module]:
+    """The parts of a model whose activations are compared."""
+    places: dict[str, nn.Module] = {"embedding": model.embedding}
     for i, block in enumerate(model.blocks):
         places |= {f"block {i} {name}": part for name, part in block.named_children() if name in ("mixer", "ff")}
-    places |= {"norm": model.norm, "logits": model.head}
-    handles = [part.register_forward_hook(watch(place)) for place, part in places.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return places | {"norm": model.norm, "logits": model.head}
 
 
 def _mean(runs: Sequence[Sequence[float]]) -> list[float]:

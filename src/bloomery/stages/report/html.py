@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from bloomery.stages.look import COLOURS, cards, code, document, plot, table
+from bloomery.stages.report.layers import heat_map
 from bloomery.stages.report.page import Examination, Page, Training
 
 
@@ -72,8 +73,10 @@ def _training(training: Training) -> str:
     figures = " · ".join(f"{escape(name)} <b>{escape(value)}</b>" for name, value in training.figures.items())
     samples = [(str(step), escape(prompt), f'<div class="text">{escape(answer)}</div>') for step, prompt, answer in training.samples]
     settings = [(code(name), code(value)) for name, value in training.settings.items()]
+    maps = "".join(heat_map(kind, grid) for kind, grid in training.layers.items())
     return (
         f"<h2>Training {code(training.reference)}</h2><p>{figures}</p>"
+        + (f'<h3>Inside its layers</h3><div class="plots">{maps}</div>' if maps else "")
         + (f"<h3>What it said</h3>{table(('step', 'prompt', 'answer'), samples)}" if samples else "")
         + f"<details><summary>settings</summary>{table(('field', 'value'), settings)}</details>"
     )

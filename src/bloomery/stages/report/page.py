@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bloomery.core.units import human_bytes, human_count, human_seconds
+from bloomery.stages.report.layers import Grid, grids_of
 from bloomery.store import Artifact, Store, read_json
 
 WRONG_SHOWN = 12
@@ -30,6 +31,7 @@ class Training:
         bits: corpus → bits per byte of held-out text.
         samples: (step, prompt, answer).
         settings: field → value, those that are not at their default.
+        layers: statistics of layers, where there are any.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Training:
     bits: dict[str, Curve]
     samples: list[tuple[int, str, str]]
     settings: dict[str, str]
+    layers: dict[str, Grid]
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def training_of(artifact: Artifact) -> Training:
     return Training(
         artifact.manifest.name, artifact.reference, figures, curve("loss"), curve("learning_rate"), curve("tokens_per_s"),
         {corpus: curve(f"held_out/{corpus}/bits_per_byte") for corpus in corpora},
-        [(s["step"], s["prompt"], s["answer"]) for s in samples], settings_of(artifact),
+        [(s["step"], s["prompt"], s["answer"]) for s in samples], settings_of(artifact), grids_of(metrics),
     )  # fmt: skip
 
 
