@@ -18,7 +18,7 @@ from bloomery.nn import (
     PlainConfig,
     SequenceLayout,
 )
-from bloomery.optim import AdamW, Muon
+from bloomery.optim import AdamW, Doublings, Muon
 from bloomery.train import Manner, TrainState, train
 from bloomery.train.inside import Inside
 from bloomery.train.observe import layers
@@ -213,3 +213,19 @@ def test_figures_are_the_same_on_ranks_that_share_weights():
     alone = trained(fresh(), Statistics(every=2), steps=2)[1]
     for found in on_ranks(2, on_a_rank, Layout(shard=2)):
         assert found[2] == pytest.approx(alone[2], rel=1e-3, abs=1e-6)
+
+
+def test_activations_under_a_ramp_are_those_of_the_steps_own_rows():
+    seen = []
+
+    class Told(Uneven):
+        def batch(self, first_row, rows):
+            seen.append((first_row, rows))
+            return super().batch(first_row, rows)
+
+    state, its_course = fresh(), course(steps=4, ramp=Doublings(at=(3,)))
+    inspector = Inspector(Statistics(every=1, rows=2), state, Told(), its_course, Manner(micro_batch=ROWS))
+    list(inspector.over(train(state, Told(), its_course, Manner(micro_batch=ROWS)), lambda step, found: None, print))
+    steps, looked_at = seen[0::2], seen[1::2]
+    assert looked_at == [(first_row, 2) for first_row, _ in steps]
+    assert len({rows for _, rows in steps}) > 1

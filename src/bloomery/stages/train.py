@@ -37,7 +37,6 @@ from bloomery.data import (
     Vocabulary,
 )
 from bloomery.data.tasks import room
-from bloomery.generate import Greedy, Sampler
 from bloomery.models import Model, ModelConfig, read_model, write_model
 from bloomery.models.hub import load_hub
 from bloomery.objectives import CausalLM, Models, Objective
@@ -47,13 +46,13 @@ from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
 from bloomery.stages.trained import Trained
+from bloomery.stages.watch import Watch
 from bloomery.store import Store, Workspace, read_json, sha256_of, write_bytes, write_json
-from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Course, Manner, Precision, StepReport, TrainState, resume, save_checkpoint, train
 from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays, matmul_rate
 from bloomery.train.records import Lines, Progress
-from bloomery.train.statistics import Inspector, Statistics
+from bloomery.train.statistics import Inspector
 from bloomery.train.trackers import TRACKERS, Session, Trackers
 from bloomery.train.watch import answers, held_out
 
@@ -135,27 +134,6 @@ class Share(Config):
     """The group that it belongs to, for `Ratio`."""
     max_epochs: Annotated[float, Gt(0)] | None = None
     """How often the corpus may be passed over; what it cannot give, the others do. None is any number of times."""
-
-
-class Watch(Config):
-    """What is measured at step 0, on a period, and at the end. None of it changes the weights."""
-
-    held_out: tuple[Tokenize, ...] = ()
-    """Corpora whose bits per byte are measured; each under its stage's name."""
-    prompts: tuple[str, ...] = ()
-    """Texts that the model is to go on with, or messages that it is to answer."""
-    every: Annotated[int, Gt(0)] | None = None
-    """Steps between measurements; None measures at the start and at the end only."""
-    tokens: Tokens = 65_536
-    """Measured at most per corpus, the same ones each time."""
-    template: ChatTemplate | None = None
-    """Puts each prompt as a user's message; None as the beginning of a document."""
-    sampler: Sampler = Greedy()
-    """How to pick the answers' tokens."""
-    max_new_tokens: Tokens = 48
-    """Length of the answers at most."""
-    statistics: Statistics | None = None
-    """Figures of each layer, on a period of their own: `Statistics(every=100)`; None for none."""
 
 
 class Train(Trained):

@@ -96,7 +96,8 @@ class Inspector:
     def activations(self, step: int, say: Callable[[str], None]) -> dict[str, float]:
         """Of activations and attention, on the first rows of a step."""
         model, inside = self.state.model, Inside(self.state.model, self.statistics.attention)
-        batch = self.source.batch((step - 1) * self.course.rows, min(self.statistics.rows, self.course.rows))
+        batches = self.course.ramp.batches(self.course.rows, self.source.time)
+        batch = self.source.batch(batches.rows_before(step - 1), min(self.statistics.rows, batches.rows_of(step - 1)))
         model.eval()
         with torch.no_grad(), inside.watched():
             for row in batch.split(1):  # a row at a time: the squares of attention are what is large here
