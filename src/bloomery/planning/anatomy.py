@@ -1,0 +1,131 @@
+"""`Anatomy`: what a planner knows of a training, whatever its model is made of; measured on tensors without memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+from bloomery.nn.block import Block
+from bloomery.nn.experts import ExpertLinear
+from bloomery.nn.linear import Linear, Use
+from bloomery.planning.trace import Stretch, Tally, trace
+
+Sharing = Literal["whole", "tensor", "expert"]
+"""Among which ranks a weight is divided, beside those of ZeRO: none, those that share matrices, or those that share experts."""
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter.
+
+    Attributes:
+        bytes: of its numbers.
+        trained: whether it has a gradient.
+        state: bytes that the optimiser keeps for it, and an average of weights where there is one.
+        sharing: how it can be divided.
+    """
+
+    bytes: int
+    trained: bool
+    state: int
+    sharing: Sharing = "whole"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anatomy:
+    """A training in micro-batches of some size.
+
+    Attributes:
+        rows: in a micro-batch.
+        time: places in a row.
+        first: what the parts of the model do to memory in the first micro-batch of a step, in the order of its forward pass.
+        further: the same in later ones, which add to the gradients that they find.
+        weights: by name.
+        buffers: bytes of what the model holds beside weights.
+        row_bytes: of a row of the batch.
+        update: the most that an update needs beside weights, gradients and state, in bytes.
+    """
+
+    rows: int
+    time: int
+    first: tuple[Stretch, ...]
+    further: tuple[Stretch, ...]
+    weights: Mapping[str, Weight]
+    buffers: int
+    row_bytes: int
+    update: float
+
+    @cached_property
+    def blocks(self) -> tuple[int, ...]:
+        """The places of the blocks among the stretches."""
+        return tuple(place for place, stretch in enumerate(self.first) if stretch.block)
+
+    @property
+    def seam(self) -> int:
+        """Bytes of the residual stream of a micro-batch: what a stage of a pipeline hands on to the next."""
+        return max(stretch.reads for stretch in self.first)
+
+
+class Updater(Protocol):
+    """What changes weights by their gradients."""
+
+    def step(self, factor: float = 1.0) -> None:
+        """Changes them."""
+
+    def state(self) -> dict[str, Tensor]:
+        """All that it keeps, under `<name of the parameter>|<slot>`."""
+        ...
+
+
+def dissect(
+    model: nn.Module, loss: Callable[[], Tensor], optimizer: Callable[[], Updater], *, rows: int, time: int, row_bytes: int, averaged: bool
+) -> Anatomy:
+    """Does two micro-batches and two updates on tensors without memory (see `without_memory`), and notes what they take.
+
+    Args:
+        model: fresh, without gradients.
+        loss: of a micro-batch.
+        optimizer: a fresh one for the model's parameters.
+        rows: in the micro-batch.
+        time: places in a row.
+        row_bytes: of a row of the batch.
+        averaged: whether a moving average of the weights is kept.
+    """
+    first, further = trace(model, loss), trace(model, loss)
+    updater = optimizer()
+    updater.step()
+    kept: dict[str, int] = {}
+    for path, slot in updater.state().items():
+        name = path.rsplit("|", 1)[0]
+        kept[name] = kept.get(name, 0) + slot.nbytes
+    with Tally({}) as tally:
+        updater.step()
+    sharing = sharing_of(model)
+    weights = {
+        name: Weight(p.nbytes, p.requires_grad, kept.get(name, 0) + p.nbytes * averaged, sharing.get(name, "whole"))
+        for name, p in model.named_parameters()
+    }
+    return Anatomy(
+        rows=rows, time=time, first=first, further=further, weights=weights, buffers=sum(buffer.nbytes for buffer in model.buffers()),
+        row_bytes=row_bytes, update=tally.change(0, len(tally.moves)).worst.total,
+    )  # fmt: skip
+
+
+def sharing_of(model: nn.Module) -> dict[str, Sharing]:
+    """The weights that ranks can share matrix by matrix or expert by expert; those that are not named are whole everywhere."""
+    found: dict[str, Sharing] = {}
+    for path, block in model.named_modules():
+        if not isinstance(block, Block):
+            continue
+        for inner, module in block.named_modules(prefix=path):
+            if isinstance(module, ExpertLinear):
+                found[f"{inner}.weight"] = "expert"
+            elif isinstance(module, Linear) and Use.OTHER not in module.uses:
+                found[f"{inner}.weight"] = "tensor"
+                if module.bias is not None and not any(use.residual for use in module.uses):
+                    found[f"{inner}.bias"] = "tensor"
+    return found
