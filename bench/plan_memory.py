@@ -39,6 +39,8 @@ from bloomery.stages.anatomy import anatomy_of, example
 from bloomery.stages.cost_curve import peak_bytes
 from bloomery.train import Course, Manner, Precision, TrainState, train
 
+NEXT_TOKEN, ADAMW = NextToken(), AdamW()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -47,8 +49,8 @@ class Case:
     config: ModelConfig
     rows: int
     micro_batch: int
-    task: RowTask = NextToken()
-    optimizer: OptimizerConfig = AdamW()
+    task: RowTask = NEXT_TOKEN
+    optimizer: OptimizerConfig = ADAMW
     precision: Precision = "fp32"
     ema: float | None = None
 
@@ -104,7 +106,7 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
 def measured(case: Case) -> int:
     """The most bytes that tensors take at a time in the second step, when the optimiser has its state."""
     model = case.config.build(seed=0)
-    average = None if case.ema is None else Average(model, case.ema)
+    average = None if case.ema is None else Average(dict(model.named_parameters()), case.ema)
     state = TrainState(model, case.optimizer.build(model), average)
     course = Course(objective=CausalLM(), schedule=Constant(), steps=2, rows=case.rows, precision=case.precision)
     steps = train(state, Rows(case), course, Manner(micro_batch=case.micro_batch))  # type: ignore[arg-type]

@@ -9,9 +9,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from bloomery.nn.block import Block
-from bloomery.nn.experts import ExpertLinear
-from bloomery.nn.linear import Linear, Use
+from bloomery.mesh.divide import Divided, Peopled
 from bloomery.planning.trace import Stretch, Tally, trace
 
 Sharing = Literal["whole", "tensor", "expert"]
@@ -116,16 +114,14 @@ def dissect(
 
 
 def sharing_of(model: nn.Module) -> dict[str, Sharing]:
-    """The weights that ranks can share matrix by matrix or expert by expert; those that are not named are whole everywhere."""
+    """The weights that ranks can share matrix by matrix or expert by expert, as its modules say; those not named are whole everywhere.
+
+    The model becomes one of one share, and is of no further use.
+    """
     found: dict[str, Sharing] = {}
-    for path, block in model.named_modules():
-        if not isinstance(block, Block):
-            continue
-        for inner, module in block.named_modules(prefix=path):
-            if isinstance(module, ExpertLinear):
-                found[f"{inner}.weight"] = "expert"
-            elif isinstance(module, Linear) and Use.OTHER not in module.uses:
-                found[f"{inner}.weight"] = "tensor"
-                if module.bias is not None and not any(use.residual for use in module.uses):
-                    found[f"{inner}.bias"] = "tensor"
+    for path, module in list(model.named_modules()):
+        if isinstance(module, Peopled):
+            found.update({f"{path}.{name}": "expert" for name in module.settle(0, 1)})
+        elif isinstance(module, Divided):
+            found.update({f"{path}.{name}": "tensor" for name in module.divide(0, 1)})
     return found

@@ -2,7 +2,7 @@
 
 Everything but the division among ranks is measured (`Anatomy`); the division is arithmetic on it:
 
-    weights, gradients, state     a stage's share of the layers; matrices / tensor; experts / expert; all but experts / (shard · context), as zero says
+    weights, gradients, state     of a stage's layers; matrices / tensor, experts / expert, all but these / (shard · context) as zero says
     activations                   of a stage's blocks, / (context · tensor); what tensor ranks gather is whole over them
     masks                         whole on every rank: heads are divided, and they are alike for all heads
 
@@ -12,8 +12,9 @@ sequence parallelism, recomputing); Narayanan et al. (2021), arXiv 2104.04473 (m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 from bloomery.mesh import Layout
 from bloomery.planning.anatomy import Anatomy, Weight
@@ -175,5 +176,5 @@ def stages_of(anatomy: Anatomy, layout: Layout) -> list[list[int]]:
     blocks, count = anatomy.blocks, layout.pipeline * layout.stages
     cuts = [blocks[len(blocks) * i // count] for i in range(1, count)]
     bounds = [0, *cuts, len(anatomy.first)]
-    spans: Sequence[range] = [range(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    spans = [range(start, stop) for start, stop in pairwise(bounds)]
     return [[i for span in spans[place :: layout.pipeline] for i in span] for place in range(layout.pipeline)]

@@ -21,7 +21,6 @@ from torch.utils._pytree import tree_leaves
 
 from bloomery.nn.block import Block
 
-
 PRODUCTS = frozenset((torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default))
 """What comes out of these is of tokens, though it may happen to have the shape of a weight."""
 
@@ -127,18 +126,18 @@ class Tally(TorchDispatchMode):
         self._numbers: dict[int, int | None] = {}  # None for those that were there before
         self._watched: dict[int, weakref.ref[Any]] = {}
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        names = [name for tensor in read if (name := self._names.get(id(tensor.untyped_storage()))) is not None]
-        self.reads += [(len(self.moves), name) for name in names]
+        names = (self._names.get(id(tensor.untyped_storage())) for tensor in read)
+        self.reads += [(len(self.moves), name) for name in names if name is not None]
         for tensor in read:
             self._meet(tensor, None)
-        made = function(*args, **(kwargs or {}))
-        like = set() if function in PRODUCTS else {tensor.shape for tensor in read if self._is_weighty(tensor)}
+        made = func(*args, **(kwargs or {}))
+        like = set() if func in PRODUCTS else {tensor.shape for tensor in read if self._is_weighty(tensor)}
         for leaf in tree_leaves(made):
             if isinstance(leaf, Tensor):
                 self._meet(leaf, Nature.COPIES if leaf.shape in like else Nature.MASKS if _is_mask(leaf) else Nature.TOKENS)
-        if function is torch.ops.aten.add_.Tensor and self._is_weighty(read[0]) and read[-1].shape == read[0].shape:
+        if func is torch.ops.aten.add_.Tensor and self._is_weighty(read[0]) and read[-1].shape == read[0].shape:
             self._take_for(read[-1], Nature.COPIES)
         return made
 
