@@ -120,8 +120,8 @@ def sharing_of(model: nn.Module) -> dict[str, Sharing]:
     """
     found: dict[str, Sharing] = {}
     for path, module in list(model.named_modules()):
-        if isinstance(module, Peopled):
-            found.update({f"{path}.{name}": "expert" for name in module.settle(0, 1)})
-        elif isinstance(module, Divided):
-            found.update({f"{path}.{name}": "tensor" for name in module.divide(0, 1)})
+        sharing: Sharing = "expert" if isinstance(module, Peopled) else "tensor"
+        names = module.settle(0, 1) if isinstance(module, Peopled) else module.divide(0, 1) if isinstance(module, Divided) else ()
+        for name in names:
+            found[f"{path}.{name}"] = sharing
     return found

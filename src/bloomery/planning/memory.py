@@ -12,15 +12,18 @@ sequence parallelism, recomputing); Narayanan et al. (2021), arXiv 2104.04473 (m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 from bloomery.mesh import Layout
+from bloomery.mesh.schedules import schedule
 from bloomery.planning.anatomy import Anatomy, Weight
-from bloomery.planning.trace import Change, Load, Stretch
+from bloomery.planning.trace import Change, Load, Stretch, backward_of, forward_of
 
-GATHERED = 2  # branches of a block that tensor ranks gather their input for
+GATHERED = 2  # branches of a block whose input tensor ranks gather and keep
+SUMMED, SWAPPED = 8, 2  # residual streams under way: for the sums of tensor ranks, and for the heads of context ranks
+BUCKET_BYTES = 64 << 20  # of gradients that are added up in one go
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,68 +81,91 @@ class _Rank:
         self.rows = rows // layout.readers
         self.micro_batches = -(-self.rows // anatomy.rows)
         self.shards = layout.shard * layout.context if layout.shard > 1 else 1
-        stretches = anatomy.further if self.micro_batches > 1 else anatomy.first
+        self.stages = dict(enumerate(stages_of(anatomy, layout.pipeline * layout.stages)))
+        self.stages = {stage: span for stage, span in self.stages.items() if stage % layout.pipeline == place}
         again = {*anatomy.blocks[:recomputed]}
-        own = stages_of(anatomy, layout)[place]
-        self.stretches = [self._local(stretches[i].recomputed if i in again else stretches[i]) for i in own]
-        self.last = own[-1] == len(stretches) - 1
+
+        def local(stretches: Sequence[Stretch]) -> dict[int, list[Stretch]]:
+            return {
+                stage: [self._local(stretches[i].recomputed if i in again else stretches[i], i == len(stretches) - 1) for i in span]
+                for stage, span in self.stages.items()
+            }
+
+        self.first, self.further = local(anatomy.first), local(anatomy.further)
+        self.stretches = [stretch for stage in self.first.values() for stretch in stage]
         names = set().union(*(stretch.weights for stretch in self.stretches))
-        self.held = {name: anatomy.weights[name] for name in sorted(names)}
+        self.held = [anatomy.weights[name] for name in sorted(names)]
 
     def worst(self) -> Memory:
         """At the worst moment."""
         return max(self._moments(), key=lambda memory: memory.total)
 
     def _moments(self) -> Iterator[Memory]:
-        own = sum(self._share(weight) * weight.bytes for weight in self.held.values())
-        state = sum(self._share(weight) * weight.state for weight in self.held.values())
-        trained = [weight for weight in self.held.values() if weight.trained]
-        gradients = sum((self._share(weight) if self.layout.zero > 1 else self._part(weight)) * weight.bytes for weight in trained)
-        buffers = self.anatomy.buffers + self.rows * self.anatomy.row_bytes
-        still = Memory(
-            weights=own, gradients=0.0, optimizer=state, activations=0.0, logits=0.0, buffers=buffers, communication=0.0, moment="",
-        )  # fmt: skip
+        trained = [weight for weight in self.held if weight.trained]
+        owned = sum(self._share(weight) * weight.bytes for weight in trained)
         whole = sum(weight.bytes for weight in self.anatomy.weights.values() if weight.trained)
-        yield replace(still, gradients=gradients, activations=self.anatomy.update * gradients / max(whole, 1), moment="update")
-        accumulated = gradients if self.micro_batches > 1 else 0.0
-        kept = sum((stretch.forward.left for stretch in self.stretches), Load()).kept
-        before = (self._in_flight() - 1) * kept
-        level, logits = Load(), 0.0
-        gathered = self._gathered()
-        for stretch, change, moment in self._passes():
-            at = level + change.worst
-            loss = self.last and stretch is self.stretches[-1]
-            now = logits + change.worst.kept if loss else logits
+        still = Memory(
+            weights=sum(self._share(weight) * weight.bytes for weight in self.held), gradients=owned,
+            optimizer=sum(self._share(weight) * weight.state for weight in self.held), activations=0.0, logits=0.0,
+            buffers=self.anatomy.buffers + self.rows * self.anatomy.row_bytes, communication=0.0, moment="adding up gradients",
+        )  # fmt: skip
+        yield replace(still, communication=self._bucket(owned))
+        yield replace(still, activations=self.anatomy.update * owned / max(whole, 1), moment="the update")
+        under_way = self._gathered() + self._handed()
+        for level, moment in self._passes():
             yield replace(
-                still, gradients=accumulated + at.gradients, activations=before + at.kept - now, logits=now, communication=gathered,
+                still, gradients=level.gradients, activations=level.kept - level.logits, logits=level.logits, communication=under_way,
                 moment=moment,
             )  # fmt: skip
-            left = change.left if accumulated == 0.0 else change.left.times(gradients=0.0)
-            level += left.times(gradients=self._kept_gradients())
-            logits += change.left.kept if loss else 0.0
 
-    def _passes(self) -> Iterator[tuple[Stretch, Change, str]]:
-        for stretch in self.stretches:
-            yield stretch, stretch.forward, "forward"
-        for stretch in reversed(self.stretches):
-            yield stretch, stretch.backward, "backward"
-
-    def _in_flight(self) -> int:
-        """Micro-batches whose activations a rank keeps at a time."""
-        layout = self.layout
-        ahead = {"gpipe": self.micro_batches, "1f1b": layout.pipeline - self.place}
-        if layout.schedule in ahead:
-            return min(ahead[layout.schedule], self.micro_batches)
-        chunks = 2 * (layout.pipeline - 1 - self.place) + (layout.stages - 1) * layout.pipeline + 1
-        return min(-(-chunks // layout.stages), self.micro_batches)
+    def _passes(self) -> Iterator[tuple[Load, str]]:
+        """The worst moment of each pass of a step, in the order in which the rank does them; of long steps, the beginning."""
+        layout, level, seen = self.layout, Load(), set()
+        enough = layout.pipeline * (2 * layout.stages + 1)  # from then on all is as it was before
+        micro_batches = self.micro_batches if layout.schedule == "gpipe" else min(self.micro_batches, max(enough, 2))
+        forward = {stage: forward_of(stretches) for stage, stretches in self.first.items()}
+        first, further = ({n: backward_of(stretches) for n, stretches in stages.items()} for stages in (self.first, self.further))
+        for what, stage, micro in schedule(layout.schedule, self.place, layout.pipeline, layout.stages, micro_batches):
+            change = forward[stage] if what == "forward" else further[stage] if stage in seen else first[stage]
+            yield level.plus(change.worst), f"the {what} pass of micro-batch {micro + 1}"
+            level = level.plus(change.left)
+            if what == "backward":  # a table that the first and the last stage hold has a gradient at each
+                over = forward[stage].left.plus(change.left)
+                level = level.plus(over._replace(gradients=0.0).times(*[-1.0] * len(over)))
+                level = level.plus(Load(gradients=max(over.kept, 0.0) if stage not in seen else 0.0))
+                seen.add(stage)
 
     def _gathered(self) -> float:
-        """Weights and gradients of other ranks that are here for a while."""
-        return 0.0
+        """Weights that are gathered from the ranks of ZeRO at a time, and one block's on the way."""
+        if self.shards == 1:
+            return 0.0
+        weights = self.anatomy.weights
+        blocks = [sum(self._gather(weights[name]) for name in stretch.weights) for stretch in self.stretches if stretch.block]
+        whole = sum(self._gather(weight) for weight in self.held)
+        if self.layout.zero < 3 or self.layout.pipeline > 1:
+            return whole + max(blocks)
+        return whole - sum(blocks) + 2 * max(blocks)
 
-    def _kept_gradients(self) -> float:
-        """The share that stays of the gradients of a stretch, once they are added up over the ranks of ZeRO."""
-        return 1 / self.shards if self.layout.zero > 1 else 1.0
+    def _gather(self, weight: Weight) -> float:
+        return 0.0 if self._settled(weight) else self._part(weight) * weight.bytes
+
+    def _handed(self) -> float:
+        """Activations that ranks hand each other."""
+        layout, seam = self.layout, self.anatomy.seam / self.layout.context
+        summed = SUMMED * seam if layout.tensor > 1 else 0.0
+        swapped = SWAPPED * seam / layout.tensor if layout.context > 1 else 0.0
+        last = layout.pipeline * layout.stages - 1
+        sent = sum((stage > 0) + (stage < last) for stage in self.stages)
+        return summed + swapped + ((1 + sent) * self.micro_batches * seam / layout.tensor if last else 0.0)
+
+    def _bucket(self, owned: float) -> float:
+        """Copies of gradients that are added up together over ranks that hold the same."""
+        copies = self.layout.replicate * self.layout.context * self.layout.tensor > 1
+        return min(owned, BUCKET_BYTES) if copies else 0.0
+
+    def _settled(self, weight: Weight) -> bool:
+        """Whether it is an expert's that lives on some ranks only."""
+        return weight.sharing == "expert" and self.layout.expert > 1
 
     def _part(self, weight: Weight) -> float:
         """The share of a weight that is computed with on a rank."""
@@ -147,34 +173,27 @@ class _Rank:
 
     def _share(self, weight: Weight) -> float:
         """The share of a weight that a rank holds."""
-        experts = weight.sharing == "expert" and self.layout.expert > 1
-        return self._part(weight) / (1 if experts else self.shards)
+        return self._part(weight) / (1 if self._settled(weight) else self.shards)
 
-    def _local(self, stretch: Stretch) -> Stretch:
+    def _local(self, stretch: Stretch, loss: bool) -> Stretch:
+        """What a rank does of a stretch."""
         layout = self.layout
-        time = layout.context * layout.tensor
-        if time == 1:
-            return stretch
-        part = self._average_part(stretch)
-        tokens, gathers = 1 / time, Load(tokens=GATHERED * stretch.reads * (1 - 1 / layout.tensor) / layout.context)
-
-        def local(change: Change, forward: int) -> Change:
-            share = {"tokens": tokens, "copies": part, "gradients": part}
-            return Change(change.worst.times(**share) + gathers.times(max(forward, 0)), change.left.times(**share) + gathers.times(forward))
-
-        return replace(stretch, forward=local(stretch.forward, 1), backward=local(stretch.backward, -1))
-
-    def _average_part(self, stretch: Stretch) -> float:
         weights = [self.anatomy.weights[name] for name in stretch.weights]
-        whole = sum(weight.bytes for weight in weights)
-        return sum(self._part(weight) * weight.bytes for weight in weights) / whole if whole else 1.0
+        whole = max(sum(weight.bytes for weight in weights), 1)
+        used = sum(self._part(weight) * weight.bytes for weight in weights) / whole
+        left = sum(self._share(weight) * weight.bytes for weight in weights) / whole if layout.zero > 1 else used
+        tokens, gathered = 1 / (layout.context * layout.tensor), GATHERED * stretch.reads * (1 - 1 / layout.tensor) / layout.context
+
+        def local(change: Change, more: float) -> Change:
+            worst = change.worst.times(tokens, 1.0, used, used, 1.0).plus(Load(max(more, 0.0)))
+            after = change.left.times(tokens, 1.0, used, left, 1.0).plus(Load(more))
+            return Change(*(Load(gradients=load.gradients, logits=load.kept) if loss else load for load in (worst, after)))
+
+        return replace(stretch, forward=local(stretch.forward, gathered), backward=local(stretch.backward, -gathered))
 
 
-def stages_of(anatomy: Anatomy, layout: Layout) -> list[list[int]]:
-    """The places of the stretches that the ranks of each place in the pipeline hold: blocks are dealt out evenly, what stands around them goes
-    with its neighbours."""
-    blocks, count = anatomy.blocks, layout.pipeline * layout.stages
+def stages_of(anatomy: Anatomy, count: int) -> list[range]:
+    """The stretches of each stage of a pipeline: blocks are dealt out evenly, what stands around them goes with its neighbours."""
+    blocks = anatomy.blocks
     cuts = [blocks[len(blocks) * i // count] for i in range(1, count)]
-    bounds = [0, *cuts, len(anatomy.first)]
-    spans = [range(start, stop) for start, stop in pairwise(bounds)]
-    return [[i for span in spans[place :: layout.pipeline] for i in span] for place in range(layout.pipeline)]
+    return [range(start, stop) for start, stop in pairwise([0, *cuts, len(anatomy.first)])]

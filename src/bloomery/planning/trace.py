@@ -7,12 +7,14 @@ away from it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import reduce
 from itertools import pairwise
-from typing import Any
+from operator import add, mul
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,31 +40,32 @@ class Nature(Enum):
     """Gradients of weights."""
 
 
-@dataclass(frozen=True)
-class Load:
-    """Bytes by nature; negative where they are let go of."""
+class Load(NamedTuple):
+    """Bytes by nature; negative where they are let go of. `logits` are tokens of the loss, where someone tells them apart."""
 
-    tokens: float = 0
-    masks: float = 0
-    copies: float = 0
-    gradients: float = 0
+    tokens: float = 0.0
+    masks: float = 0.0
+    copies: float = 0.0
+    gradients: float = 0.0
+    logits: float = 0.0
 
-    def __add__(self, other: Load) -> Load:
-        return Load(self.tokens + other.tokens, self.masks + other.masks, self.copies + other.copies, self.gradients + other.gradients)
+    def plus(self, other: Load) -> Load:
+        """Both together."""
+        return Load(*map(add, self, other))
 
-    def times(self, tokens: float = 1, masks: float = 1, copies: float = 1, gradients: float = 1) -> Load:
-        """Each nature by a factor of its own."""
-        return Load(tokens * self.tokens, masks * self.masks, copies * self.copies, gradients * self.gradients)
+    def times(self, *factors: float) -> Load:
+        """Each nature by a factor of its own, in their order."""
+        return Load(*map(mul, self, factors))
 
     @property
     def kept(self) -> float:
         """All but the gradients."""
-        return self.tokens + self.masks + self.copies
+        return self.total - self.gradients
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.kept + self.gradients
+        return sum(self)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,14 @@ class Change:
 
     worst: Load
     left: Load
+
+    def then(self, other: Change) -> Change:
+        """One after the other."""
+        later = self.left.plus(other.worst)
+        return Change(later if later.total > self.worst.total else self.worst, self.left.plus(other.left))
+
+
+NOTHING = Change(Load(), Load())
 
 
 @dataclass(frozen=True)
@@ -97,11 +108,10 @@ class Stretch:
     @property
     def recomputed(self) -> Stretch:
         """The same block where it keeps no more than what it hands on, and is computed once more in the backward pass."""
-        kept, handed = self.forward.left, Load(tokens=self.reads)
-        again = kept + handed.times(-1)
-        backward = max((self.forward.worst, again + self.backward.worst), key=lambda load: load.total)
-        left = Load(tokens=-self.reads, gradients=self.backward.left.gradients)
-        return replace(self, forward=Change(self.forward.worst, handed), backward=Change(backward, left))
+        again = self.forward.left.plus(Load(-self.reads))
+        worst = max((self.forward.worst, again.plus(self.backward.worst)), key=lambda load: load.total)
+        left = Load(-self.reads, gradients=self.backward.left.gradients)
+        return replace(self, forward=Change(self.forward.worst, Load(self.reads)), backward=Change(worst, left))
 
 
 class Tally(TorchDispatchMode):
@@ -238,13 +248,14 @@ def trace(model: nn.Module, step: Callable[[], Tensor]) -> tuple[Stretch, ...]:
     )
 
 
-def peak_of(stretches: Sequence[Stretch]) -> float:
-    """The most that one micro-batch allocates at a time, beyond what was there before it."""
-    level = peak = 0.0
-    for change in (*(stretch.forward for stretch in stretches), *(stretch.backward for stretch in reversed(stretches))):
-        peak = max(peak, level + change.worst.total)
-        level += change.left.total
-    return peak
+def forward_of(stretches: Iterable[Stretch]) -> Change:
+    """The forward pass through several stretches."""
+    return reduce(Change.then, (stretch.forward for stretch in stretches), NOTHING)
+
+
+def backward_of(stretches: Sequence[Stretch]) -> Change:
+    """The backward pass through several stretches, the last one first."""
+    return reduce(Change.then, (stretch.backward for stretch in reversed(stretches)), NOTHING)
 
 
 @contextmanager
