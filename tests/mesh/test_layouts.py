@@ -1,0 +1,117 @@
+"""Topology is not part of the experiment: under every layout the same losses and the same weights as on one rank."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from bloomery.core.errors import ConfigError
+from bloomery.mesh import Layout
+from bloomery.models import Gpt2Config, LlamaConfig, ModelConfig, TransformerConfig
+from bloomery.nn import AlibiConfig, AttentionConfig, BatchNormConfig, ExpertsConfig, GatedConfig, Mamba2Config, UntiedConfig
+from tests.mesh.layouts import run, run_all
+from tests.mesh.ranks import on_ranks
+from tests.train.toys import VOCAB
+
+SIZES: dict[str, Any] = {"vocab_size": VOCAB, "d_model": 16, "n_layers": 4, "max_seq_len": 16}
+HEADS, FF = AttentionConfig(n_heads=4, n_kv_heads=4), GatedConfig(d_ff=24)
+MODELS: dict[str, ModelConfig] = {
+    "llama": LlamaConfig(n_heads=4, d_ff=24, **SIZES),
+    "gpt2": Gpt2Config(n_heads=4, d_ff=24, **SIZES),
+    "alibi": TransformerConfig(
+        mixers=(AttentionConfig(n_heads=4, positions=AlibiConfig(), window=5),), feed_forwards=(FF,), head=UntiedConfig(), **SIZES
+    ),
+    "experts": TransformerConfig(mixers=(HEADS,), feed_forwards=(ExpertsConfig(n_experts=4, n_active=2, d_ff=8, n_shared=1), FF), **SIZES),
+    "hybrid": TransformerConfig(
+        mixers=(Mamba2Config(d_state=8, head_dim=8, expand=2), HEADS), feed_forwards=(FF,), head=UntiedConfig(bias=True), **SIZES
+    ),
+}
+FAST, SLOW = "fast", "slow"
+CASES = {
+    (2, FAST): [
+        *(("llama", layout) for layout in (
+            "replicate=2", "shard=2,zero=1", "shard=2,zero=2", "shard=2,zero=3", "tensor=2", "context=2", "pipeline=2,schedule=gpipe",
+            "pipeline=2", "pipeline=2,schedule=interleaved,stages=2",
+        )),
+        *(("gpt2", layout) for layout in ("tensor=2", "pipeline=2")),
+        *(("alibi", layout) for layout in ("tensor=2", "context=2")),
+        *(("experts", layout) for layout in ("shard=2,expert=2", "tensor=2")),
+        *(("hybrid", layout) for layout in ("context=2", "pipeline=2")),
+    ],
+    (4, FAST): [
+        ("llama", "shard=2,tensor=2"), ("llama", "pipeline=2,shard=2"), ("llama", "context=2,tensor=2"),
+        ("experts", "replicate=2,shard=2,expert=2"),
+    ],
+    (2, SLOW): [
+        ("gpt2", "context=2"), ("gpt2", "shard=2"), ("alibi", "pipeline=2"), ("experts", "context=2,expert=2"),
+        ("experts", "tensor=2,expert=2"), ("experts", "pipeline=2"), ("hybrid", "tensor=2"), ("hybrid", "shard=2"),
+    ],
+    (4, SLOW): [
+        ("llama", "replicate=2,shard=2"), ("llama", "pipeline=2,tensor=2"), ("llama", "pipeline=4"), ("llama", "shard=2,context=2"),
+        ("llama", "pipeline=2,replicate=2,schedule=gpipe"), ("llama", "pipeline=2,tensor=2,schedule=interleaved,stages=2"),
+        ("experts", "shard=2,tensor=2,expert=4"), ("alibi", "context=2,tensor=2"), ("hybrid", "shard=2,context=2"),
+    ],
+    (8, SLOW): [
+        ("llama", "pipeline=2,shard=2,tensor=2"), ("llama", "pipeline=2,context=2,tensor=2"), ("llama", "replicate=2,shard=2,context=2"),
+        ("llama", "shard=8"), ("llama", "pipeline=2,replicate=2,shard=2,schedule=interleaved,stages=2"),
+        ("experts", "replicate=2,shard=2,context=2,expert=4"), ("gpt2", "pipeline=2,shard=2,tensor=2"),
+    ],
+}  # fmt: skip
+
+
+def cases() -> list[Any]:
+    found = []
+    for world, pace in CASES:
+        marks = [pytest.mark.timeout(900)] + ([pytest.mark.slow] if pace == SLOW else [])
+        found += [pytest.param(world, pace, i, id=f"{name}-{layout}", marks=[*marks, pytest.mark.xdist_group(f"layouts-{world}")])
+                  for i, (name, layout) in enumerate(CASES[world, pace])]  # fmt: skip
+    return found
+
+
+@cache
+def on_one(name: str) -> dict[str, Any]:
+    return run(Layout(), MODELS[name])
+
+
+@cache
+def outcomes(world: int, pace: str) -> list[list[dict[str, Any]]]:
+    """Of each case, what each rank had."""
+    by_rank = on_ranks(world, run_all, [(Layout.parse(layout), MODELS[name]) for name, layout in CASES[world, pace]], timeout_s=800)
+    return [list(ranks) for ranks in zip(*by_rank, strict=True)]
+
+
+@pytest.mark.parametrize(("world", "pace", "case"), cases())
+def test_no_layout_changes_losses_or_weights(world: int, pace: str, case: int) -> None:
+    alone, ranks = on_one(CASES[world, pace][case][0]), outcomes(world, pace)[case]
+    for rank in ranks:
+        assert rank["losses"] == pytest.approx(alone["losses"], rel=1e-5)
+        assert rank["norms"] == pytest.approx(alone["norms"], rel=1e-4)
+    weights = {name: value for rank in ranks for name, value in rank["weights"].items()}
+    assert weights.keys() == alone["weights"].keys()
+    for name, value in alone["weights"].items():
+        assert (weights[name] - value).abs().max().item() <= 1e-5, name
+
+
+@pytest.mark.parametrize("layout, model, what", [
+    (Layout(tensor=3), MODELS["llama"], "n_heads=4 and n_kv_heads=4, which tensor=3 ranks cannot share"),
+    (Layout(tensor=5), TransformerConfig(mixers=(Mamba2Config(d_state=8, head_dim=8, expand=2),), feed_forwards=(FF,), **SIZES), "d_ff=24"),
+    (Layout(context=2, tensor=4), MODELS["llama"], "context · tensor = 8 ranks"),
+    (Layout(shard=3, expert=3), MODELS["experts"], "n_experts=4, which expert=3 ranks cannot share"),
+    (Layout(pipeline=5), MODELS["llama"], "5 stages for n_layers=4; 4 are the most"),
+    (Layout(replicate=2), MODELS["llama"].transformer.replace(norm=BatchNormConfig()), "mixes the rows of a batch"),
+])  # fmt: skip
+def test_layouts_that_cannot_be_are_refused_with_their_numbers(layout, model, what):
+    import torch
+
+    from bloomery.mesh import Mesh
+    from bloomery.mesh.spread import check
+    from bloomery.train.spreading import check_layout
+
+    with torch.device("meta"):
+        skeleton = model.skeleton()
+    with pytest.raises(ConfigError, match=what):
+        mesh = Mesh(layout)
+        check_layout(model, skeleton, mesh)
+        check(skeleton, mesh)
