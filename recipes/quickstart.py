@@ -10,11 +10,12 @@ from bloomery.nn import WiredInit
 from bloomery.optim import AdamW, Muon
 from bloomery.recipe import Recipe
 from bloomery.stages.evaluate import Evaluate
+from bloomery.stages.init import Continue, Scratch
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.report import Report
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
-from bloomery.stages.train import Continue, Scratch, Share, Train, Watch
+from bloomery.stages.train import Share, Train, Watch
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.readers import TaleConversations, TaleStories
 from bloomery.text.tales import Tales

@@ -8,8 +8,9 @@ from bloomery.optim import AdamW, Muon, WarmupCosine
 from bloomery.recipe import Recipe
 from bloomery.recipe.tales import tale_tokens
 from bloomery.stages.convert import Convert
+from bloomery.stages.init import Continue, Init, Scratch
 from bloomery.stages.report import Report
-from bloomery.stages.train import Continue, Init, Scratch, Share, Train, Watch
+from bloomery.stages.train import Share, Train, Watch
 
 VOCABULARY = 512
 BATCH, SMALL_BATCH = 4096, 1024  # tokens in a step of the base, and of what follows: more steps from the same tokens

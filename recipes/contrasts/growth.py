@@ -9,8 +9,9 @@ from bloomery.optim import AdamW, Muon, WarmupCosine
 from bloomery.recipe import Recipe
 from bloomery.recipe.tales import tale_tokens
 from bloomery.stages.convert import Convert
+from bloomery.stages.init import Continue, Scratch
 from bloomery.stages.report import Report
-from bloomery.stages.train import Continue, Scratch, Share, Train, Watch
+from bloomery.stages.train import Share, Train, Watch
 
 VOCABULARY = 512
 

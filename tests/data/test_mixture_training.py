@@ -9,12 +9,13 @@ from bloomery.core.errors import ConfigError
 from bloomery.data import Curriculum, Given, Proportions, Ratio, Stretch, Temperature, UniMax
 from bloomery.models import LlamaConfig
 from bloomery.recipe import Recipe, plan
+from bloomery.stages.init import Scratch
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.stages.trace import documents_of_step, train_source
-from bloomery.stages.train import Scratch, Share, Train
+from bloomery.stages.train import Share, Train
 from bloomery.store import Store
 from bloomery.text.readers import TaleStories
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from bloomery.data import Cut
 from bloomery.models import LlamaConfig
 from bloomery.recipe import Recipe
+from bloomery.stages.init import Scratch
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
-from bloomery.stages.train import Scratch, Share, Train, Watch
+from bloomery.stages.train import Share, Train, Watch
 from bloomery.text.readers import Files
 
 

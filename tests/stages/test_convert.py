@@ -12,9 +12,10 @@ from bloomery.recipe.tales import tale_tokens
 from bloomery.stages.convert import Convert
 from bloomery.stages.evaluate import Evaluate
 from bloomery.stages.export import Export
+from bloomery.stages.init import Continue, Scratch
 from bloomery.stages.stage import RunContext
 from bloomery.stages.trace import documents_of_step
-from bloomery.stages.train import Continue, Scratch, Share, Train
+from bloomery.stages.train import Share, Train
 from bloomery.store import Store
 
 MODEL = LlamaConfig(vocab_size=320, d_model=16, n_layers=2, n_heads=4, d_ff=32, max_seq_len=32)

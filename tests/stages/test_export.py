@@ -13,11 +13,12 @@ from bloomery.generate import Greedy, stream
 from bloomery.models import LlamaConfig, load_hub, write_model
 from bloomery.nn import FanInInit, SequenceLayout
 from bloomery.stages.export import Export
+from bloomery.stages.init import Scratch
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
-from bloomery.stages.train import Scratch, Share, Train
+from bloomery.stages.train import Share, Train
 from bloomery.store import Artifact, Store
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.readers import Files

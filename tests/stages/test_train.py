@@ -17,12 +17,13 @@ from bloomery.data.tasks import Word
 from bloomery.models import LlamaConfig, read_model
 from bloomery.objectives import CausalLM, HeadCrossEntropy, ReplacedTokens
 from bloomery.optim import Doublings, Muon
+from bloomery.stages.init import Continue, Hub, Scratch
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.stages.trace import documents_of_step, train_source
-from bloomery.stages.train import Continue, Hub, Scratch, Share, Train, Watch
+from bloomery.stages.train import Share, Train, Watch
 from bloomery.store import Store
 from bloomery.text.readers import TaleStories
 

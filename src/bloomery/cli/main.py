@@ -53,6 +53,8 @@ def run_options(command: Any) -> Any:
                      help="torch.compile: auto where the planned steps repay it."),
         click.option("--workers", type=click.IntRange(min=1), help="Processes that work on documents; one per core if not given."),
         click.option("--cluster", metavar="ADDRESS", help="Work on documents on a Ray cluster: auto, ray://host:port, or local."),
+        click.option("--layout", metavar="AXIS=RANKS,…", default="", help="How training is spread over the ranks that a launcher has started: "
+                     "pipeline, replicate, shard, context, tensor, expert; zero, schedule, stages."),
         click.option("--tracker", "trackers", type=click.Choice(["tensorboard", "aim", "trackio", "wandb", "none"]), multiple=True,
                      default=("tensorboard",), show_default=True, help="Where figures go besides their JSON lines; several may be given."),
         click.option("--quiet", is_flag=True, help="Print nothing but errors."),
@@ -331,18 +333,20 @@ def _artifact(text: str, store_path: Path) -> Any:
 
 def _context(
     *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], workers: int | None,
-    cluster: str | None, trackers: tuple[str, ...], quiet: bool,
+    cluster: str | None, layout: str, trackers: tuple[str, ...], quiet: bool,
 ) -> RunContext:
     import torch
 
+    from bloomery.mesh import Layout, Mesh
     from bloomery.stages.stage import RunContext
 
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu or install a CUDA build of torch")
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    mesh = Mesh.join(Layout.parse(layout), chosen)
     return RunContext(
-        store=_store(store_path), device=chosen, micro_batch=micro_batch, compile=compiling, workers=workers or os.cpu_count() or 1,
-        cluster=cluster, trackers=_trackers(trackers), quiet=quiet,
+        store=_store(store_path), device=mesh.device, mesh=mesh, micro_batch=micro_batch, compile=compiling,
+        workers=workers or os.cpu_count() or 1, cluster=cluster, trackers=_trackers(trackers), quiet=quiet or not mesh.leads,
     )  # fmt: skip
 
 

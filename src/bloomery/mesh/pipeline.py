@@ -37,6 +37,10 @@ class Pipeline:
         """What this rank does in a step."""
         return schedule(self.layout.schedule, self.axis.index, self.axis.size, self.layout.stages, micro_batches)
 
+    def _looks(self, micro_batches: int) -> list[Action]:
+        stages = range(self.axis.index, self.n_stages, self.axis.size)
+        return [Action("forward", stage, micro) for micro in range(micro_batches) for stage in stages]
+
     def run(self, forward: Forward, micro_batches: int, like: Sequence[Tensor], learn: bool = True) -> None:
         """Does all passes of a step, forward and backward.
 
@@ -50,17 +54,18 @@ class Pipeline:
         left: dict[tuple[int, int], Tensor] = {}
         sending: list[tuple[dist.Work | None, Tensor]] = []
         last = self.n_stages - 1
-        for what, stage, micro in self.actions(micro_batches):
+        for what, stage, micro in self.actions(micro_batches) if learn else self._looks(micro_batches):
             key = stage, micro
             if what == "forward":
                 x = None if stage == 0 else self._receive(stage - 1, stage, micro, like[micro]).requires_grad_(learn)
                 y = forward(stage, micro, x)
                 if x is not None:
                     entered[key] = x
-                left[key] = y
+                if learn:
+                    left[key] = y
                 if stage < last:
                     sending.append(self._send(stage, stage + 1, micro, y.detach()))
-            elif learn:
+            else:
                 y = left.pop(key)
                 torch.autograd.backward(y, None if stage == last else self._receive(stage + 1, stage, micro, y))
                 if stage > 0:

@@ -70,6 +70,12 @@ def accumulate(model: nn.Module, mesh: Mesh, last: bool) -> None:
         root.set_reshard_after_backward(last)
 
 
+def settle(model: nn.Module, mesh: Mesh) -> None:
+    """Lets go of gathered weights, where passes without a way back have left some: they may change before the next pass."""
+    for module in _sharded(model, mesh):
+        module.reshard()
+
+
 def check(model: nn.Module, mesh: Mesh) -> None:
     """Refuses what cannot be shared as the layout asks, naming the module."""
     layout = mesh.layout

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from bloomery.core.config import Config, to_plain
 from bloomery.core.errors import ArtifactError
 from bloomery.models.families import config_from_plain
 from bloomery.models.model import Model, ModelConfig
+from bloomery.nn.init import Pour
 from bloomery.store.files import atomic_path, read_json, write_json
 
 CONFIG = "config.json"
@@ -41,10 +43,26 @@ def read_model(folder: Path) -> tuple[ModelConfig, Model]:
     Raises:
         ArtifactError: a file is missing or torn, or its tensors don't fit the config.
     """
-    config = config_from_plain(read_json(folder / CONFIG))
+    config = read_config(folder)
     model = config.build(seed=0)
     load_model(model, folder / WEIGHTS)
     return config, model
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The config that `write_model` wrote."""
+    return config_from_plain(read_json(folder / CONFIG))
+
+
+def pour_model(folder: Path, pour: Pour) -> None:
+    """Tells the weights that `write_model` wrote, one by one; no more than one is in memory. The config says what must be there."""
+    config, path = read_config(folder), folder / WEIGHTS
+    with torch.device("meta"):
+        wanted = {name: tuple(parameter.shape) for name, parameter in config.skeleton().named_parameters()}
+    with safe_open(path, "pt") as file:
+        check_names(wanted, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}, path)  # noqa: SIM118 (it is no dict)
+        for name in wanted:
+            pour(name, file.get_tensor(name))
 
 
 def save_model(model: Model, path: Path) -> None:
@@ -68,14 +86,20 @@ def load_model(model: Model, path: Path) -> None:
 def fill(model: Model, state: Mapping[str, Tensor], path: Path) -> None:
     """Copies tensors by name into a model; the names and shapes must be exactly the model's."""
     parameters = dict(model.named_parameters())
-    for name in [*(name for name in parameters if name not in state), *sorted(state.keys() - parameters.keys())]:
-        where = "lacks the tensor" if name in parameters else "holds the unknown tensor"
-        raise ArtifactError(f"{path} {where} {name!r}; it belongs to another model than its config.json describes")
+    check_names({name: tuple(p.shape) for name, p in parameters.items()}, {name: tuple(t.shape) for name, t in state.items()}, path)
     for name, parameter in parameters.items():
-        if parameter.shape != state[name].shape:
-            shapes = f"{tuple(state[name].shape)} in the file but {tuple(parameter.shape)} by its config"
-            raise ArtifactError(f"{path}: the tensor {name!r} is {shapes}; restore the config.json it was written with")
         parameter.data = state[name].to(parameter.device)
+
+
+def check_names(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Raises `ArtifactError` for the first tensor of a file that a model has not, or has in another shape."""
+    for name in [*(name for name in wanted if name not in found), *sorted(found.keys() - wanted.keys())]:
+        where = "lacks the tensor" if name in wanted else "holds the unknown tensor"
+        raise ArtifactError(f"{path} {where} {name!r}; it belongs to another model than its config.json describes")
+    for name, shape in wanted.items():
+        if shape != found[name]:
+            shapes = f"{found[name]} in the file but {shape} by its config"
+            raise ArtifactError(f"{path}: the tensor {name!r} is {shapes}; restore the config.json it was written with")
 
 
 def whole_config(config: Config) -> dict[str, Any]:

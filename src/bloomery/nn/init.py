@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import sqrt
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -68,6 +68,9 @@ class Stack(Protocol):
 
 class WeightInit(Part):
     """Standard deviations for the matrices of a model; their mean is 0, biases start at 0 and norm weights at 1."""
+
+    wires: ClassVar[bool] = False
+    """Whether `wire` changes anything."""
 
     def std_of(self, use: Use, fan_in: int, fan_out: int, n_layers: int) -> float:
         """For a matrix.

@@ -43,6 +43,8 @@ class WiredInit(FanInInit):
     Departures: the shift is made with rotary positions, in an unchanged architecture.
     """
 
+    wires: ClassVar[bool] = True
+
     contract: ClassVar[int] = 2  # 2: two back, and what stood before
 
     constant: float = Field(default=0.5, gt=0)

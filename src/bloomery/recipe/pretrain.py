@@ -6,11 +6,12 @@ from bloomery.core.units import human_count
 from bloomery.models import LlamaConfig
 from bloomery.optim import AdamW, Muon, WarmupCosine
 from bloomery.recipe.graph import Recipe
+from bloomery.stages.init import Scratch
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.report import Report
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
-from bloomery.stages.train import Scratch, Share, Train, Watch
+from bloomery.stages.train import Share, Train, Watch
 from bloomery.text.readers import Reader
 
 HEAD_DIM = 64

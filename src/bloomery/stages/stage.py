@@ -6,18 +6,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from bloomery.core.config import Config, flatten, to_plain
 from bloomery.core.identity import content_key
 from bloomery.core.units import human_seconds
+from bloomery.mesh import ALONE, Mesh
 from bloomery.store import Artifact, Store, Workspace
 from bloomery.store.files import os_errors
 from bloomery.text.engine import Executor, Processes, Ray
 
 TrackerName = Literal["tensorboard", "aim", "trackio", "wandb"]
+
+MADE, MISSING = "made", "missing"  # what the leading rank tells the others of an artifact
+LOOK_AGAIN_S = 0.2  # how often a rank looks whether the leading one has made what it waits for
 
 
 class Stage(Config):
@@ -26,6 +30,9 @@ class Stage(Config):
     Everything that decides the result is a field: literals, configs, and the stages whose artifacts it reads. Subclasses write `work`.
     What a stage leaves in its workspace must not depend on how often it was interrupted.
     """
+
+    takes_all_ranks: ClassVar[bool] = False
+    """Whether all ranks of a layout do its work together; of any other stage the leading rank does it all."""
 
     name: str = Field(default="main", pattern=r"^[a-z0-9][a-z0-9_]*$")
     """What distinguishes it from others of its kind in a recipe; part of the folder's name."""
@@ -78,15 +85,24 @@ class Stage(Config):
     def run(self, context: RunContext) -> Artifact:
         """The artifact: found if it is finished; else made, inputs first, under a lease.
 
-        Another process that makes the same artifact is waited for, not raced.
+        Another process that makes the same artifact is waited for, not raced. The ranks of a layout go through a recipe together: the
+        leading one makes what is missing, and the others join it where a stage takes all ranks.
         """
-        store = context.store
-        if (artifact := store.find(self.reference)) is not None:
-            return artifact
+        store, mesh = context.store, context.mesh
+        made = store.find(self.reference) if mesh.leads else None
+        if mesh.world.tell(MADE if made else MISSING, 0) == MADE:
+            return made or self._waited_for(store)
         inputs = Inputs({stage.reference: stage.run(context) for stage in self.inputs().values()})
+        if not mesh.leads:
+            if self.takes_all_ranks and mesh.world.tell("", 0) == MISSING:
+                self.work(context, inputs, store.workspace(self.reference))
+            return self._waited_for(store)
         with store.lease(self.reference, on_wait=lambda: context.say(f"{self.reference}: another process is making it; waiting")):
-            if (artifact := store.find(self.reference)) is not None:
-                return artifact
+            made = store.find(self.reference)
+            if self.takes_all_ranks:
+                mesh.world.tell(MADE if made else MISSING, 0)
+            if made is not None:
+                return made
             context.say(f"{self.reference}: {'going on with' if store.has_partial(self.reference) else 'starting'}")
             started = time.perf_counter()
             workspace = store.workspace(self.reference)
@@ -102,6 +118,13 @@ class Stage(Config):
             )
             context.say(f"{self.reference}: done in {human_seconds(time.perf_counter() - started)}")
             return artifact
+
+
+    def _waited_for(self, store: Store) -> Artifact:
+        """The artifact, once the leading rank has made it."""
+        while (artifact := store.find(self.reference)) is None:
+            time.sleep(LOOK_AGAIN_S)
+        return artifact
 
 
 @dataclass(frozen=True)
@@ -127,6 +150,7 @@ class RunContext:
         checkpoint_every_s: seconds between the checkpoints of long stages.
         progress_every_s: seconds between lines of progress.
         workers: processes that work on documents; 1 does it all in this one.
+        mesh: the ranks that train together; the only one unless a launcher has started more.
         cluster: address of a Ray cluster that works on documents instead ("auto", "ray://host:port", "local").
         trackers: where figures of trainings go besides their own JSON lines.
     """
@@ -140,6 +164,7 @@ class RunContext:
     progress_every_s: float = 5.0
     workers: int = 1
     cluster: str | None = None
+    mesh: Mesh = ALONE
     trackers: tuple[TrackerName, ...] = ("tensorboard",)
     _last_progress: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False)
 

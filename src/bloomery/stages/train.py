@@ -13,9 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Lt
 
@@ -37,90 +35,30 @@ from bloomery.data import (
     Vocabulary,
 )
 from bloomery.data.tasks import room
-from bloomery.models import Model, ModelConfig, read_model, write_model
-from bloomery.models.hub import load_hub
+from bloomery.mesh import settle
+from bloomery.models import ModelConfig, write_model
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.optim import AdamW, Average, Batches, BatchRamp, BatchRule, NoRamp, OptimizerConfig, Schedule, WarmupCosine
+from bloomery.stages.init import Continue, Init
 from bloomery.stages.rows import contributions, mixed_of, packed_of
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
 from bloomery.stages.trained import Trained
 from bloomery.stages.watch import Watch
-from bloomery.store import Store, Workspace, read_json, sha256_of, write_bytes, write_json
+from bloomery.store import Store, Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Course, Manner, Precision, StepReport, TrainState, resume, save_checkpoint, train
 from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays, matmul_rate
-from bloomery.train.records import Lines, Progress
+from bloomery.train.records import Lines, NoLines, Progress
+from bloomery.train.spreading import check_course, spread_model
 from bloomery.train.statistics import Inspector
 from bloomery.train.trackers import TRACKERS, Session, Trackers
 from bloomery.train.watch import answers, held_out
 
 SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
+MICRO_BATCHES_PER_STAGE = 4  # of a pipeline, where there are rows enough
 USUAL_UTILISATION = 0.5  # of the matrix rate, for the estimate before the first step
-
-
-class Init(Config):
-    """Where the weights come from at step 0."""
-
-    @property
-    def architecture(self) -> ModelConfig | None:
-        """The model's sizes, as far as they are known before anything is run."""
-        return None
-
-    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Model]:
-        """The config, and the model on the CPU."""
-        raise NotImplementedError
-
-
-class Scratch(Init):
-    """Fresh weights."""
-
-    model: ModelConfig
-    """What to build."""
-
-    @property
-    def architecture(self) -> ModelConfig | None:
-        return self.model
-
-    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Model]:
-        return self.model, self.model.build(seed)
-
-
-class Continue(Init):
-    """The weights that another training left, or a conversion of them; the optimiser starts anew."""
-
-    base: Trained
-    """The training, or the `Convert`, to go on from."""
-
-    @property
-    def architecture(self) -> ModelConfig | None:
-        return self.base.architecture
-
-    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Model]:
-        inputs[self.base].checked("model/model.safetensors")
-        return read_model(inputs[self.base].path / "model")
-
-
-class Hub(Init):
-    """The weights of a Hugging Face folder; it counts by its contents, not by where it lies."""
-
-    path: Path
-    """Holds `config.json` and `*.safetensors`."""
-
-    @cached_property
-    def contents(self) -> dict[str, str]:
-        """The SHA-256 of each file that is read."""
-        files = sorted([*self.path.glob("*.safetensors*"), *self.path.glob("config.json")])
-        if not files:
-            raise self.refuse("path", "holds no config.json and no *.safetensors; download the model's files into it")
-        return {file.name: sha256_of(file) for file in files}
-
-    def identity(self, path: str = "") -> dict[str, Any]:
-        return {"kind": self.kind(), "contents": self.contents}
-
-    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Model]:
-        return load_hub(self.path)
 
 
 class Share(Config):
@@ -145,6 +83,8 @@ class Train(Trained):
         >>> chat = Train(name="chat", tokenizer=tokenizer, init=Continue(base=base), sources=(Share(tokens=talks),),
         ...              packing=Fit(), max_seq_len=256, batch_tokens=4096, steps=200)
     """
+
+    takes_all_ranks: ClassVar[bool] = True
 
     tokenizer: TrainTokenizer | LoadTokenizer
     """The tokenizer of all corpora; a copy goes with the model."""
@@ -330,24 +270,30 @@ class _Run:
     def __init__(self, stage: Train, context: RunContext, inputs: Inputs, workspace: Workspace) -> None:
         self.stage, self.context, self.workspace, self.folder = stage, context, workspace, workspace.path
         tokenizer = inputs[stage.tokenizer].checked("tokenizer.json")
-        write_bytes(self.folder / "tokenizer" / "tokenizer.json", tokenizer.read_bytes())
+        if context.mesh.leads:
+            write_bytes(self.folder / "tokenizer" / "tokenizer.json", tokenizer.read_bytes())
         self.tokenizer = Tokenizer.load(tokenizer)
         self.raw = stage.source(inputs)
         self.source = stage.posed(self.raw, self.tokenizer)
         self.held_out = {tokens.name: TokenShards.open(inputs[tokens]) for tokens in stage.watch.held_out}
-        self.config, model = stage.init.load(inputs, stage.seed)
+        self.config, fill = stage.init.load(inputs, stage.seed)
         stage._check_model(self.config)
-        model.to(context.device)
-        average = Average(dict(model.named_parameters()), stage.ema) if stage.ema is not None else None
-        self.state = TrainState(model, stage.optimizer.build(model), average)
+        check_course(context.mesh.layout, stage.rows, stage.max_seq_len, stage.objective)
+        spread = spread_model(self.config, context.mesh, fill)
+        live = {name: held.local for name, held in spread.holding.parameters.items()}
+        average = Average(live, stage.ema) if stage.ema is not None else None
+        self.state = TrainState(spread.model, stage.optimizer.of(spread.members), average, holding=spread.holding)
         self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
         self.manner = self._manner()
-        self.rate = matmul_rate(context.device)
+        self.rate = matmul_rate(context.device) * context.mesh.layout.world
         resumed = resume(self.folder / "checkpoints", self.state, lambda line: context.say(f"{stage.reference}: {line}"))
-        self.metrics = Lines(self.folder / "metrics.jsonl", self.state.step if resumed else None)
-        self.samples = Lines(self.folder / "samples.jsonl", self.state.step if resumed else None)
+        self.metrics, self.samples = (
+            Lines(self.folder / name, self.state.step if resumed else None) if context.mesh.leads else NoLines()
+            for name in ("metrics.jsonl", "samples.jsonl")
+        )
         session = Session(run=stage.reference, folder=self.folder, step=self.state.step if resumed else None, settings=stage.settings())
-        self.trackers = Trackers((TRACKERS[name] for name in context.trackers), session, lambda line: context.say(f"{stage.reference}: {line}"))
+        chosen = (TRACKERS[name] for name in context.trackers if context.mesh.leads)
+        self.trackers = Trackers(chosen, session, lambda line: context.say(f"{stage.reference}: {line}"))
         self.resumed = resumed
         self.measured: dict[str, float] = {}
 
@@ -371,7 +317,8 @@ class _Run:
                 last = report.step == course.steps
                 if last or (stage.watch.every and report.step % stage.watch.every == 0):
                     self.measure()
-                if last or time.monotonic() - saved >= context.checkpoint_every_s:
+                due = context.mesh.world.total([float(time.monotonic() - saved >= context.checkpoint_every_s)])[0] > 0  # on any rank
+                if last or due:
                     save_checkpoint(self.folder / "checkpoints", state)
                     saved = time.monotonic()
         finally:
@@ -442,7 +389,7 @@ class _Run:
         for name, shards in self.held_out.items():
             found = held_out(
                 model, shards, self.tokenizer, time=stage.max_seq_len, tokens=watch.tokens, rows=self.manner.micro_batch,
-                device=self.context.device, task=stage.task, objective=stage.objective,
+                device=self.context.device, task=stage.task, objective=stage.objective, holding=self.state.holding,
             )
             figures |= {f"held_out/{name}/{what}": value for what, value in found.items()}
         if figures:
@@ -450,6 +397,8 @@ class _Run:
             what, words = ("bits_per_byte", "bits per byte") if stage.task.every_token else ("loss", "loss")
             told = "  ".join(f"{name} {figures[f'held_out/{name}/{what}']:.3f}" for name in self.held_out)
             self.context.say(f"{stage.reference}: step {step}: {words} of held-out text: {told}")
+        if not self.context.mesh.alone:  # writing needs the whole model; `chat` has it when it is done
+            return
         texts = answers(model, watch.prompts, self.tokenizer, watch.template, watch.sampler, watch.max_new_tokens)
         for prompt, text in zip(watch.prompts, texts, strict=True):
             self.samples.write(step, prompt=prompt, answer=text)
@@ -473,10 +422,15 @@ class _Run:
         ]
 
     def _manner(self) -> Manner:
-        stage, context = self.stage, self.context
-        row = self.source.batch(0, 1).to(context.device)
-        self.activation_bytes = activation_bytes(stage.objective, Models(self.state.model), row, stage.precision == "bf16")
-        micro_batch = min(context.micro_batch or choose_micro_batch(stage.rows, self.activation_bytes), stage.rows)
+        stage, context, mesh = self.stage, self.context, self.context.mesh
+        rows = stage.rows // mesh.readers.size
+        if mesh.layout.pipeline > 1:  # enough micro-batches that waiting at its ends counts little
+            self.activation_bytes, chosen = 0, max(1, rows // (MICRO_BATCHES_PER_STAGE * mesh.layout.pipeline))
+        else:
+            row = self.source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(context.device)
+            self.activation_bytes = activation_bytes(stage.objective, Models(self.state.model), row, stage.precision == "bf16")
+            settle(self.state.model, mesh)
+            chosen = choose_micro_batch(rows, round(mesh.world.total([self.activation_bytes])[0]) // mesh.layout.world)
         planned = stage.total_rows * stage.max_seq_len * self.flops_per_token
         compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
-        return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)
+        return Manner(micro_batch=min(context.micro_batch or chosen, rows), compiled=compiled, device=context.device)

@@ -121,8 +121,7 @@ def train(state: TrainState, source: Source, course: Course, manner: Manner) -> 
         sums = run(batch, weights, True)
         holding.add_up()
         norm = clip_by_global_norm(optimizer.gradients, course.clip_norm, state.spoken, mesh.world)
-        sums.over(holding)
-        figures, grad_norm = sums.means(norm)  # the step's only wait for the device
+        figures, grad_norm = sums.means(holding, norm)  # the step's only wait for the device
         if not (math.isfinite(figures["loss"]) and math.isfinite(grad_norm)):
             raise not_finite(step, figures["loss"], grad_norm, source, first_row, rows_of_step)
         optimizer.step(course.factor(step, rows_of_step * source.time))

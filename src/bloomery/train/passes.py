@@ -16,6 +16,8 @@ from bloomery.models import Model, Transformer
 from bloomery.objectives import Models, Objective, Reading, Total
 from bloomery.train.manner import Manner, Precision
 
+NORM = (0, "norm")  # what comes along with the sums
+
 
 class Sums:
     """What the micro-batches of a step add up to: totals and metrics of each term, on this rank, then on all.
@@ -34,25 +36,30 @@ class Sums:
             for name, value in {"": total.detach(), **metrics}.items():
                 self._sums[term, name] = self._sums[term, name] + value if (term, name) in self._sums else value
 
-    def over(self, holding: Holding) -> None:
-        """Adds up what all ranks have: each has seen rows, stretches of time, or the end of the pipeline, of its own."""
-        mesh = holding.mesh
-        if mesh.alone:
-            return
-        names = list(self._sums)
+    def over(self, holding: Holding, norm: Tensor | None = None, copies: int = 1) -> dict[tuple[int, str], float]:
+        """The sums over all ranks, each of which has seen rows, stretches of time, or the end of the pipeline, of its own; in one transfer.
+
+        Args:
+            holding: the ranks.
+            norm: a number that all of them have, to be brought along as (0, "norm").
+            copies: how many ranks have each seen the same.
+        """
+        mesh, names = holding.mesh, list(self._sums)
         if mesh.layout.pipeline > 1:  # only the last stage knows
             told = json.loads(mesh.axis("pipeline").tell(json.dumps(names), mesh.layout.pipeline - 1))
             names = [(int(term), str(name)) for term, name in told]
-        zero = torch.zeros((), dtype=torch.float64, device=mesh.device)
-        sums = mesh.world.sum_(torch.stack([self._sums.get(name, zero).double() for name in names]))
-        self._sums = dict(zip(names, sums.unbind(), strict=True))
+        zero = torch.zeros((), device=holding.mesh.device)
+        sums = torch.stack([self._sums.get(name, zero).double() for name in names])
+        sums = mesh.world.sum_(sums) / copies
+        if norm is None:
+            return dict(zip(names, sums.tolist(), strict=True))
+        return dict(zip([*names, NORM], torch.cat((sums, norm.double()[None])).tolist(), strict=True))
 
-    def means(self, norm: Tensor) -> tuple[dict[str, float], float]:
-        """Loss and metrics per unit of weight, and the norm as it is; one transfer for all."""
-        values = torch.stack([*self._sums.values(), norm * self.weights[0]]).cpu()
-        weights = [self.weights[term] for term, _ in self._sums]
-        *means, grad_norm = values.div_(torch.tensor([*weights, self.weights[0]])).tolist()
-        return figures_of(dict(zip(self._sums, means, strict=True))), grad_norm
+    def means(self, holding: Holding, norm: Tensor) -> tuple[dict[str, float], float]:
+        """Loss and metrics per unit of weight over all ranks, and the norm as it is."""
+        sums = self.over(holding, norm)
+        grad_norm = sums.pop(NORM)
+        return figures_of({(term, name): value / self.weights[term] for (term, name), value in sums.items()}), grad_norm
 
 
 def figures_of(means: Mapping[tuple[int, str], float]) -> dict[str, float]:

@@ -39,6 +39,19 @@ class Lines:
         self._file.close()
 
 
+class NoLines(Lines):
+    """Lines that are not written, since another rank writes them."""
+
+    def __init__(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def write(self, step: int, **values: Any) -> None:
+        pass
+
+
 def _step_of(line: str) -> float:
     try:
         return json.loads(line)["step"]

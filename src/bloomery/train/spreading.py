@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from bloomery.core.errors import ConfigError
-from bloomery.mesh import Holding, Mesh, Pipeline, spread
+from bloomery.mesh import Holding, Layout, Mesh, Pipeline, spread
 from bloomery.models import Model, ModelConfig, Transformer
 from bloomery.nn.block import Block
 from bloomery.nn.head import TiedHead
 from bloomery.nn.init import Pour, initialise
+from bloomery.objectives import Objective
 from bloomery.optim.groups import Member, members, members_held
 
 Fill = Callable[[Pour], None]
@@ -59,10 +60,19 @@ def spread_model(config: ModelConfig, mesh: Mesh, fill: Fill) -> Spread:
     return Spread(model, holding, members_held(everything, holding))
 
 
+def pour_all(model: Model, pour: Pour) -> None:
+    """Tells the weights of a whole model."""
+    for name, parameter in model.named_parameters():
+        pour(name, parameter.detach())
+
+
 def fresh(config: ModelConfig, seed: int) -> Fill:
     """Weights as `config.build(seed)` has them, whatever the ranks."""
 
     def fill(pour: Pour) -> None:
+        if config.init.wires:  # looks at several matrices at once
+            pour_all(config.build(seed), pour)
+            return
         with torch.device("meta"):
             model = config.skeleton()
         initialise(model, config.init, config.n_layers, seed, pour)
@@ -81,3 +91,16 @@ def check_layout(config: ModelConfig, model: Model, mesh: Mesh) -> None:
             raise ConfigError(f"--layout {layout}: {stages} stages for n_layers={len(model.blocks)}; {len(model.blocks)} are the most")
         if len({id(block) for block in model.blocks}) < len(model.blocks):
             raise ConfigError(f"--layout {layout}: the model's layers share their weights, which stages cannot; set pipeline=1")
+
+
+def check_course(layout: Layout, rows: int, time: int, objective: Objective) -> None:
+    """Refuses layouts that do not divide the rows of a step, or their time, evenly, or that part what a loss looks at as a whole."""
+    if rows % layout.readers:
+        raise ConfigError(f"--layout {layout}: a step's {rows} rows (batch_tokens / max_seq_len) are not shared evenly by replicate · shard = "
+                          f"{layout.readers} ranks; {rows // layout.readers * layout.readers or layout.readers} rows would be")  # fmt: skip
+    if time % (ranks := layout.context * layout.tensor):
+        raise ConfigError(f"--layout {layout}: max_seq_len={time} is not shared evenly by context · tensor = {ranks} ranks; "
+                          f"{-(-time // ranks) * ranks} would be")  # fmt: skip
+    if objective.looks_inside and layout.context * layout.tensor * layout.pipeline > 1:
+        raise ConfigError(f"--layout {layout}: {objective.kind()} looks at the inner states of whole documents, which context, tensor and "
+                          "pipeline ranks have parts of; take replicate and shard")  # fmt: skip

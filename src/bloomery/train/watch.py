@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from bloomery.data.batch import Batch
 from bloomery.data.packing import Cut
 from bloomery.data.shards import TokenShards
 from bloomery.data.source import Packed
 from bloomery.data.tasks import NextToken, RowTask, Vocabulary, once
 from bloomery.generate import Sampler, stream
+from bloomery.mesh import ALONE, Holding, settle
 from bloomery.models import Model, causal
-from bloomery.objectives import CausalLM, Models, Objective
+from bloomery.objectives import CausalLM, Objective
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
-from bloomery.train.passes import figures_of
+from bloomery.train.manner import Manner
+from bloomery.train.passes import figures_of, passes
 
 NEXT_TOKEN, CAUSAL_LM = NextToken(), CausalLM()
 
 
 def held_out(
     model: Model, shards: TokenShards, tokenizer: Tokenizer, *, time: int, tokens: int, rows: int, device: str = "cpu",
-    task: RowTask = NEXT_TOKEN, objective: Objective = CAUSAL_LM,
+    task: RowTask = NEXT_TOKEN, objective: Objective = CAUSAL_LM, holding: Holding | None = None,
 ) -> Mapping[str, float]:
     """How well a model predicts text that it is not trained on.
 
@@ -34,7 +35,7 @@ def held_out(
 
     over the tokens that count (for conversations: the answers). Bytes are those of the predicted text, so that models with different
     tokenizers compare. Under other tasks it is the objective that is measured, and its metrics, per unit of weight; they compare between
-    models of one tokenizer and one task only.
+    models of one tokenizer and one task only. All ranks of a layout read the same rows.
 
     Args:
         model: any.
@@ -46,52 +47,42 @@ def held_out(
         device: of the model.
         task: under which the text is read.
         objective: what is measured under tasks other than `NextToken`.
+        holding: where ranks share the model, what this one has of it.
 
     Returns:
         `bits_per_byte`, and `loss` in nats per token; or `loss` and the objective's metrics, with `masked_perplexity` = exp(nll) under tasks
         that hide tokens: the perplexity of a hidden token when all that the task hides is hidden at once. It is neither that of the text nor
         the pseudo-perplexity of Salazar et al. (2020), arXiv 1910.14659, who hide one token at a time.
     """
-    models = Models(model.eval())
-    with torch.inference_mode():
-        if task.every_token:
-            figures = _next_tokens(models, Packed(shards, Cut(), time=time, seed=0), tokenizer, tokens, rows, device)
-        else:
-            source = Packed(shards, Cut(), time=task.raw_time(time), seed=0)
-            figures = _under(task, objective, models, once(source, task, rows, 0, Vocabulary(tokenizer)), tokens, device)
-    model.train()
-    return figures
-
-
-def _next_tokens(models: Models, source: Packed, tokenizer: Tokenizer, tokens: int, rows: int, device: str) -> Mapping[str, float]:
-    lengths, objective = torch.from_numpy(tokenizer.byte_lengths), CausalLM()
-    nats, weight, size, seen = 0.0, 0.0, 0, 0
-    for batch in source.once(rows):
-        ((total, _),) = objective.read(models, batch.to(device))
-        nats, weight = nats + float(total), weight + batch.weight
-        size += int(lengths[batch.targets[batch.loss_weight > 0]].sum())
-        seen += batch.tokens.numel()
-        if seen >= tokens:
-            break
-    return {"bits_per_byte": nats / (math.log(2) * max(size, 1)), "loss": nats / max(weight, 1.0)}
-
-
-def _under(
-    task: RowTask, objective: Objective, models: Models, batches: Iterator[Batch], tokens: int, device: str
-) -> Mapping[str, float]:
+    objective = CAUSAL_LM if task.every_token else objective
+    holding = holding or Holding.alone(model, ALONE)
+    run = passes(model, holding, objective, Manner(micro_batch=rows, device=device), "fp32")
+    if task.every_token:
+        batches = Packed(shards, Cut(), time=time, seed=0).once(rows)
+    else:
+        source = Packed(shards, Cut(), time=task.raw_time(time), seed=0)
+        batches = once(source, task, rows, 0, Vocabulary(tokenizer))
+    lengths = torch.from_numpy(tokenizer.byte_lengths)
     sums: dict[tuple[int, str], float] = {}
     weights: list[float] = []
-    seen = 0
-    for batch in batches:
-        terms = objective(models, batch.to(device))
-        weights = [old + term.weight for old, term in zip(weights or [0.0] * len(terms), terms, strict=True)]
-        for i, term in enumerate(terms):
-            for name, value in {"": term.total, **term.metrics}.items():
-                sums[i, name] = sums.get((i, name), 0.0) + float(value)
-        seen += batch.tokens.numel() if batch.passage is None else batch.passage.tokens.numel()
-        if seen >= tokens:
-            break
-    figures = figures_of({(i, name): value / (weights[i] or 1.0) for (i, name), value in sums.items()})
+    size, seen = 0, 0
+    model.eval()
+    settle(model, holding.mesh)
+    with torch.no_grad():
+        for batch in batches:
+            of_batch = objective.weights(batch)
+            weights = [old + new for old, new in zip(weights or [0.0] * len(of_batch), of_batch, strict=True)]
+            for key, value in run(batch, of_batch, False).over(holding, copies=holding.mesh.readers.size).items():
+                sums[key] = sums.get(key, 0.0) + value
+            size += int(lengths[batch.targets[batch.loss_weight > 0]].sum()) if task.every_token else 0
+            seen += batch.tokens.numel() if batch.passage is None else batch.passage.tokens.numel()
+            if seen >= tokens:
+                break
+    settle(model, holding.mesh)
+    model.train()
+    figures = figures_of({(term, name): value / (weights[term] or 1.0) for (term, name), value in sums.items()})
+    if task.every_token:
+        return {"bits_per_byte": sums.get((0, ""), 0.0) / (math.log(2) * max(size, 1)), "loss": figures["loss"]}
     hidden = {"masked_perplexity": math.exp(figures["nll"])} if task.both_ways and "nll" in figures else {}
     return figures | hidden
 

@@ -1,0 +1,80 @@
+"""Where the weights of a training come from at step 0."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bloomery.core.config import Config
+from bloomery.models import ModelConfig, pour_model, read_config
+from bloomery.models.hub import load_hub
+from bloomery.stages.stage import Inputs
+from bloomery.stages.trained import Trained
+from bloomery.store import sha256_of
+from bloomery.train.spreading import Fill, fresh, pour_all
+
+
+class Init(Config):
+    """Where the weights come from at step 0."""
+
+    @property
+    def architecture(self) -> ModelConfig | None:
+        """The model's sizes, as far as they are known before anything is run."""
+        return None
+
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Fill]:
+        """The config, and what tells the weights one by one."""
+        raise NotImplementedError
+
+
+class Scratch(Init):
+    """Fresh weights."""
+
+    model: ModelConfig
+    """What to build."""
+
+    @property
+    def architecture(self) -> ModelConfig | None:
+        return self.model
+
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Fill]:
+        return self.model, fresh(self.model, seed)
+
+
+class Continue(Init):
+    """The weights that another training left, or a conversion of them; the optimiser starts anew."""
+
+    base: Trained
+    """The training, or the `Convert`, to go on from."""
+
+    @property
+    def architecture(self) -> ModelConfig | None:
+        return self.base.architecture
+
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Fill]:
+        inputs[self.base].checked("model/model.safetensors")
+        folder = inputs[self.base].path / "model"
+        return read_config(folder), lambda pour: pour_model(folder, pour)
+
+
+class Hub(Init):
+    """The weights of a Hugging Face folder; it counts by its contents, not by where it lies."""
+
+    path: Path
+    """Holds `config.json` and `*.safetensors`."""
+
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """The SHA-256 of each file that is read."""
+        files = sorted([*self.path.glob("*.safetensors*"), *self.path.glob("config.json")])
+        if not files:
+            raise self.refuse("path", "holds no config.json and no *.safetensors; download the model's files into it")
+        return {file.name: sha256_of(file) for file in files}
+
+    def identity(self, path: str = "") -> dict[str, Any]:
+        return {"kind": self.kind(), "contents": self.contents}
+
+    def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Fill]:
+        config, model = load_hub(self.path)
+        return config, lambda pour: pour_all(model, pour)
