@@ -17,7 +17,12 @@ def run(config, model, optimizer, first, last):
         optimizer.step()
 
 
-@pytest.mark.parametrize("kind", OptimizerConfig.__subclasses__(), ids=lambda kind: kind.__name__)
+def kinds(base):
+    """All that can be built: what has no subclasses of its own."""
+    return [leaf for child in base.__subclasses__() for leaf in kinds(child) or [child]]
+
+
+@pytest.mark.parametrize("kind", kinds(OptimizerConfig), ids=lambda kind: kind.__name__)
 class TestEveryOptimizer:
     def test_moves_every_parameter(self, kind):
         model = TINY.build(seed=0)
@@ -42,6 +47,12 @@ class TestEveryOptimizer:
         run(kind(), model, optimizer, 0, 1)
         assert {path.rsplit("|", 1)[0] for path in optimizer.state()} == {name for name, _ in model.named_parameters()}
 
+    def test_scaled_multiplies_every_rate(self, kind):
+        plain, scaled = (optimizer.build(TINY.build(seed=0)) for optimizer in (kind(), kind().scaled(3.0)))
+        for ours, theirs in zip(plain.parts, scaled.parts, strict=True):
+            for a, b in zip(ours.param_groups, theirs.param_groups, strict=True):
+                assert b["lr"] == pytest.approx(3 * a["lr"])
+
     def test_a_factor_of_zero_moves_nothing(self, kind):
         model = TINY.build(seed=0)
         before = [p.detach().clone() for p in model.parameters()]
@@ -51,7 +62,7 @@ class TestEveryOptimizer:
         assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("kind", Schedule.__subclasses__(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", kinds(Schedule), ids=lambda kind: kind.__name__)
 class TestEverySchedule:
     @pytest.mark.parametrize("steps", [1, 2, 7, 1000])
     def test_stays_between_zero_and_one_and_warms_up_to_one(self, kind, steps):

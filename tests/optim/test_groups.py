@@ -6,7 +6,7 @@ import torch
 from bloomery.models import LlamaConfig
 from bloomery.models.mup import mup
 from bloomery.nn import MuPInit, NormalInit
-from bloomery.optim import AdamW, Muon
+from bloomery.optim import Adafactor, Adam, AdamW, Lamb, Lars, Lion, Muon, Sgd
 from bloomery.optim.groups import Role, members
 
 LLAMA = LlamaConfig(vocab_size=32, d_model=64, n_layers=2, n_heads=4, d_ff=48, max_seq_len=16, tie_embeddings=False)
@@ -40,6 +40,23 @@ def test_decay_goes_on_at_its_own_pace_whatever_the_rate(optimizer, factor):
     found = settings(optimizer, WIDE.build(0))
     assert found["blocks.0.mixer.qkv.weight"] == pytest.approx((0.01 * factor, 0.1 / factor))
     assert found["embedding.weight"][0] == found["head.weight"][0] == found["norm.weight"][0] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "hidden", "others", "decay"),
+    [
+        (Sgd(learning_rate=0.01, weight_decay=0.1), 1.0, 4.0, 0.1), (Adam(learning_rate=0.01, weight_decay=0.1), 0.25, 1.0, 0.1),
+        (Lion(learning_rate=0.01, weight_decay=0.1), 0.25, 1.0, 0.4), (Lamb(learning_rate=0.01, weight_decay=0.1), 0.5, 1.0, 0.1),
+        (Lars(learning_rate=0.01, weight_decay=0.1, vector_rate=1.0), 0.5, 1.0, 0.1),
+        (Adafactor(learning_rate=0.01, weight_decay=0.1), 0.5, 1.0, 0.2),
+        (Adafactor(learning_rate=0.01, weight_decay=0.1, step_size="absolute"), 0.25, 1.0, 0.4),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_rates_under_mup_go_by_how_updates_grow_with_the_width(optimizer, hidden, others, decay):
+    found = settings(optimizer, WIDE.build(0))
+    assert found["blocks.0.mixer.qkv.weight"] == pytest.approx((0.01 * hidden, decay))
+    assert found["embedding.weight"][0] == found["head.weight"][0] == found["norm.weight"][0] == pytest.approx(0.01 * others)
 
 
 @pytest.mark.parametrize("optimizer", [AdamW(), Muon()], ids=["adamw", "muon"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bloomery.mesh.mesh import Axis, Mesh
 from bloomery.mesh.part import Part
 
-BUCKET_BYTES = 64 << 20  # gradients that are added up in one go
+BUCKET_BYTES = 64 << 20  # of tensors that are added up in one go
 
 
 @dataclass(eq=False)
@@ -95,8 +95,9 @@ class Holding:
                 gradient = torch.zeros_like(held.local)
             numbers = local_numbers(gradient)
             held.local.grad = gradient if numbers is None else numbers
-        _sum_over(self.trainable(), lambda held: held.sums)
-        _sum_over(self.trainable(), lambda held: held.tied)
+        gradients = [(held, held.local.grad) for held in self.trainable() if held.local.grad is not None]
+        sum_each((held.sums, gradient) for held, gradient in gradients)
+        sum_each((held.tied, gradient) for held, gradient in gradients)
 
     def pour(self, name: str, whole: Tensor) -> None:
         """Fills this rank's part of a parameter from the whole; does nothing where it has none."""
@@ -105,27 +106,29 @@ class Holding:
                 held.local.copy_(held.own(whole))
 
 
-def _sum_over(parameters: Iterable[Held], axis_of: Callable[[Held], Axis]) -> None:
-    by_axis: dict[tuple[int, ...], list[Held]] = {}
-    for held in parameters:
-        if axis_of(held).size > 1:
-            by_axis.setdefault(axis_of(held).ranks, []).append(held)
-    for group in by_axis.values():
-        for bucket in _buckets([held.local.grad for held in group if held.local.grad is not None]):
-            flat = axis_of(group[0]).sum_(torch.cat([gradient.flatten() for gradient in bucket]))
-            for gradient, numbers in zip(bucket, flat.split([gradient.numel() for gradient in bucket]), strict=True):
-                gradient.copy_(numbers.view_as(gradient))
+def sum_each(tensors: Iterable[tuple[Axis, Tensor]]) -> None:
+    """Adds up tensors in place, each over its own axis; as few collectives as their sizes allow. All ranks of an axis give theirs in the
+    same order."""
+    by_axis: dict[tuple[int, ...], tuple[Axis, list[Tensor]]] = {}
+    for axis, tensor in tensors:
+        if axis.size > 1:
+            by_axis.setdefault(axis.ranks, (axis, []))[1].append(tensor)
+    for axis, group in by_axis.values():
+        for bucket in _buckets(group):
+            flat = axis.sum_(torch.cat([tensor.flatten() for tensor in bucket]))
+            for tensor, numbers in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+                tensor.copy_(numbers.view_as(tensor))
 
 
-def _buckets(gradients: Sequence[Tensor]) -> list[list[Tensor]]:
+def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     buckets: list[list[Tensor]] = []
     room = 0
-    for gradient in gradients:
-        if gradient.nbytes > room or not buckets:
+    for tensor in tensors:
+        if tensor.nbytes > room or not buckets:
             buckets.append([])
             room = BUCKET_BYTES
-        buckets[-1].append(gradient)
-        room -= gradient.nbytes
+        buckets[-1].append(tensor)
+        room -= tensor.nbytes
     return buckets
 
 

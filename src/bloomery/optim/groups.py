@@ -30,19 +30,24 @@ class Role(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A trainable parameter, its canonical name, its role, the heights of the matrices stacked in its rows, and its rate.
+    """A trainable parameter, its canonical name, its role, and the heights of the matrices stacked in its rows.
 
     `held` is what this rank holds of it, where ranks share it: `parameter` then has these numbers only, while `blocks` are those of the whole.
-    The rate is the factor on the learning rate under Adam that its model's initialisation asks for: 1, or for hidden matrices of a model
-    under µP, base width over width. Where it has more than two dimensions, all but the last count as rows: experts lie one above the other.
+    `narrow` is, for a model under µP, base width over width, and 1 for any other. Where it has more than two dimensions, all but the last
+    count as rows: experts lie one above the other.
     """
 
     name: str
     parameter: nn.Parameter
     role: Role
     blocks: tuple[int, ...]
-    rate: float = 1.0
+    narrow: float = 1.0
     held: Held | None = None
+
+    @property
+    def rate(self) -> float:
+        """The factor on its learning rate under Adam that its model's initialisation asks for."""
+        return self.narrow if self.role is Role.MATRIX else 1.0
 
 
 def members(model: nn.Module) -> list[Member]:
@@ -56,7 +61,7 @@ def members(model: nn.Module) -> list[Member]:
     blocks = {id(module.weight): module.heights for module in model.modules() if isinstance(module, Linear)}
     blocks |= {id(stack.weight): stack.heights * len(stack.weight) for stack in model.modules() if isinstance(stack, ExpertLinear)}
 
-    rates = {id(p): module.hidden_rate for module in model.modules() if isinstance(module, Rated) for p in module.parameters()}
+    narrow = {id(p): module.hidden_rate for module in model.modules() if isinstance(module, Rated) for p in module.parameters()}
 
     def role(parameter: nn.Parameter) -> Role:
         if parameter.ndim < 2:
@@ -66,9 +71,8 @@ def members(model: nn.Module) -> list[Member]:
         return Role.HEAD if id(parameter) in heads else Role.MATRIX
 
     def member(name: str, parameter: nn.Parameter) -> Member:
-        found = role(parameter)
-        rate = rates.get(id(parameter), 1.0) if found is Role.MATRIX else 1.0
-        return Member(name, parameter, found, blocks.get(id(parameter), (parameter.shape[:-1].numel(),)), rate)
+        heights = blocks.get(id(parameter), (parameter.shape[:-1].numel(),))
+        return Member(name, parameter, role(parameter), heights, narrow.get(id(parameter), 1.0))
 
     return [member(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 

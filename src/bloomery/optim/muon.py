@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bloomery.optim.adamw import AdamW
+from bloomery.optim.deal import deals, is_shared
+from bloomery.optim.graded import Graded, Stepper
 from bloomery.optim.groups import Member, Role
 from bloomery.optim.optimizer import Optimizer, OptimizerConfig
 
@@ -29,7 +31,8 @@ class Muon(OptimizerConfig):
 
     Source: Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks"; weight decay and the factor 0.2·√max, which
     gives the update the root mean square of AdamW's, from Liu et al. (2025), arXiv 2502.16982 §2.2. Departures: the iteration runs in the
-    parameters' own precision and not in bf16; blocks of one shape are iterated together.
+    parameters' own precision and not in bf16; blocks of one shape are iterated together. Ranks that share matrices deal them out among
+    themselves, so that each is iterated by one of them.
     """
 
     learning_rate: Annotated[float, Gt(0)] = 3e-3
@@ -40,7 +43,7 @@ class Muon(OptimizerConfig):
     """λ of matrices."""
     iterations: Annotated[int, Ge(1)] = 5
     """Newton–Schulz iterations."""
-    others: AdamW = AdamW()
+    others: Graded = AdamW()
     """For every parameter that is not a hidden matrix."""
 
     def of(self, everything: Sequence[Member]) -> Optimizer:
@@ -49,6 +52,9 @@ class Muon(OptimizerConfig):
         if matrices := [m for m in everything if m.role is Role.MATRIX]:
             parts.append(_Muon(matrices, self))
         return Optimizer(everything, parts)
+
+    def scaled(self, factor: float) -> Muon:
+        return self.replace(learning_rate=self.learning_rate * factor, others=self.others.scaled(factor))
 
 
 def orthogonalise(matrices: Float[Tensor, "batch rows columns"], iterations: int = 5) -> Float[Tensor, "batch rows columns"]:
@@ -66,36 +72,45 @@ def orthogonalise(matrices: Float[Tensor, "batch rows columns"], iterations: int
     return x.mT if tall else x
 
 
-class _Muon(torch.optim.Optimizer):
+class _Muon(Stepper):
     def __init__(self, matrices: Sequence[Member], config: Muon) -> None:
-        factors = {m.rate: sqrt(m.rate) for m in matrices}
-        super().__init__([
-            {"params": [m.parameter for m in matrices if m.rate == rate], "lr": config.learning_rate * factor,
-             "weight_decay": config.weight_decay / factor}
-            for rate, factor in factors.items()
-        ], {})  # fmt: skip
+        groups = []
+        for rate in dict.fromkeys(m.rate for m in matrices):
+            paced = [m for m in matrices if m.rate == rate]
+            settings = {"lr": config.learning_rate * sqrt(rate), "weight_decay": config.weight_decay / sqrt(rate)}
+            groups.append({"params": [m.parameter for m in paced], "deals": deals(paced), **settings})
+        super().__init__(groups)
         self.config = config
-        self.blocks = {m.parameter: m.blocks for m in matrices}
+        self.heights = {m.parameter: m.blocks for m in matrices if not is_shared(m)}
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        for group in self.param_groups:
-            self._update(group)
-
-    def _update(self, group: dict[str, Any]) -> None:
-        rate, config = group["lr"], self.config
-        parameters = [p for p in group["params"] if p.grad is not None]
-        gradients = [p.grad for p in parameters]
-        momenta = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
+    def update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        config = self.config
+        momenta = self.slots("momentum", parameters)
         torch._foreach_mul_(momenta, config.momentum)
         torch._foreach_add_(momenta, gradients)
-        updates = torch._foreach_add(gradients, momenta, alpha=config.momentum)
-        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
-        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-        for parameter, update in zip(parameters, updates, strict=True):
-            rows, updates_of_rows = parameter.flatten(0, -2), update.flatten(0, -2)
-            for pair in zip(rows.split(self.blocks[parameter]), updates_of_rows.split(self.blocks[parameter]), strict=True):
-                by_shape.setdefault(pair[0].shape, []).append(pair)
-        for shape, pairs in by_shape.items():
-            orthogonal = orthogonalise(torch.stack([update for _, update in pairs]), config.iterations)
-            torch._foreach_add_([block for block, _ in pairs], list(orthogonal.unbind()), alpha=-rate * 0.2 * max(shape) ** 0.5)
+        updates = dict(zip(parameters, torch._foreach_add(gradients, momenta, alpha=config.momentum), strict=True))
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        own = [p for p in parameters if p in self.heights]
+        blocks, whole = (
+            [block for p in own for block in of[p].flatten(0, -2).split(self.heights[p])] for of in ({p: p for p in own}, updates)
+        )
+        dealt = [deal.collect([updates[p] for p in deal.parameters]) for deal in group["deals"]]
+        steps = _steps([*whole, *(matrix for matrices in dealt for matrix in matrices)], config.iterations)
+        if blocks:
+            torch._foreach_add_(blocks, steps[: len(blocks)], alpha=-group["lr"])
+        at = len(blocks)
+        for deal, matrices in zip(group["deals"], dealt, strict=True):
+            torch._foreach_add_(deal.parameters, deal.give_back(steps[at : at + len(matrices)]), alpha=-group["lr"])
+            at += len(matrices)
+
+
+def _steps(matrices: Sequence[Tensor], iterations: int) -> list[Tensor]:
+    """0.2·√max(rows, columns)·orthogonalise(matrix), for those of one shape together."""
+    by_shape: dict[torch.Size, list[int]] = {}
+    for i, matrix in enumerate(matrices):
+        by_shape.setdefault(matrix.shape, []).append(i)
+    steps: dict[int, Tensor] = {}
+    for shape, places in by_shape.items():
+        orthogonal = orthogonalise(torch.stack([matrices[i] for i in places]), iterations)
+        steps |= zip(places, orthogonal.mul_(0.2 * max(shape) ** 0.5), strict=True)
+    return [steps[i] for i in range(len(matrices))]

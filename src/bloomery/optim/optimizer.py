@@ -13,7 +13,7 @@ from bloomery.optim.groups import Member, members
 
 
 class OptimizerConfig(Config):
-    """How gradients become updates. Subclasses write `of`."""
+    """How gradients become updates. Subclasses write `of` and `scaled`."""
 
     def build(self, model: nn.Module) -> Optimizer:
         """The optimiser for all trainable parameters of a model."""
@@ -21,6 +21,10 @@ class OptimizerConfig(Config):
 
     def of(self, everything: Sequence[Member]) -> Optimizer:
         """The optimiser for these parameters, of which there may be parts only: those that this rank holds."""
+        raise NotImplementedError
+
+    def scaled(self, factor: float) -> OptimizerConfig:
+        """The same with all learning rates multiplied."""
         raise NotImplementedError
 
 
