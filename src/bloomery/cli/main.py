@@ -55,6 +55,8 @@ def run_options(command: Any) -> Any:
         click.option("--cluster", metavar="ADDRESS", help="Work on documents on a Ray cluster: auto, ray://host:port, or local."),
         click.option("--layout", metavar="AXIS=RANKS,…", default="", help="How training is spread over the ranks that a launcher has started: "
                      "pipeline, replicate, shard, context, tensor, expert; zero, schedule, stages."),
+        click.option("--recompute", default="none", show_default=True, metavar="none|full|selective|SIZE", help="Activations that training "
+                     "computes again instead of keeping them; with a size (8GiB), as few as keep the rest within it."),
         click.option("--tracker", "trackers", type=click.Choice(["tensorboard", "aim", "trackio", "wandb", "none"]), multiple=True,
                      default=("tensorboard",), show_default=True, help="Where figures go besides their JSON lines; several may be given."),
         click.option("--quiet", is_flag=True, help="Print nothing but errors."),
@@ -333,12 +335,13 @@ def _artifact(text: str, store_path: Path) -> Any:
 
 def _context(
     *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], workers: int | None,
-    cluster: str | None, layout: str, trackers: tuple[str, ...], quiet: bool,
+    cluster: str | None, layout: str, recompute: str, trackers: tuple[str, ...], quiet: bool,
 ) -> RunContext:
     import torch
 
     from bloomery.mesh import Layout, Mesh
     from bloomery.stages.stage import RunContext
+    from bloomery.train.recompute import Recompute
 
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu or install a CUDA build of torch")
@@ -346,7 +349,8 @@ def _context(
     mesh = Mesh.join(Layout.parse(layout), chosen)
     return RunContext(
         store=_store(store_path), device=mesh.device, mesh=mesh, micro_batch=micro_batch, compile=compiling,
-        workers=workers or os.cpu_count() or 1, cluster=cluster, trackers=_trackers(trackers), quiet=quiet or not mesh.leads,
+        recompute=Recompute.parse(recompute), workers=workers or os.cpu_count() or 1, cluster=cluster, trackers=_trackers(trackers),
+        quiet=quiet or not mesh.leads,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bloomery.core.errors import ConfigError
 from bloomery.mesh.mesh import Axis, Mesh
 from bloomery.mesh.schedules import Action, schedule
 
@@ -34,7 +35,15 @@ class Pipeline:
         return self.spans[self.axis.index :: self.axis.size]
 
     def actions(self, micro_batches: int) -> list[Action]:
-        """What this rank does in a step."""
+        """What this rank does in a step.
+
+        Raises:
+            ConfigError: the interleaved schedule cannot deal so many micro-batches evenly.
+        """
+        if self.layout.schedule == "interleaved" and micro_batches % self.axis.size:
+            near = micro_batches // self.axis.size * self.axis.size or self.axis.size
+            raise ConfigError(f"--layout {self.layout}: {micro_batches} micro-batches in a step are no multiple of pipeline={self.axis.size}, which "
+                              f"the interleaved schedule needs; {near} would be: change --micro-batch or batch_tokens")  # fmt: skip
         return schedule(self.layout.schedule, self.axis.index, self.axis.size, self.layout.stages, micro_batches)
 
     def _looks(self, micro_batches: int) -> list[Action]:

@@ -17,6 +17,7 @@ from bloomery.mesh import ALONE, Mesh
 from bloomery.store import Artifact, Store, Workspace
 from bloomery.store.files import os_errors
 from bloomery.text.engine import Executor, Processes, Ray
+from bloomery.train.recompute import Recompute
 
 TrackerName = Literal["tensorboard", "aim", "trackio", "wandb"]
 
@@ -150,6 +151,7 @@ class RunContext:
         checkpoint_every_s: seconds between the checkpoints of long stages.
         progress_every_s: seconds between lines of progress.
         workers: processes that work on documents; 1 does it all in this one.
+        recompute: which activations are computed again in the backward pass.
         mesh: the ranks that train together; the only one unless a launcher has started more.
         cluster: address of a Ray cluster that works on documents instead ("auto", "ray://host:port", "local").
         trackers: where figures of trainings go besides their own JSON lines.
@@ -165,6 +167,7 @@ class RunContext:
     workers: int = 1
     cluster: str | None = None
     mesh: Mesh = ALONE
+    recompute: Recompute = field(default_factory=Recompute)
     trackers: tuple[TrackerName, ...] = ("tensorboard",)
     _last_progress: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False)
 

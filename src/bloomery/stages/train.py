@@ -13,6 +13,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Lt
@@ -50,6 +51,7 @@ from bloomery.store import Store, Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Course, Manner, Precision, StepReport, TrainState, resume, save_checkpoint, train
 from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays, matmul_rate
+from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
 from bloomery.train.spreading import check_course, spread_model
 from bloomery.train.statistics import Inspector
@@ -425,12 +427,18 @@ class _Run:
         stage, context, mesh = self.stage, self.context, self.context.mesh
         rows = stage.rows // mesh.readers.size
         if mesh.layout.pipeline > 1:  # enough micro-batches that waiting at its ends counts little
-            self.activation_bytes, chosen = 0, max(1, rows // (MICRO_BATCHES_PER_STAGE * mesh.layout.pipeline))
+            chosen = max(1, rows // (MICRO_BATCHES_PER_STAGE * mesh.layout.pipeline))
+            measure, self.activation_bytes = None, 0
         else:
             row = self.source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(context.device)
-            self.activation_bytes = activation_bytes(stage.objective, Models(self.state.model), row, stage.precision == "bf16")
-            settle(self.state.model, mesh)
-            chosen = choose_micro_batch(rows, round(mesh.world.total([self.activation_bytes])[0]) // mesh.layout.world)
+            measure = partial(activation_bytes, stage.objective, Models(self.state.model), row, stage.precision == "bf16")
+            self.activation_bytes = round(mesh.world.total([measure()])[0]) // mesh.layout.world
+            chosen = choose_micro_batch(rows, self.activation_bytes)
+        micro_batch = min(context.micro_batch or chosen, rows)
+        recompute(self.state.model, context.recompute, None if measure is None else lambda: micro_batch * measure())
+        if measure is not None and context.recompute.kind != "none":
+            self.activation_bytes = measure()
+        settle(self.state.model, mesh)
         planned = stage.total_rows * stage.max_seq_len * self.flops_per_token
         compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
-        return Manner(micro_batch=min(context.micro_batch or chosen, rows), compiled=compiled, device=context.device)
+        return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)
