@@ -42,8 +42,8 @@ class Pipeline:
         """
         if self.layout.schedule == "interleaved" and micro_batches % self.axis.size:
             near = micro_batches // self.axis.size * self.axis.size or self.axis.size
-            raise ConfigError(f"--layout {self.layout}: {micro_batches} micro-batches in a step are no multiple of pipeline={self.axis.size}, which "
-                              f"the interleaved schedule needs; {near} would be: change --micro-batch or batch_tokens")  # fmt: skip
+            raise ConfigError(f"--layout {self.layout}: {micro_batches} micro-batches in a step are no multiple of pipeline={self.axis.size}, "
+                              f"which the interleaved schedule needs; {near} would be: change --micro-batch or batch_tokens")  # fmt: skip
         return schedule(self.layout.schedule, self.axis.index, self.axis.size, self.layout.stages, micro_batches)
 
     def _looks(self, micro_batches: int) -> list[Action]:
