@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bloomery.core.identity import content_key
 from bloomery.models import LlamaConfig
-from bloomery.optim import OptimizerConfig, Schedule
+from bloomery.optim import OptimizerConfig, Schedule, Warmed
 
 TINY = LlamaConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16)
 
@@ -64,13 +66,28 @@ class TestEveryOptimizer:
 
 @pytest.mark.parametrize("kind", kinds(Schedule), ids=lambda kind: kind.__name__)
 class TestEverySchedule:
-    @pytest.mark.parametrize("steps", [1, 2, 7, 1000])
-    def test_stays_between_zero_and_one_and_warms_up_to_one(self, kind, steps):
-        factors = [kind(warmup=0.1).factor(step, steps) for step in range(steps)]
-        assert all(0 <= factor <= 1 for factor in factors)
-        if steps == 1000:
-            assert factors[:100] == sorted(factors[:100])
-            assert factors[99] == 1.0
+    @given(steps=st.integers(1, 3000), at=st.floats(0, 1))
+    def test_stays_between_zero_and_one(self, kind, steps, at):
+        assert 0 <= kind().factor(round(at * (steps - 1)), steps) <= 1
 
     def test_has_an_identity(self, kind):
-        assert content_key(kind()) != content_key(kind(warmup=7))
+        name = next(iter(kind.model_fields))
+        changed = kind(**{name: 1 if name == "low" else 7})
+        assert content_key(kind()) != content_key(changed)
+        assert content_key(kind()) == content_key(kind(**{name: getattr(kind(), name)}))
+
+
+@pytest.mark.parametrize("kind", kinds(Warmed), ids=lambda kind: kind.__name__)
+class TestEveryWarmedSchedule:
+    @given(warmup=st.integers(1, 200), after=st.integers(0, 800), at=st.floats(0, 1))
+    def test_warms_up_along_a_line_to_one(self, kind, warmup, after, at):
+        step, steps = round(at * (warmup - 1)), warmup + after
+        schedule = kind(warmup=warmup)
+        assert schedule.factor(step, steps) == pytest.approx((step + 1) / warmup)
+        assert schedule.factor(warmup - 1, steps) == 1.0
+        assert all(0 <= schedule.factor(step, steps) <= 1 for step in range(steps))
+
+    @given(fraction=st.floats(0, 1), steps=st.integers(1, 2000))
+    def test_a_fraction_is_that_of_all_steps(self, kind, fraction, steps):
+        by_steps, by_fraction = kind(warmup=round(fraction * steps)), kind(warmup=fraction)
+        assert by_fraction.factor(steps - 1, steps) == by_steps.factor(steps - 1, steps)

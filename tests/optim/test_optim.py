@@ -1,4 +1,4 @@
-"""Optimisers against torch, schedules against closed forms, Muon's property, clipping, averaging, state by name."""
+"""Optimisers against torch, Muon's property, clipping, averaging, state by name."""
 
 import math
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from bloomery.core.errors import ArtifactError, ConfigError
+from bloomery.core.errors import ArtifactError
 from bloomery.models import LlamaConfig
-from bloomery.optim import WSD, AdamW, Average, Constant, Muon, WarmupCosine, clip_by_global_norm
+from bloomery.optim import AdamW, Average, Muon, clip_by_global_norm
 from bloomery.optim.groups import Role, members
 from bloomery.optim.muon import orthogonalise
 
@@ -73,30 +73,6 @@ def test_muon_orthogonalises_each_block_of_a_fused_matrix():
         values = torch.linalg.svdvals(block) / (0.2 * math.sqrt(longest))
         assert values.max() < 1.3
         assert values[:-2].min() > 0.5  # a random square matrix may have a tiny singular value or two
-
-
-def test_cosine_is_its_closed_form():
-    schedule = WarmupCosine(warmup=10, final=0.1)
-    assert [schedule.factor(k, 110) for k in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
-    for step in (10, 30, 109):
-        assert schedule.factor(step, 110) == pytest.approx(0.1 + 0.45 * (1 + math.cos(math.pi * (step - 10) / 99)))
-    assert schedule.factor(109, 110) == pytest.approx(0.1)
-
-
-def test_wsd_is_its_closed_form():
-    schedule = WSD(warmup=0.1, decay=0.2, final=0.0)
-    assert [schedule.factor(k, 100) for k in (0, 9, 10, 79, 80, 89, 99)] == pytest.approx([0.1, 1, 1, 1, 0.95, 0.5, 0.0])
-    root = WSD(warmup=0, decay=20, form="sqrt")
-    assert root.factor(84, 100) == pytest.approx(1 - math.sqrt(5 / 20))
-
-
-def test_constant_warms_up_and_stays():
-    assert [Constant(warmup=2).factor(k, 5) for k in range(5)] == [0.5, 1, 1, 1, 1]
-
-
-def test_a_warmup_fraction_above_one_is_refused():
-    with pytest.raises(ConfigError, match="write 10 for steps"):
-        WarmupCosine(warmup=10.0)
 
 
 def test_clipping_scales_to_the_norm_and_no_further():

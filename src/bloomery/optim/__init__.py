@@ -11,10 +11,11 @@ from bloomery.optim.lars import Lars
 from bloomery.optim.lion import Lion
 from bloomery.optim.muon import Muon
 from bloomery.optim.optimizer import Optimizer, OptimizerConfig
-from bloomery.optim.schedule import WSD, Constant, Schedule, WarmupCosine
+from bloomery.optim.schedule import WSD, Constant, InverseSqrt, Linear, Noam, Schedule, Sweep, Warmed, WarmRestarts, WarmupCosine
 from bloomery.optim.sgd import Sgd
 
 __all__ = [
-    "WSD", "Adafactor", "Adam", "AdamW", "Average", "BatchRamp", "BatchRule", "Batches", "Constant", "Doublings", "Lamb", "Lars", "Lion",
-    "Muon", "NoRamp", "Optimizer", "OptimizerConfig", "Rising", "Schedule", "Sgd", "WarmupCosine", "clip_by_global_norm",
+    "WSD", "Adafactor", "Adam", "AdamW", "Average", "BatchRamp", "BatchRule", "Batches", "Constant", "Doublings", "InverseSqrt", "Lamb", "Lars",
+    "Linear", "Lion", "Muon", "NoRamp", "Noam", "Optimizer", "OptimizerConfig", "Rising", "Schedule", "Sgd", "Sweep", "WarmRestarts", "Warmed",
+    "WarmupCosine", "clip_by_global_norm",
 ]
