@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from bloomery.core.identity import content_key
 from bloomery.models import LlamaConfig
 from bloomery.optim import OptimizerConfig, Schedule, Warmed
+from bloomery.stages.anatomy import anatomy_of
 
 TINY = LlamaConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16)
 
@@ -49,11 +50,18 @@ class TestEveryOptimizer:
         run(kind(), model, optimizer, 0, 1)
         assert {path.rsplit("|", 1)[0] for path in optimizer.state()} == {name for name, _ in model.named_parameters()}
 
-    def test_scaled_multiplies_every_rate(self, kind):
-        plain, scaled = (optimizer.build(TINY.build(seed=0)) for optimizer in (kind(), kind().scaled(3.0)))
+    def test_all_rates_go_with_the_learning_rate(self, kind):
+        plain, scaled = (optimizer.build(TINY.build(seed=0)) for optimizer in (kind(), kind().at(3 * kind().learning_rate)))
         for ours, theirs in zip(plain.parts, scaled.parts, strict=True):
             for a, b in zip(ours.param_groups, theirs.param_groups, strict=True):
                 assert b["lr"] == pytest.approx(3 * a["lr"])
+
+    def test_its_memory_is_planned_without_any(self, kind):
+        model = TINY.build(seed=0)
+        optimizer = kind().build(model)
+        run(kind(), model, optimizer, 0, 1)
+        planned = anatomy_of(TINY, rows=2, time=16, optimizer=kind()).weights
+        assert sum(weight.state for weight in planned.values()) == sum(slot.nbytes for slot in optimizer.state().values())
 
     def test_a_factor_of_zero_moves_nothing(self, kind):
         model = TINY.build(seed=0)

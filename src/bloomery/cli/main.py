@@ -210,6 +210,30 @@ def coordinate_check(widths: str, **options: Any) -> None:
     check(widths, **options)
 
 
+@cli.command("lr-find", context_settings=RECIPE_SETTINGS, epilog="Example: bloomery lr-find recipes/quickstart.py --stage base --high 0.3")
+@click.argument("recipe")
+@click.option("--stage", "stage_name", help="Name of the training, where the recipe has several.")
+@click.option("--low", type=click.FloatRange(min=0, min_open=True), default=1e-6, show_default=True, help="Lowest rate.")
+@click.option("--high", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="Highest rate.")
+@click.option("--points", type=click.IntRange(min=2), default=100, show_default=True, help="Rates to try, a step at each.")
+@click.option("--plot", "plot_path", type=click.Path(path_type=Path, dir_okay=False), default=Path("lr-find.svg"), show_default=True,
+              help="Where to draw it.")
+@run_options
+@click.pass_context
+def lr_find(
+    ctx: click.Context, recipe: str, stage_name: str | None, low: float, high: float, points: int, plot_path: Path, **options: Any
+) -> None:
+    """Find a learning rate for a training of RECIPE: the rate rises with every step until the loss does.
+
+    What the training reads is made if it is missing; the training itself is not, and nothing else is kept. RECIPE's dials are set as
+    --NAME VALUE.
+    """
+    from bloomery.cli.lr_find import find
+
+    dials, texts = _recipe(recipe, ctx.args)
+    find(dials.set(texts), _context(**options), stage_name, low, high, points, plot_path)
+
+
 @cli.command(epilog="Example: bloomery trace store/Train/base-0123456789ab --step 120")
 @click.argument("model")
 @click.option("--step", type=click.IntRange(min=1), required=True, help="The optimiser step, counted from 1.")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,15 +48,17 @@ class Blocks:
     """
 
     def __init__(self, heights: Sequence[int], part: Part, device: torch.device) -> None:
-        leading, ends = part.shape[:-1], torch.tensor(heights).cumsum(0)
-        numbers = torch.arange(prod(leading)).view(leading)
-        rows = Part(leading, part.runs[:-1]).take(numbers).flatten()
-        block = torch.bucketize(rows, ends, right=True)
+        ends, rows = np.cumsum(heights), np.arange(prod(part.shape[:-1])).reshape(part.shape[:-1])
+        for dim, runs in enumerate(part.runs[:-1]):
+            rows = np.take(rows, _indices(runs), axis=dim)
+        rows = rows.flatten()
+        block = np.searchsorted(ends, rows, side="right")
         self.heights, self.width = tuple(heights), part.shape[-1]
-        self.counts: list[int] = torch.bincount(block, minlength=len(ends)).tolist()
-        self.rows, self.block = rows.to(device), block.to(device)
-        self.columns = Part(part.shape[-1:], part.runs[-1:]).take(torch.arange(self.width)).to(device)
-        self.within = (rows - (ends - torch.tensor(heights))[block]).to(device)
+        self.counts: list[int] = np.bincount(block, minlength=len(ends)).tolist()
+        self.rows, self.block, self.within, self.columns = (
+            torch.tensor(numbers, dtype=torch.long, device=device)
+            for numbers in (rows, block, rows - (ends - np.array(heights))[block], _indices(part.runs[-1]))
+        )
 
     @classmethod
     def of(cls, member: Member) -> Blocks:
@@ -100,6 +103,10 @@ class Blocks:
     def sizes(self) -> Tensor:
         """(blocks,): numbers in each whole matrix."""
         return torch.tensor(self.heights, device=self.rows.device) * self.width
+
+
+def _indices(runs: Sequence[range]) -> np.ndarray:
+    return np.concatenate([np.arange(0), *(np.arange(run.start, run.stop) for run in runs)])
 
 
 class Shapes:

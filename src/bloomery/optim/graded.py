@@ -20,8 +20,6 @@ class Graded(OptimizerConfig):
     Matrices and the head decay by λ, embeddings by a λ of their own, vectors (norms, biases) never.
     """
 
-    learning_rate: Annotated[float, Gt(0)] = 3e-3
-    """Full rate η of matrices and vectors; the schedule's factor multiplies it."""
     embedding_rate: Annotated[float, Gt(0)] = 1.0
     """Rate of embeddings, relative to `learning_rate`."""
     head_rate: Annotated[float, Gt(0)] = 1.0
@@ -33,9 +31,6 @@ class Graded(OptimizerConfig):
 
     def of(self, everything: Sequence[Member]) -> Optimizer:
         return Optimizer(everything, [self.part(everything)])
-
-    def scaled(self, factor: float) -> Graded:
-        return self.replace(learning_rate=self.learning_rate * factor)
 
     @abstractmethod
     def part(self, everything: Sequence[Member], roles: Collection[Role] = tuple(Role)) -> torch.optim.Optimizer:

@@ -53,8 +53,9 @@ class Muon(OptimizerConfig):
             parts.append(_Muon(matrices, self))
         return Optimizer(everything, parts)
 
-    def scaled(self, factor: float) -> Muon:
-        return self.replace(learning_rate=self.learning_rate * factor, others=self.others.scaled(factor))
+    def at(self, learning_rate: float) -> Muon:
+        others = self.others.at(self.others.learning_rate * learning_rate / self.learning_rate)
+        return self.replace(learning_rate=learning_rate, others=others)
 
 
 def orthogonalise(matrices: Float[Tensor, "batch rows columns"], iterations: int = 5) -> Float[Tensor, "batch rows columns"]:

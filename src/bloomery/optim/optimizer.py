@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Gt
 from torch import Tensor, nn
 
 from bloomery.core.config import Config
@@ -13,7 +15,10 @@ from bloomery.optim.groups import Member, members
 
 
 class OptimizerConfig(Config):
-    """How gradients become updates. Subclasses write `of` and `scaled`."""
+    """How gradients become updates. Subclasses write `of`."""
+
+    learning_rate: Annotated[float, Gt(0)] = 3e-3
+    """Full rate η; the schedule's factor multiplies it."""
 
     def build(self, model: nn.Module) -> Optimizer:
         """The optimiser for all trainable parameters of a model."""
@@ -23,9 +28,9 @@ class OptimizerConfig(Config):
         """The optimiser for these parameters, of which there may be parts only: those that this rank holds."""
         raise NotImplementedError
 
-    def scaled(self, factor: float) -> OptimizerConfig:
-        """The same with all learning rates multiplied."""
-        raise NotImplementedError
+    def at(self, learning_rate: float) -> OptimizerConfig:
+        """The same at another learning rate; rates that go with it keep their ratio."""
+        return self.replace(learning_rate=learning_rate)
 
 
 class Optimizer:

@@ -1,0 +1,59 @@
+"""A sweep of learning rates over a training's own data, model, optimiser and batch; nothing of it is kept."""
+
+from __future__ import annotations
+
+from bloomery.core.errors import ConfigError
+from bloomery.data import Source
+from bloomery.mesh import settle
+from bloomery.objectives import Models
+from bloomery.stages.stage import Inputs, RunContext
+from bloomery.stages.train import Train
+from bloomery.text.tokenizer import Tokenizer
+from bloomery.train import Course, Manner, StepReport, TrainState
+from bloomery.train.lr_find import RateSweep, sweep_rates
+from bloomery.train.machine import activation_bytes, choose_micro_batch
+from bloomery.train.spreading import check_course, spread_model
+
+
+def find_rate(stage: Train, context: RunContext, low: float, high: float, steps: int) -> RateSweep:
+    """Sweeps the `learning_rate` of a training's optimiser, from the weights that the training begins with.
+
+    Args:
+        stage: the training; what it reads is made if it is missing, and nothing else.
+        context: where and how.
+        low: the lowest rate.
+        high: the highest rate.
+        steps: how many rates are tried.
+
+    Raises:
+        ConfigError: low is not below high, or the layout does not go with the training.
+    """
+    if not low < high:
+        raise ConfigError(f"--low {low:g} is not below --high {high:g}; {high / 1e4:g} would be")
+    inputs = Inputs({one.reference: one.run(context) for one in stage.inputs().values()})
+    source = stage.posed(stage.source(inputs), Tokenizer.load(inputs[stage.tokenizer].checked("tokenizer.json")))
+    config, fill = stage.init.load(inputs, stage.seed)
+    mesh = context.mesh
+    check_course(mesh.layout, stage.rows, stage.max_seq_len, stage.objective)
+    spread = spread_model(config, mesh, fill)
+    state = TrainState(spread.model, stage.optimizer.at(high).of(spread.members), holding=spread.holding)
+    course = Course(
+        objective=stage.objective, schedule=stage.schedule, steps=steps, rows=stage.rows, batch_rule=stage.batch_rule,
+        clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
+    )
+    manner = Manner(micro_batch=context.micro_batch or _micro_batch(stage, context, state, source), device=context.device)
+
+    def each(report: StepReport) -> None:
+        context.progress(f"{stage.reference}: rate {report.learning_rate:.3g}, loss {report.loss:.3f}")
+
+    return sweep_rates(state, source, course, manner, low, high, each)
+
+
+def _micro_batch(stage: Train, context: RunContext, state: TrainState, source: Source) -> int:
+    mesh = context.mesh
+    if mesh.layout.pipeline > 1:
+        return 1
+    row = source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(context.device)
+    kept = activation_bytes(stage.objective, Models(state.model), row, stage.precision == "bf16")
+    settle(state.model, mesh)
+    return choose_micro_batch(stage.rows // mesh.readers.size, round(mesh.world.total([kept])[0]) // mesh.layout.world)
