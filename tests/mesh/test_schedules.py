@@ -53,7 +53,14 @@ def test_layouts_name_ranks_one_to_one():
     assert [layout.rank(layout.coordinates(rank)) for rank in range(24)] == list(range(24))
     assert layout.coordinates(1)["tensor"] == 1
     assert Layout.parse("pipeline=2, replicate=3,shard=2,tensor=2") == layout
-    assert Layout.parse("") == Layout()
+    assert Layout.parse("") == Layout.parse("", world=1) == Layout()
+
+
+def test_an_axis_can_be_what_is_left_of_the_world():
+    assert Layout.parse("", world=4) == Layout(replicate=4)
+    assert Layout.parse("shard=auto,tensor=2", world=8) == Layout(shard=4, tensor=2)
+    with pytest.raises(ConfigError, match="6 ranks are not a multiple of the 4 of the other axes, which shard=auto needs"):
+        Layout.parse("shard=auto,tensor=4", world=6)
 
 
 @pytest.mark.parametrize(("text", "what"), [

@@ -54,7 +54,8 @@ def run_options(command: Any) -> Any:
         click.option("--workers", type=click.IntRange(min=1), help="Processes that work on documents; one per core if not given."),
         click.option("--cluster", metavar="ADDRESS", help="Work on documents on a Ray cluster: auto, ray://host:port, or local."),
         click.option("--layout", metavar="AXIS=RANKS,…", default="", help="How training is spread over the ranks that a launcher has started: "
-                     "pipeline, replicate, shard, context, tensor, expert; zero, schedule, stages."),
+                     "pipeline, replicate, shard, context, tensor, expert; zero, schedule, stages. One axis may be auto; "
+                     "replicate=auto unless given."),
         click.option("--recompute", default="none", show_default=True, metavar="none|full|selective|SIZE", help="Activations that training "
                      "computes again instead of keeping them; with a size (8GiB), as few as keep the rest within it."),
         click.option("--tracker", "trackers", type=click.Choice(["tensorboard", "aim", "trackio", "wandb", "none"]), multiple=True,
@@ -363,14 +364,14 @@ def _context(
 ) -> RunContext:
     import torch
 
-    from bloomery.mesh import Layout, Mesh
+    from bloomery.mesh import Layout, Mesh, ranks_started
     from bloomery.stages.stage import RunContext
     from bloomery.train.recompute import Recompute
 
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu or install a CUDA build of torch")
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    mesh = Mesh.join(Layout.parse(layout), chosen)
+    mesh = Mesh.join(Layout.parse(layout, ranks_started()), chosen)
     return RunContext(
         store=_store(store_path), device=mesh.device, mesh=mesh, micro_batch=micro_batch, compile=compiling,
         recompute=Recompute.parse(recompute), workers=workers or os.cpu_count() or 1, cluster=cluster, trackers=_trackers(trackers),

@@ -88,14 +88,25 @@ class Layout(Config):
         return rank
 
     @classmethod
-    def parse(cls, text: str) -> Layout:
-        """From a line of "axis=number" pairs, as the command line has it: "shard=4,tensor=2"; empty is one rank."""
+    def parse(cls, text: str, world: int | None = None) -> Layout:
+        """From a line of "axis=number" pairs, as the command line has it: "shard=4,tensor=2"; empty is one rank, or replicas.
+
+        Args:
+            text: one of the axes may be "auto": what is left of `world`, so that a run goes on when ranks come or go.
+            world: how many ranks there are; None where that is not known, and then nothing can be left of it.
+        """
         fields: dict[str, Any] = {}
-        for pair in filter(None, text.split(",")):
-            name, equals, value = pair.partition("=")
+        for pair in filter(None, (text or ("replicate=auto" if world else "")).split(",")):
+            name, equals, value = (part.strip() for part in pair.partition("="))
             if not equals:
                 raise ConfigError(f"--layout {text!r}: {pair!r} is no NAME=VALUE; write shard=4,tensor=2, say")
-            fields[name.strip()] = int(value) if value.strip().isdecimal() else value.strip()
+            fields[name] = int(value) if value.isdecimal() else value
+        if (auto := [name for name in AXES if fields.get(name) == "auto"]) and world:
+            others = prod(fields.get(name, 1) for name in AXES if name not in auto)
+            if world % others or len(auto) > 1:
+                raise ConfigError(f"--layout {text!r}: {world} ranks are not a multiple of the {others} of the other axes, which "
+                                  f"{auto[0]}=auto needs; start as many as are, with one axis auto")  # fmt: skip
+            fields[auto[0]] = world // others
         return cls(**fields)
 
     def __str__(self) -> str:

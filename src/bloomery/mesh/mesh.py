@@ -95,8 +95,7 @@ class Mesh:
         Raises:
             ConfigError: another number of ranks was started.
         """
-        started = int(os.environ.get("WORLD_SIZE", "1"))
-        if started != layout.world:
+        if (started := ranks_started()) != layout.world:
             raise ConfigError(f"--layout {layout} has {layout.world} ranks, and {started} were started; start as many, or change the layout")
         if layout.world == 1:
             return cls(layout, device=device)
@@ -172,6 +171,11 @@ class Mesh:
     def _of(self, ranks: tuple[int, ...]) -> Axis:
         group = dist.new_group(list(ranks), use_local_synchronization=True) if len(ranks) > 1 else None
         return Axis(ranks, ranks.index(self.rank), group)
+
+
+def ranks_started() -> int:
+    """How many ranks a launcher has started; 1 where there was none."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 ALONE = Mesh(Layout())
