@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bloomery.data.batch import Batch
+from bloomery.mesh.held import local_numbers
 from bloomery.objectives import Models, Objective
 
 COMPILE_FLOPS = {"cpu": 1.5e14, "cuda": 1e17}
@@ -46,10 +47,10 @@ def compile_pays(flops: float, device: str = "cpu") -> bool:
 def activation_bytes(objective: Objective, models: Models, row: Batch, autocast: bool = False) -> int:
     """What one row's forward pass keeps for its backward pass, counted on the row itself. Eager; compiled steps keep less."""
     kept: dict[int, int] = {}
-    own = {p.untyped_storage().data_ptr() for p in models.policy.parameters()}
+    own = {_here(p).untyped_storage().data_ptr() for p in models.policy.parameters()}
 
     def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
+        storage = _here(tensor).untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
@@ -58,6 +59,12 @@ def activation_bytes(objective: Objective, models: Models, row: Batch, autocast:
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), context:
         objective.read(models, row)
     return sum(kept.values())
+
+
+def _here(tensor: Tensor) -> Tensor:
+    """The numbers of a tensor that this rank holds."""
+    local = local_numbers(tensor)
+    return tensor if local is None else local
 
 
 def choose_micro_batch(rows: int, bytes_per_row: int, budget: int = ACTIVATION_BYTES) -> int:
