@@ -67,6 +67,28 @@ def run_options(command: Any) -> Any:
     return command
 
 
+def launch_options(command: Any) -> Any:
+    """The options that say who starts the ranks of a layout."""
+    for option in (
+        click.option("--launch", "launcher", type=click.Choice(["torchrun", "slurm", "kubernetes"]),
+                     help="Start the ranks of --layout: on this machine, or by a job file for a cluster."),
+        click.option("--nodes", type=click.IntRange(min=1), help="Machines; as many as the ranks need if not given."),
+        click.option("--gpus-per-node", type=click.IntRange(min=1), help="GPUs, and so ranks, of each; 8 at most if not given."),
+        click.option("--cpus-per-gpu", type=click.IntRange(min=1), default=8, show_default=True, help="Cores of each rank."),
+        click.option("--time", metavar="D-HH:MM:SS", help="The longest that the job may take."),
+        click.option("--restarts", type=click.IntRange(min=0), default=0, show_default=True, help="Starts anew after a failure."),
+        click.option("--partition", help="Of the Slurm cluster."),
+        click.option("--account", help="Of the Slurm cluster."),
+        click.option("--image", help="That pods run; bloomery is installed in it."),
+        click.option("--claim", help="Kubernetes' volume claim of the store."),
+        click.option("--namespace", help="Of the Kubernetes cluster."),
+        click.option("--submit", is_flag=True, help="Hand the job file to sbatch or kubectl."),
+        click.option("--dry-run", is_flag=True, help="Print the command or the job file, and leave."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bloomery")
 def cli() -> None:
@@ -95,11 +117,18 @@ def plan(ctx: click.Context, recipe: str, store_path: Path) -> None:
     print_plan(dials, texts, plan_recipe(dials.set(texts), _store(store_path)))
 
 
-@cli.command(context_settings=RECIPE_SETTINGS, epilog="Example: bloomery run recipes/stdlib.py --source 'notes/*.md' --steps 300")
+@cli.command(
+    context_settings=RECIPE_SETTINGS,
+    epilog="""\b
+Example: bloomery run recipes/stdlib.py --source 'notes/*.md' --steps 300
+         bloomery run recipes/stdlib.py --layout shard=2 --launch torchrun            two ranks on this machine
+         bloomery run recipes/stdlib.py --layout shard=16 --launch slurm --dry-run    the batch script for two nodes of eight""",
+)
 @click.argument("recipe")
+@launch_options
 @run_options
 @click.pass_context
-def run(ctx: click.Context, recipe: str, **options: Any) -> None:
+def run(ctx: click.Context, recipe: str, launcher: str | None, **options: Any) -> None:
     """Make what RECIPE wants; what is already there is reused, and what was interrupted goes on.
 
     RECIPE is a Python file, or file.py:function. Its dials are set as --NAME VALUE.
@@ -107,7 +136,12 @@ def run(ctx: click.Context, recipe: str, **options: Any) -> None:
     from bloomery.cli.show import print_results
     from bloomery.recipe import run as run_recipe
 
+    launching = _launching(ctx, launcher, options)
     dials, texts = _recipe(recipe, ctx.args)
+    if launcher is not None:
+        from bloomery.cli.launch.start import start
+
+        sys.exit(start(ctx, launcher, dials, texts, launching))
     context = _context(**options)
     artifacts = run_recipe(dials.set(texts), context)
     if not context.quiet:
@@ -313,6 +347,15 @@ def chat(model: str, store_path: Path, **options: Any) -> None:
     from bloomery.cli.chat import converse
 
     converse(_artifact(model, store_path), **options)
+
+
+def _launching(ctx: click.Context, launcher: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The launcher's options, taken out of all; refuses those that nobody would read."""
+    from bloomery.cli.launch.options import LAUNCHING, check
+
+    found = {name: options.pop(name) for name in LAUNCHING}
+    check(ctx, launcher, found)
+    return found
 
 
 def _recipe(spec: str, arguments: list[str]) -> tuple[Dials, dict[str, str]]:
