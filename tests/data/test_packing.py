@@ -15,6 +15,7 @@ from bloomery.data.packing import Cut, Fit, best_fit
 from bloomery.data.source import Packed
 
 PACKINGS = st.one_of(st.just(Cut()), st.integers(1, 12).map(lambda window: Fit(window=window)))
+SHUFFLED = st.integers(2, 7).map(lambda rows: Cut(shuffled=rows))
 CORPORA = {
     "lengths": st.lists(st.integers(1, 14), min_size=1, max_size=16), "time": st.integers(1, 10),
     "packing": PACKINGS, "seed": st.integers(0, 9),
@@ -88,7 +89,7 @@ def test_every_token_appears_exactly_once_per_epoch(tmp_path_factory, lengths, t
 
 
 @settings(max_examples=60, deadline=None)
-@given(**CORPORA, first=st.integers(0, 60), rows=st.integers(1, 9))
+@given(**CORPORA | {"packing": st.one_of(PACKINGS, SHUFFLED)}, first=st.integers(0, 60), rows=st.integers(1, 9))
 def test_no_segment_holds_two_documents_and_no_document_two_segments_of_a_row(tmp_path_factory, lengths, time, packing, seed, first, rows):
     shards = make_shards(tmp_path_factory.mktemp("shards"), lengths)
     batch = Packed(shards, packing, time=time, seed=seed).batch(first, rows)
@@ -104,7 +105,7 @@ def test_no_segment_holds_two_documents_and_no_document_two_segments_of_a_row(tm
 
 
 @settings(max_examples=40, deadline=None)
-@given(**CORPORA, first=st.integers(0, 50), rows=st.integers(1, 6))
+@given(**CORPORA | {"packing": st.one_of(PACKINGS, SHUFFLED)}, first=st.integers(0, 50), rows=st.integers(1, 6))
 def test_documents_names_every_token_of_a_batch(tmp_path_factory, lengths, time, packing, seed, first, rows):
     shards = make_shards(tmp_path_factory.mktemp("shards"), lengths)
     source = Packed(shards, packing, time=time, seed=seed, name="web")
@@ -117,7 +118,7 @@ def test_documents_names_every_token_of_a_batch(tmp_path_factory, lengths, time,
 
 
 @settings(max_examples=40, deadline=None)
-@given(**CORPORA, rows=st.integers(1, 6), masked=st.booleans())
+@given(**CORPORA | {"packing": st.one_of(PACKINGS, SHUFFLED)}, rows=st.integers(1, 6), masked=st.booleans())
 def test_once_predicts_each_kept_token_but_the_first_exactly_once(tmp_path_factory, lengths, time, packing, seed, rows, masked):
     shards = make_shards(tmp_path_factory.mktemp("shards"), lengths, masked=masked)
     predicted = Counter()
@@ -166,7 +167,27 @@ def test_fit_mixes_rows_of_long_and_short_documents():
     assert 10 < long_rows < 40
 
 
-@pytest.mark.parametrize("packing", [Cut(), Fit(window=3)])  # a window so small that epochs differ in their number of rows
+@settings(max_examples=40, deadline=None)
+@given(lengths=CORPORA["lengths"], time=CORPORA["time"], seed=CORPORA["seed"], packing=SHUFFLED, stretch=st.integers(0, 5))
+def test_shuffled_rows_are_those_of_their_stretch_in_another_order(tmp_path_factory, lengths, time, seed, packing, stretch):
+    shards, n = make_shards(tmp_path_factory.mktemp("shards"), lengths), packing.shuffled
+
+    def rows(packing: Cut) -> list[tuple]:
+        batch = Packed(shards, packing, time=time, seed=seed).batch(stretch * n, n)
+        tensors = (batch.tokens, batch.targets, batch.loss_weight, batch.layout.segments)
+        return list(zip(*(map(tuple, tensor.tolist()) for tensor in tensors), strict=True))
+
+    assert sorted(rows(packing)) == sorted(rows(Cut()))
+
+
+def test_shuffling_parts_the_rows_of_a_book():
+    books = np.array([4000, 4000])
+    documents = [Cut(shuffled=n).arrange(books, 10, seed=0).pieces(0, 40).documents.tolist() for n in (1, 800)]
+    assert len(set(documents[0])) == 1
+    assert 10 < sum(documents[1]) < 30
+
+
+@pytest.mark.parametrize("packing", [Cut(), Cut(shuffled=7), Fit(window=3)])  # a window so small that epochs differ in their number of rows
 def test_rows_do_not_depend_on_what_was_asked_before(packing):
     lengths = np.random.default_rng(0).integers(1, 9, 30)
     wandering = packing.arrange(lengths, 8, seed=1)

@@ -7,7 +7,7 @@ the pieces of any row. Memory and planning time grow with the number of document
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
 import numpy as np
@@ -86,7 +86,7 @@ class Arrangement(ABC):
 
     @abstractmethod
     def rows_per_epoch(self) -> int:
-        """Rows that hold all of epoch 0; under `Cut` the last of them also holds the beginning of epoch 1."""
+        """Rows that hold all of epoch 0; under `Cut` the last of them, or those shuffled with it, also hold the beginning of epoch 1."""
 
     @abstractmethod
     def cut(self) -> CutReport:
@@ -126,8 +126,12 @@ class Cut(Packing):
     Source: Brown et al. (2020), arXiv 2005.14165, section 2.2 and appendix B; departure: documents in a row do not see each other.
     """
 
+    shuffled: Annotated[int, Ge(1)] = 1
+    """Rows are shuffled among so many that follow each other. 1 leaves them in order, so that a step reads a long document, such as a book, on
+    and on, and little else."""
+
     def arrange(self, lengths: Int[np.ndarray, " documents"], time: int, seed: int) -> Arrangement:
-        return _CutArrangement(lengths, time, seed)
+        return _CutArrangement(lengths, time, seed, self.shuffled)
 
 
 class Fit(Packing):
@@ -150,9 +154,29 @@ class Fit(Packing):
 
 
 class _CutArrangement(Arrangement):
-    """Row i is the stretch [i·time, (i+1)·time) of the endless stream of epochs."""
+    """Row i is the stretch [k·time, (k+1)·time) of the endless stream of epochs; k is i, shuffled among `shuffled` rows."""
+
+    def __init__(self, lengths: Int[np.ndarray, " documents"], time: int, seed: int, shuffled: int) -> None:
+        super().__init__(lengths, time, seed)
+        self.shuffled = shuffled
 
     def pieces(self, first_row: int, rows: int) -> Pieces:
+        if self.shuffled == 1:
+            return self._stretch(first_row, rows)
+        return Pieces.joined([self._one(first_row + i, int(k)) for i, k in enumerate(self._places(first_row, rows))])
+
+    def _places(self, first_row: int, rows: int) -> Int[np.ndarray, " rows"]:
+        """Where in the stream these rows are, in rows."""
+        first, last = first_row // self.shuffled, (first_row + rows - 1) // self.shuffled
+        whole = [k * self.shuffled + numpy_rng("shuffled", self.seed, k).permutation(self.shuffled) for k in range(first, last + 1)]
+        return np.concatenate(whole)[first_row - first * self.shuffled :][:rows]
+
+    def _one(self, row: int, place: int) -> Pieces:
+        """A row that is to be had from another place of the stream."""
+        there = self._stretch(place, 1)
+        return replace(there, rows=np.full_like(there.rows, row))
+
+    def _stretch(self, first_row: int, rows: int) -> Pieces:
         total, parts = int(self.lengths.sum()), []
         begin, end = first_row * self.time, (first_row + rows) * self.time
         for epoch in range(begin // total, -(-end // total)):
@@ -177,7 +201,7 @@ class _CutArrangement(Arrangement):
         return rows * self.time / int(self.lengths.sum())
 
     def rows_per_epoch(self) -> int:
-        return -(-int(self.lengths.sum()) // self.time)
+        return -(-int(self.lengths.sum()) // (self.time * self.shuffled)) * self.shuffled
 
     def cut(self) -> CutReport:
         return CutReport(documents=0, tokens=0)
