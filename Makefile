@@ -6,7 +6,7 @@ BIN := .venv/bin
 STORE ?= store
 export PYTHON
 
-.PHONY: help quickstart chat test test-all check coverage bench-cpu bench-data lock clean
+.PHONY: help quickstart chat test test-all check coverage bench-cpu bench-data bench-time bench-gpu lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,12 @@ bench-data: .venv/.ready-bench  ## the refinery beside peers, on real data (BLOO
 	@for bench in extraction language dedup content_filters decontaminate learned_filters tokenization; do $(BIN)/python bench/$$bench.py || exit 1; done
 	@$(BIN)/python -m bench.dirt
 	@$(BIN)/python bench/refinery.py
+
+bench-time: .venv/.ready-bench  ## time to quality beside a tuned Trainer: hours on an idle machine, on real data (BLOOMERY_DATA names its folder)
+	@$(BIN)/python bench/time_to_bpb.py all --work $(STORE)/time_to_bpb
+
+bench-gpu: .venv/.ready-bench  ## training speed and utilisation on a GPU beside a Trainer; says so where there is none
+	@$(BIN)/python bench/train_gpu.py
 
 lock: .venv/.ready-dev  ## resolve the locked versions anew
 	@scripts/lock.sh

@@ -1,0 +1,475 @@
+"""Time to quality: when our training reaches the held-out bits per byte that a well-tuned transformers Trainer ends with, on the same text.
+
+    python bench/time_to_bpb.py all --work FOLDER             # everything, some six hours on two idle cores; goes on where it was killed
+    python bench/time_to_bpb.py prepare --work FOLDER         # or step by step: 30 MB of novels, other novels held out, one tokenizer
+    python bench/time_to_bpb.py peer --work FOLDER --lr 2e-3 --seed 0
+    python bench/time_to_bpb.py ours --work FOLDER --levers muon,wsd --seed 0
+    python bench/time_to_bpb.py table --work FOLDER           # medians over seeds, the ratio, each lever's share, and a plot
+
+The novels are those of english_novels_100 in --data or BLOOMERY_DATA. Both sides train the same shape (6 layers, d_model 384, 6 heads,
+d_ff 1,024, vocabulary 8,192, rows of 256 tokens; 13.8 M parameters) on the same rows of the same tokens, compiled, in fp32, and one function
+measures both on the same held-out tokens. The peer is AdamW under a cosine that ends when its minutes do, its rate and its batch swept. Ours
+has --share of these minutes, and levers, which are the changes in `LEVERS`; what each is worth is what is lost by leaving it out.
+
+A side's clock is the seconds of its training steps, loading and compilation among them, measuring not. How many steps fit is measured first,
+by a process of its own, which also fills torch's cache of compiled code, for both alike. Every finished run is a line of FOLDER/results.jsonl
+and is not done again; one that was killed begins anew. --scale 0.02 shortens the minutes for a trial; --steps takes a number of steps instead,
+for comparisons by tokens on a busy machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bloomery.data import Cut, TokenShards
+from bloomery.data.source import Packed
+from bloomery.models import LlamaConfig
+from bloomery.nn import FanInInit, NormalInit, SequenceLayout, WeightInit
+from bloomery.objectives import CausalLM
+from bloomery.optim import WSD, AdamW, BatchRamp, Doublings, Muon, NoRamp, OptimizerConfig, Schedule, WarmupCosine
+from bloomery.stages.prepare import Prepare
+from bloomery.stages.stage import RunContext
+from bloomery.stages.tokenize import Tokenize
+from bloomery.stages.tokenizer import TrainTokenizer, load_tokenizer
+from bloomery.store import Store
+from bloomery.text.filters import Normalise
+from bloomery.text.readers import Files
+from bloomery.train import Course, Manner, TrainState, train
+
+NOVELS = "A_text/english_novels_100"
+MEASURED_TOKENS = 1 << 16  # of the held-out novels, always the same
+MEASURED_AT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.84, 0.88, 0.91, 0.94, 0.97, 1.0)  # of the steps
+SHUFFLED = 1 << 15  # rows: more than the novels have, as the peer's loader does it
+PROBE_STEPS = 8  # whose median says how many fit
+LN2 = 0.6931471805599453
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What both sides train.
+
+    Attributes:
+        sizes: of the model, in our words.
+        rows: in a step.
+        train_bytes: of novels to train on.
+        held_out_bytes: of other novels.
+    """
+
+    sizes: dict[str, int]
+    rows: int
+    train_bytes: int
+    held_out_bytes: int
+
+    @property
+    def time(self) -> int:
+        """Tokens in a row."""
+        return self.sizes["max_seq_len"]
+
+
+SHAPES = {
+    "13m": Shape(
+        sizes={"vocab_size": 8192, "d_model": 384, "n_layers": 6, "n_heads": 6, "d_ff": 1024, "max_seq_len": 256}, rows=16,
+        train_bytes=30_000_000, held_out_bytes=1_000_000,
+    ),
+    "1m": Shape(
+        sizes={"vocab_size": 2048, "d_model": 128, "n_layers": 3, "n_heads": 4, "d_ff": 352, "max_seq_len": 256}, rows=4,
+        train_bytes=10_000_000, held_out_bytes=1_000_000,
+    ),
+    "tiny": Shape(
+        sizes={"vocab_size": 300, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 64, "max_seq_len": 32}, rows=4,
+        train_bytes=20_000, held_out_bytes=5_000,
+    ),
+}  # fmt: skip
+"""By name; the first is that of the benchmark, the others are for trials."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How we train. As it stands, it is what the peer does."""
+
+    rows: int
+    optimizer: OptimizerConfig
+    schedule: Schedule
+    init: WeightInit
+    ramp: BatchRamp
+    z_loss: float = 0.0
+
+
+def muon(way: Way, steps: int) -> Way:
+    """Muon for the hidden matrices."""
+    return replace(way, optimizer=Muon(learning_rate=MUON_RATE, others=AdamW(learning_rate=OTHERS_RATE)))
+
+
+def wsd(way: Way, steps: int) -> Way:
+    """Full rate until the decay, and down to nothing."""
+    return replace(way, schedule=WSD(decay=0.4))
+
+
+def fan_in(way: Way, steps: int) -> Way:
+    """Matrices drawn by their inputs."""
+    return replace(way, init=FanInInit())
+
+
+def half_batch(way: Way, steps: int) -> Way:
+    """Half the rows, twice the steps."""
+    return replace(way, rows=way.rows // 2)
+
+
+def ramp(way: Way, steps: int) -> Way:
+    """A quarter of the rows, then half of them, for the first tenth of the steps each."""
+    return replace(way, ramp=Doublings(at=(max(1, steps // 10), max(2, steps // 5))))
+
+
+def z_loss(way: Way, steps: int) -> Way:
+    """Log-partitions are held near 0."""
+    return replace(way, z_loss=1e-4)
+
+
+MUON_RATE, OTHERS_RATE, ADAMW_RATE = 8e-3, 8e-3, 4e-3
+LEVERS: dict[str, Callable[[Way, int], Way]] = {lever.__name__: lever for lever in (muon, wsd, fan_in, half_batch, ramp, z_loss)}
+BEST = ("muon", "wsd", "half_batch")
+"""What trials with fewer tokens spoke for; see docs/log.md."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What `prepare` has left: tokens to train on, tokens held out, and how many bytes each id is."""
+
+    train: TokenShards
+    held_out: TokenShards
+    byte_lengths: Tensor
+
+    @classmethod
+    def of(cls, shape: Shape, data: Path, work: Path) -> Corpus:
+        """Made, or found where it was made before. Whole novels go to one of both, by one shuffled list of them."""
+        files = sorted((data / NOVELS).glob("*_*.txt"))
+        random.Random(0).shuffle(files)
+        parts: list[list[str]] = []
+        for limit in (shape.held_out_bytes, shape.train_bytes):
+            parts.append([])
+            while files and limit > 0:
+                limit -= files[0].stat().st_size
+                parts[-1].append(files.pop(0).name)
+        if not all(parts):
+            sys.exit(f"{data / NOVELS} has not enough novels in it; unpack them there, or name their folder with --data or BLOOMERY_DATA")
+        context = RunContext(store=Store(work / "store"))
+        held_out, training = (
+            Prepare(name=name, source=Files(path=str(data / NOVELS), include=tuple(names)), filters=(Normalise(),))
+            for name, names in zip(("held_out", "training"), parts, strict=True)
+        )
+        tokenizer = TrainTokenizer(corpora=(training,), vocab_size=shape.sizes["vocab_size"])
+        tokens = (Tokenize(name=corpus.name, corpus=corpus, tokenizer=tokenizer).run(context) for corpus in (training, held_out))
+        return cls(*map(TokenShards.open, tokens), torch.from_numpy(load_tokenizer(tokenizer.run(context)).byte_lengths))
+
+    def bits_per_byte(self, logits: Callable[[Tensor], Tensor], time: int) -> float:
+        """Of every so many-th row of the held-out novels, `MEASURED_TOKENS` in all, under whatever gives logits for (rows, time) tokens."""
+        nats, size, every = 0.0, 0, max(1, self.held_out.tokens // MEASURED_TOKENS)
+        with torch.no_grad():
+            for batch in Packed(self.held_out, Cut(), time=time, seed=0).once(16 * every):
+                tokens, targets, counts = batch.tokens[::every], batch.targets[::every], batch.loss_weight[::every] > 0
+                nats += torch.nn.functional.cross_entropy(logits(tokens)[counts], targets[counts], reduction="sum").item()
+                size += int(self.byte_lengths[targets[counts]].sum())
+        return nats / (LN2 * size)
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of training steps, at some of which it measures the model: the curve is of (seconds, tokens, bits per byte)."""
+
+    corpus: Corpus
+    shape: Shape
+    steps: int
+    measured: bool
+
+    def __post_init__(self) -> None:
+        self.seconds: list[float] = []
+        self.curve: list[tuple[float, int, float]] = []
+        self.points = {round(share * self.steps) for share in MEASURED_AT}
+
+    def step_done(self, seconds: float, tokens: int, logits: Callable[[Tensor], Tensor]) -> None:
+        """To be called after each step with its duration; the next one sets the model to training again."""
+        self.seconds.append(seconds)
+        if self.measured and len(self.seconds) in self.points:
+            self.curve.append((round(sum(self.seconds), 2), tokens, round(self.corpus.bits_per_byte(logits, self.shape.time), 5)))
+            print(f"step {len(self.seconds)} of {self.steps}: {self.curve[-1][0]:.0f} s, {self.curve[-1][2]:.4f} bits per byte", flush=True)
+
+
+def train_ours(corpus: Corpus, shape: Shape, way: Way, steps: int, seed: int, compiled: bool, watch: Stopwatch) -> None:
+    """Our loop, as `Train` runs it."""
+    config = LlamaConfig(**shape.sizes, init=way.init)
+    model = config.build(seed=seed)
+    state = TrainState(model=model, optimizer=way.optimizer.build(model))
+    source = Packed(corpus.train, Cut(shuffled=SHUFFLED), time=shape.time, seed=seed)
+    course = Course(
+        objective=CausalLM(z_loss=way.z_loss), schedule=way.schedule, steps=steps, rows=way.rows, ramp=way.ramp, seed=seed,
+    )
+    fewest = min(rows for rows, _ in (*way.ramp.levels(way.rows, shape.time), (way.rows, 0)))  # so that one shape is compiled
+    for report in train(state, source, course, Manner(micro_batch=fewest, compiled=compiled)):
+        watch.step_done(report.seconds, report.tokens, lambda tokens: model.eval()(tokens, SequenceLayout.rows(*tokens.shape)))
+
+
+def train_peer(corpus: Corpus, shape: Shape, rows: int, lr: float, steps: int, seed: int, compiled: bool, watch: Stopwatch) -> None:
+    """Hugging Face Trainer: its own data loader, which shuffles the rows; its cosine, its clipping."""
+    import tempfile
+
+    from transformers import LlamaConfig as Sizes
+    from transformers import LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+    source = Packed(corpus.train, Cut(), time=shape.time, seed=seed)
+    tokens = torch.from_numpy(source.rows(0, source.arrangement.rows_per_epoch()).tokens)
+
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self) -> int:
+            return len(tokens)
+
+        def __getitem__(self, i: int) -> dict[str, Tensor]:
+            return {"input_ids": tokens[i], "labels": tokens[i]}
+
+    class Timed(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+            self.started = time.perf_counter()
+
+        def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
+            seconds, seen = time.perf_counter() - self.started, state.global_step * rows * shape.time
+            watch.step_done(seconds, seen, lambda tokens: model.eval()(input_ids=tokens).logits)
+            self.started = time.perf_counter()
+
+    set_seed(seed)
+    sizes = shape.sizes
+    model = LlamaForCausalLM(Sizes(
+        vocab_size=sizes["vocab_size"], hidden_size=sizes["d_model"], intermediate_size=sizes["d_ff"], num_hidden_layers=sizes["n_layers"],
+        num_attention_heads=sizes["n_heads"], num_key_value_heads=sizes["n_heads"], max_position_embeddings=shape.time,
+        tie_word_embeddings=True, use_cache=False, attn_implementation="sdpa",
+    ))  # fmt: skip
+    arguments = TrainingArguments(
+        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=rows, max_steps=steps, learning_rate=lr, weight_decay=0.1, adam_beta2=0.95,
+        max_grad_norm=1.0, optim="adamw_torch_fused", lr_scheduler_type="cosine", warmup_steps=max(1, steps // 50), logging_strategy="no",
+        save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=True, torch_compile=compiled, dataloader_num_workers=0, seed=seed,
+    )  # fmt: skip
+    Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[Timed()]).train()
+
+
+def way_of(levers: Sequence[str], shape: Shape, steps: int) -> Way:
+    """What the peer does, changed by each lever in turn."""
+    way = Way(
+        rows=shape.rows, optimizer=AdamW(learning_rate=ADAMW_RATE), schedule=WarmupCosine(final=0.0), init=NormalInit(), ramp=NoRamp(),
+    )
+    for name in levers:
+        way = LEVERS[name](way, steps)
+    return way
+
+
+def run(options: argparse.Namespace) -> None:
+    """One run of one side, unless it is on record: planned, trained, measured and written down."""
+    shape, asked = SHAPES[options.shape], settings(options)
+    if not options.probe and any(record["asked"] == asked for record in records(options.work)):
+        return
+    torch.set_num_threads(options.threads)
+    corpus = Corpus.of(shape, options.data, options.work)
+    steps = options.steps or planned(options)
+    watch = Stopwatch(corpus, shape, steps, measured=not options.probe)
+    compiled = options.manner == "compiled"
+    if options.command == "peer":
+        train_peer(corpus, shape, options.rows or shape.rows, options.lr, steps, options.seed, compiled, watch)
+    else:
+        train_ours(corpus, shape, way_of(options.levers, shape, steps), steps, options.seed, compiled, watch)
+    if options.probe:
+        print(json.dumps({"probe": [watch.seconds[0], statistics.median(watch.seconds[1:])]}))
+        return
+    how = {"threads": options.threads, "torch": torch.__version__}
+    with (options.work / "results.jsonl").open("a") as file:
+        file.write(json.dumps({"asked": asked, "steps": steps, "seconds": sum(watch.seconds), "curve": watch.curve, **how}) + "\n")
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What tells a run from others."""
+    own = {"lr": options.lr, "rows": options.rows} if options.command == "peer" else {"levers": sorted(options.levers), "share": options.share}
+    how = {"shape": options.shape, "minutes": options.minutes * options.scale, "steps": options.steps, "manner": options.manner}
+    return {"side": options.command, "seed": options.seed, **own, **how}
+
+
+def records(work: Path) -> list[dict[str, Any]]:
+    """Every finished run."""
+    path = work / "results.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def planned(options: argparse.Namespace) -> int:
+    """How many steps fit into the minutes, by what a short run of another process took."""
+    command = [sys.executable, __file__, options.command, "--probe", "--steps", str(PROBE_STEPS + 1), *arguments_of(options)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    first, each = next(json.loads(line)["probe"] for line in told if line.startswith('{"probe"'))
+    seconds = 60 * options.minutes * options.scale * (options.share if options.command == "ours" else 1)
+    steps = max(4, int((seconds - first) / each))
+    print(f"{options.command}: {first:.1f} s for the first step, {each:.3f} s for each: {steps} steps in {seconds:.0f} s", flush=True)
+    return steps
+
+
+def arguments_of(options: argparse.Namespace) -> list[str]:
+    """The command line of a run, but for its steps."""
+    common = ["work", "data", "shape", "minutes", "scale", "share", "threads", "manner", "seed"]
+    words = [word for name in common for word in (f"--{name}", str(getattr(options, name)))]
+    if options.command == "peer":
+        return [*words, "--lr", str(options.lr), *(["--rows", str(options.rows)] if options.rows else [])]
+    return [*words, "--levers", ",".join(options.levers)]
+
+
+def everything(options: argparse.Namespace) -> None:
+    """The sweep of the peer's rate with the first seed, its other seeds with the best rate, ours with all seeds, and each lever left out."""
+    base = [[name, str(getattr(options, name))] for name in ("work", "data", "shape", "minutes", "scale", "share", "threads", "manner")]
+
+    def one(command: str, *words: str) -> None:
+        subprocess.run([sys.executable, __file__, command, *(w for name, value in base for w in (f"--{name}", value)), *words], check=True)
+
+    sides = Sides(options.work, options.shape, options.minutes * options.scale)
+    for rows in options.sweep_rows:
+        for lr in options.sweep_lrs:
+            one("peer", "--lr", str(lr), "--rows", str(rows), "--seed", "0")
+    best = sides.best_peer()
+    for seed in range(1, options.seeds):
+        one("peer", "--lr", str(best["lr"]), "--rows", str(best["rows"]), "--seed", str(seed))
+    for seed in range(options.seeds):
+        one("ours", "--levers", ",".join(options.levers), "--seed", str(seed))
+    for left_out in options.levers:
+        one("ours", "--levers", ",".join(name for name in options.levers if name != left_out), "--seed", "0")
+    table(options)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The runs on record that belong together."""
+
+    work: Path
+    shape: str
+    minutes: float
+
+    def of(self, side: str) -> list[dict[str, Any]]:
+        """Those of one side."""
+        here = {"side": side, "shape": self.shape, "minutes": self.minutes}
+        return [record for record in records(self.work) if here.items() <= record["asked"].items()]
+
+    def best_peer(self) -> dict[str, Any]:
+        """The settings of the peer's best run with the first seed."""
+        return min((r for r in self.of("peer") if r["asked"]["seed"] == 0), key=lambda r: r["curve"][-1][2])["asked"]
+
+
+def reached(record: dict[str, Any], target: float) -> float | None:
+    """Seconds until a run was measured at the target or below."""
+    return next((seconds for seconds, _, bpb in record["curve"] if bpb <= target), None)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Prints the sweep, the seeds, the ratio and what each lever is worth; draws the curves."""
+    sides = Sides(options.work, options.shape, options.minutes * options.scale)
+    best, wanted = sides.best_peer(), sorted(options.levers)
+    for record in sorted(sides.of("peer"), key=lambda r: (r["asked"]["rows"] or 0, r["asked"]["lr"], r["asked"]["seed"])):
+        print(f"HF Trainer, {record['asked']['rows']} rows, AdamW at {record['asked']['lr']:g}, seed {record['asked']['seed']}: "
+              f"{record['curve'][-1][2]:.4f} after {record['seconds']:.0f} s, {record['curve'][-1][1]} tokens")  # fmt: skip
+    peers = [r for r in sides.of("peer") if (r["asked"]["lr"], r["asked"]["rows"]) == (best["lr"], best["rows"])]
+    target, allowed = (statistics.median(values) for values in zip(*((r["curve"][-1][2], r["seconds"]) for r in peers), strict=True))
+    mine = [r for r in sides.of("ours") if r["asked"]["levers"] == wanted]
+    times = []
+    for record in mine:
+        at = reached(record, target)
+        times.append(float("inf") if at is None else at)
+        told = "never" if at is None else f"after {at:.0f} s, {at / allowed:.1%} of the peer's {allowed:.0f} s"
+        print(f"bloomery, {'+'.join(wanted)}, seed {record['asked']['seed']}: {target:.4f} {told}; "
+              f"{record['curve'][-1][2]:.4f} after {record['seconds']:.0f} s, {record['curve'][-1][1]} tokens")  # fmt: skip
+    if times:
+        share = statistics.median(times) / allowed
+        print(f"the peer's {target:.4f} bits per byte, medians of {len(peers)} and {len(times)} seeds: {share:.1%} of its time")
+    whole = next((r for r in mine if r["asked"]["seed"] == 0), None)
+    for record in sides.of("ours"):
+        left_out = set(wanted) - set(record["asked"]["levers"])
+        if whole and len(left_out) == 1 and record["asked"]["seed"] == 0 and set(record["asked"]["levers"]) < set(wanted):
+            worse, at = record["curve"][-1][2] - whole["curve"][-1][2], reached(record, target)
+            told = "never" if at is None else f"after {at:.0f} s"
+            print(f"without {left_out.pop()}: {worse:+.4f} bits per byte at the end, the target {told}")
+    plot(options.work / f"time_to_bpb-{options.shape}.svg", peers, mine, target)
+
+
+def plot(path: Path, peers: list[dict[str, Any]], mine: list[dict[str, Any]], target: float) -> None:
+    """Held-out bits per byte over seconds of training, a line per run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for found, name, colour in ((peers, "HF Trainer", "tab:gray"), (mine, "bloomery", "tab:red")):
+        for i, record in enumerate(found):
+            seconds, _, bpb = zip(*record["curve"], strict=True)
+            axes.plot(seconds, bpb, color=colour, marker=".", linewidth=1, label=name if i == 0 else None)
+    axes.axhline(target, color="black", linewidth=0.7, linestyle=":")
+    axes.set(xlabel="seconds of training", ylabel="bits per byte of held-out novels")
+    axes.legend(frameon=False)
+    figure.savefig(path)
+    print(f"{path}: the curves")
+
+
+def numbers(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """Reads a list with commas."""
+    return lambda text: [kind(word) for word in text.split(",") if word]
+
+
+def lever(name: str) -> str:
+    """A name in `LEVERS`."""
+    if name not in LEVERS:
+        raise argparse.ArgumentTypeError(f"there is no lever {name!r}; there are {', '.join(LEVERS)}")
+    return name
+
+
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("all", "prepare", "peer", "ours", "table"))
+    parser.add_argument("--work", type=Path, required=True, help="where everything is kept")
+    parser.add_argument("--data", type=Path, default=os.environ.get("BLOOMERY_DATA"), help="the folder of real data")
+    parser.add_argument("--shape", choices=SHAPES, default="13m")
+    parser.add_argument("--minutes", type=float, default=25, help="the peer's")
+    parser.add_argument("--share", type=float, default=0.55, help="ours of them")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on all minutes")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--manner", choices=("compiled", "eager"), default="compiled", help="of both sides")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="instead of as many as fit")
+    parser.add_argument("--lr", type=float, default=2e-3, help="the peer's")
+    parser.add_argument("--rows", type=int, help="in a step of the peer's; those of the shape unless given")
+    parser.add_argument("--levers", type=numbers(lever), default=list(BEST), help=f"of {', '.join(LEVERS)}")
+    parser.add_argument("--seeds", type=int, default=3, help="of `all`")
+    parser.add_argument("--sweep-lrs", type=numbers(float), default=[1e-3, 2e-3, 4e-3], help="the peer's, of `all`")
+    parser.add_argument("--sweep-rows", type=numbers(int), default=[16, 8], help="the peer's, of `all`")
+    parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(words)
+    if options.data is None:
+        parser.error("name the folder of real data with --data or BLOOMERY_DATA")
+    return options
+
+
+def main() -> None:
+    options = parse()
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.command == "all":
+        everything(options)
+    elif options.command == "prepare":
+        Corpus.of(SHAPES[options.shape], options.data, options.work)
+    elif options.command == "table":
+        table(options)
+    else:
+        run(options)
+
+
+if __name__ == "__main__":
+    main()
