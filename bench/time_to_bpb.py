@@ -364,7 +364,9 @@ class Sides:
 
     def best_peer(self) -> dict[str, Any]:
         """The settings of the peer's best run with the first seed."""
-        return min((r for r in self.of("peer") if r["asked"]["seed"] == 0), key=lambda r: r["curve"][-1][2])["asked"]
+        if not (found := [r for r in self.of("peer") if r["asked"]["seed"] == 0]):
+            sys.exit(f"{self.work} has no run of the peer at shape {self.shape}, {self.minutes:g} minutes and seed 0; run `peer` first")
+        return min(found, key=lambda r: r["curve"][-1][2])["asked"]
 
 
 def reached(record: dict[str, Any], target: float) -> float | None:

@@ -7,7 +7,8 @@
 Both train the same shape (a Llama) with fused AdamW under bf16 autocast on fp32 weights, on the same random tokens; nothing is downloaded. Each
 turn is a process of its own, so that each has the whole card; the turns alternate, and the medians over the rounds are printed. The micro-batch
 of each is the largest power of two that fits, found by halving. Utilisation is operations per token (`flops_per_token`: matrix products and
-causal attention, forward and backward, nothing recomputed) times tokens per second, over the card's published dense bf16 rate.
+causal attention, forward and backward, nothing recomputed) times tokens per second, over the card's published dense bf16 rate. The aim is 50 %
+on a Hopper card.
 
 Without a GPU it says so, measures nothing, and ends well. torch and transformers of any stock CUDA image will do, with PYTHONPATH=src.
 """
@@ -306,9 +307,9 @@ def main() -> None:
         record["shapes"][name] = {"parameters": shape.config.n_params, "flops_per_token": flops, "contenders": measured}
         lines.append(f"  {shape.config.n_params / 1e6:.0f} M parameters, {flops / 1e9:.3f} GFLOP per token, {shape.rows} rows of {shape.time} "
                      "tokens per step and reader")  # fmt: skip
+        if options.record:
+            options.record.write_text(json.dumps(record, indent=1) + "\n")
     print("\n" + "\n".join(lines))
-    if options.record:
-        options.record.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
