@@ -47,6 +47,13 @@ def test_slurm_gets_a_file_in_the_store_that_says_the_command_again(here: Path):
     assert """run alloy.py --ore 'it'"'"'s $(tin)' --heat=2 --tracker aim --tracker wandb --layout shard=2 &""" in text
 
 
+def test_an_axis_that_is_auto_takes_the_ranks_that_nodes_have(here: Path):
+    auto = ("run", "alloy.py", "--layout", "shard=auto,tensor=2", "--launch", "slurm", "--nodes", "2", "--gpus-per-node", "8", "--dry-run")
+    text = typed(*auto)
+    assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=8" in text
+    assert "--layout shard=auto,tensor=2 &" in text
+
+
 def test_a_job_is_handed_to_sbatch_whose_code_is_ours(here: Path, monkeypatch: pytest.MonkeyPatch):
     sbatch = here / "sbatch"
     sbatch.write_text('#!/bin/bash\necho "given $1"; exit 6\n')

@@ -36,7 +36,8 @@ def start(ctx: click.Context, launcher: str, dials: Dials, texts: Mapping[str, s
     Returns:
         The exit code.
     """
-    name, ranks, device = dials.set(texts).name, Layout.parse(ctx.params["layout"]).world, ctx.params["device"]
+    name, device = dials.set(texts).name, ctx.params["device"]
+    ranks = Layout.parse(ctx.params["layout"], _gpus(launcher, device, options)).world
     if launcher == "torchrun":
         return _here(ctx, ranks, device, options)
     job = job_of(
@@ -46,6 +47,15 @@ def start(ctx: click.Context, launcher: str, dials: Dials, texts: Mapping[str, s
     )  # fmt: skip
     cluster = _slurm(ctx, options) if launcher == "slurm" else _kubernetes(ctx, options)
     return _write(ctx, job, cluster, options)
+
+
+def _gpus(launcher: str, device: str, options: Mapping[str, Any]) -> int | None:
+    """How many ranks there is room for, as far as it is known: what an axis that is "auto" is told by."""
+    if launcher != "torchrun":
+        return options["nodes"] * options["gpus_per_node"] if options["nodes"] and options["gpus_per_node"] else None
+    import torch
+
+    return (torch.cuda.device_count() or None) if device != "cpu" else None
 
 
 def _here(ctx: click.Context, ranks: int, device: str, options: Mapping[str, Any]) -> int:
