@@ -20,7 +20,7 @@ from bloomery.nn.positions import NoPositionsConfig, PositionsConfig, RotaryConf
 class GroupHeads(ModelChange):
     """Fewer key-value heads, each made of a group of neighbouring ones; the query heads stay.
 
-    The function moves, unless the heads of a group were alike; training on about 5 % of the tokens mends most of it. The cache shrinks with them.
+    The function moves, unless the heads of a group were alike; training on about 5 % of the tokens mends most of it. The cache shrinks.
 
     Source: Ainslie et al. (2023), arXiv 2305.13245, section 2.1; components: see `components.merge`.
     """
