@@ -103,3 +103,12 @@ def test_state_of_another_model_is_refused():
     optimizer = AdamW().build(nn.Linear(2, 2))
     with pytest.raises(ArtifactError, match=r"other\.weight"):
         optimizer.load({"other.weight|exp_avg": torch.zeros(2, 2)})
+
+
+def test_a_state_from_a_file_goes_to_where_the_parameters_are():
+    here, there = nn.Linear(2, 2), nn.Linear(2, 2, device="meta")
+    optimizer, elsewhere = AdamW().build(here), AdamW().build(there)
+    give_gradients(here, 0)
+    optimizer.step()
+    elsewhere.load(optimizer.state())
+    assert {slot.device.type for slot in elsewhere.state().values()} == {"meta"}

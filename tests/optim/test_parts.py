@@ -9,6 +9,8 @@ from bloomery.core.rng import derive_seed
 from bloomery.mesh import Layout, Mesh
 from bloomery.models import LlamaConfig, MixtralConfig
 from bloomery.optim import Adafactor, Adam, AdamW, Lamb, Lars, Lion, Muon, OptimizerConfig, Sgd
+from bloomery.optim.deal import deals
+from bloomery.optim.groups import Role
 from bloomery.train.spreading import fresh, spread_model
 from tests.contracts.test_optimizers import kinds
 from tests.mesh.layouts import run
@@ -53,17 +55,34 @@ def learn(layout: Layout, optimizer: OptimizerConfig) -> dict[str, torch.Tensor]
     return run(layout, steps=10, optimizer=optimizer)["weights"]
 
 
+FOUR = {
+    "shard=2, tensor=2": (Layout(shard=2, tensor=2), DENSE), "experts, shard=2, tensor=2": (Layout(shard=2, tensor=2), EXPERTS),
+    "experts, shard=2, tensor=2, expert=4": (Layout(shard=2, tensor=2, expert=4), EXPERTS),
+    "replicate=2, shard=2": (Layout(replicate=2, shard=2), DENSE),
+}  # fmt: skip
 PAIRS = [(case, name) for case in CASES for name in (WHOLE if "experts" in case else OPTIMIZERS)]
 
 
-def move_all() -> dict[tuple[str, str], dict[str, torch.Tensor]]:
+def move_whole() -> dict[tuple[str, str], dict[str, torch.Tensor]]:
+    return {(case, name): move(*FOUR[case], OPTIMIZERS[name]) for case in FOUR for name in WHOLE}
+
+
+def dealt(layout: Layout) -> list[tuple[int, int]]:
+    """Which matrices this rank orthogonalises."""
+    parts = spread_model(DENSE, Mesh.join(layout), fresh(DENSE, seed=0))
+    (deal,) = deals([member for member in parts.members if member.role is Role.MATRIX])
+    return [(matrix.member, matrix.block) for matrix in deal.own]
+
+
+def on_a_rank() -> tuple[dict[tuple[str, str], dict[str, torch.Tensor]], list[tuple[int, int]]]:
     moved = {(case, name): move(*CASES[case], OPTIMIZERS[name]) for case, name in PAIRS}
-    return moved | {(axis, name): learn(Layout(**{axis: 2}), OPTIMIZERS[name]) for axis in ("shard", "tensor") for name in WHOLE}
+    learnt = {(axis, name): learn(Layout(**{axis: 2}), OPTIMIZERS[name]) for axis in ("shard", "tensor") for name in WHOLE}
+    return moved | learnt, dealt(Layout(shard=2))
 
 
 @pytest.fixture(scope="module")
 def on_two_ranks():
-    return on_ranks(2, move_all)
+    return on_ranks(2, on_a_rank)
 
 
 def test_there_is_a_case_for_every_optimizer():
@@ -72,13 +91,28 @@ def test_there_is_a_case_for_every_optimizer():
 
 @pytest.mark.parametrize(("case", "name"), PAIRS)
 def test_two_ranks_move_weights_as_one_does(on_two_ranks, case, name):
-    assert_equal([of_rank[case, name] for of_rank in on_two_ranks], move(Layout(), CASES[case][1], OPTIMIZERS[name]))
+    assert_equal([weights[case, name] for weights, _ in on_two_ranks], move(Layout(), CASES[case][1], OPTIMIZERS[name]))
 
 
 @pytest.mark.parametrize("axis", ["shard", "tensor"])
 @pytest.mark.parametrize("name", WHOLE)
 def test_two_ranks_learn_as_one_does(on_two_ranks, axis, name):
-    assert_equal([of_rank[axis, name] for of_rank in on_two_ranks], learn(Layout(), OPTIMIZERS[name]))
+    assert_equal([weights[axis, name] for weights, _ in on_two_ranks], learn(Layout(), OPTIMIZERS[name]))
+
+
+def test_each_matrix_is_dealt_to_one_rank(on_two_ranks):
+    (_, first), (_, second) = on_two_ranks
+    assert not set(first) & set(second)
+    assert len(first) + len(second) == DENSE.n_layers * (3 + 1 + 2 + 1)  # queries, keys, values; out; gate, up; down
+    assert len(first) >= 5 <= len(second)
+
+
+@pytest.mark.slow
+def test_four_ranks_move_weights_as_one_does():
+    of_ranks = on_ranks(4, move_whole)
+    for case in FOUR:
+        for name in WHOLE:
+            assert_equal([of_rank[case, name] for of_rank in of_ranks], move(Layout(), FOUR[case][1], OPTIMIZERS[name]))
 
 
 def assert_equal(of_ranks: list[dict[str, torch.Tensor]], alone: dict[str, torch.Tensor]) -> None:

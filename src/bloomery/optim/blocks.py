@@ -45,6 +45,7 @@ class Blocks:
         block: number of the matrix of each row of the part.
         within: number, within its matrix, of each row of the part.
         columns: number, within the whole, of each column of the part.
+        sizes: (blocks,), numbers in each whole matrix.
     """
 
     def __init__(self, heights: Sequence[int], part: Part, device: torch.device) -> None:
@@ -55,9 +56,9 @@ class Blocks:
         block = np.searchsorted(ends, rows, side="right")
         self.heights, self.width = tuple(heights), part.shape[-1]
         self.counts: list[int] = np.bincount(block, minlength=len(ends)).tolist()
-        self.rows, self.block, self.within, self.columns = (
-            torch.tensor(numbers, dtype=torch.long, device=device)
-            for numbers in (rows, block, rows - (ends - np.array(heights))[block], _indices(part.runs[-1]))
+        within, sizes = rows - (ends - np.array(heights))[block], np.array(heights) * self.width
+        self.rows, self.block, self.within, self.columns, self.sizes = (
+            torch.tensor(numbers, dtype=torch.long, device=device) for numbers in (rows, block, within, _indices(part.runs[-1]), sizes)
         )
 
     @classmethod
@@ -96,13 +97,9 @@ class Blocks:
 
     def scale(self, part: Tensor, factors: Tensor) -> None:
         """Multiplies each matrix's part, in place, by its factor, of (blocks,)."""
+        assert part.is_contiguous(), "what is not contiguous has no view to write to"
         for stack in self.stacks(part):
             stack.values.mul_(factors[stack.blocks, None, None])
-
-    @property
-    def sizes(self) -> Tensor:
-        """(blocks,): numbers in each whole matrix."""
-        return torch.tensor(self.heights, device=self.rows.device) * self.width
 
 
 def _indices(runs: Sequence[range]) -> np.ndarray:

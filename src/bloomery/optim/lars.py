@@ -56,7 +56,8 @@ class _Lars(Stepper):
     def update(self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> None:
         decay = group["weight_decay"]
         momenta = self.slots("momentum", parameters)
-        updates = torch._foreach_add(gradients, parameters, alpha=decay)
+        updates = torch._foreach_mul(parameters, decay)
+        torch._foreach_add_(updates, gradients)
         torch._foreach_mul_(updates, group["lr"])
         if group["role"] is not Role.VECTOR:
             sizes, steps = self.shapes.norms(parameters, parameters, gradients)

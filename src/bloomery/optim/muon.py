@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, islice
 from math import sqrt
 from typing import Annotated, Any
 
@@ -27,12 +28,12 @@ class Muon(OptimizerConfig):
 
     A matrix that holds several (queries, keys and values; gate and up) is orthogonalised one by one. Where the model's initialisation asks
     for a factor on the rate of hidden matrices under Adam (µP), η has its square root: the update's largest singular value grows with
-    √width here, and with the width under Adam. λ is divided by it.
+    √width here, and with the width under Adam. λ is divided by it. Ranks that share matrices deal them out among themselves, so that each is
+    orthogonalised by one of them.
 
     Source: Jordan et al. (2024), "Muon: An optimizer for hidden layers in neural networks"; weight decay and the factor 0.2·√max, which
     gives the update the root mean square of AdamW's, from Liu et al. (2025), arXiv 2502.16982 §2.2. Departures: the iteration runs in the
-    parameters' own precision and not in bf16; blocks of one shape are iterated together. Ranks that share matrices deal them out among
-    themselves, so that each is iterated by one of them.
+    parameters' own precision and not in bf16; blocks of one shape are iterated together.
     """
 
     learning_rate: Annotated[float, Gt(0)] = 3e-3
@@ -96,13 +97,11 @@ class _Muon(Stepper):
             [block for p in own for block in of[p].flatten(0, -2).split(self.heights[p])] for of in ({p: p for p in own}, updates)
         )
         dealt = [deal.collect([updates[p] for p in deal.parameters]) for deal in group["deals"]]
-        steps = _steps([*whole, *(matrix for matrices in dealt for matrix in matrices)], config.iterations)
+        steps = iter(_steps([*whole, *chain(*dealt)], config.iterations))
         if blocks:
-            torch._foreach_add_(blocks, steps[: len(blocks)], alpha=-group["lr"])
-        at = len(blocks)
+            torch._foreach_add_(blocks, list(islice(steps, len(blocks))), alpha=-group["lr"])
         for deal, matrices in zip(group["deals"], dealt, strict=True):
-            torch._foreach_add_(deal.parameters, deal.give_back(steps[at : at + len(matrices)]), alpha=-group["lr"])
-            at += len(matrices)
+            torch._foreach_add_(deal.parameters, deal.give_back(list(islice(steps, len(matrices)))), alpha=-group["lr"])
 
 
 def _steps(matrices: Sequence[Tensor], iterations: int) -> list[Tensor]:

@@ -89,4 +89,5 @@ class Optimizer:
             for group in part.param_groups:
                 for parameter in group["params"]:
                     if self._names[parameter] in slots:
-                        part.state[parameter] = slots[self._names[parameter]]
+                        own = slots[self._names[parameter]]
+                        part.state[parameter] = {slot: value.to(parameter.device) for slot, value in own.items()}
