@@ -296,11 +296,12 @@ def test_a_changed_checkpoint_and_torn_metrics(finished: Finished, tmp_path: Pat
     partial = the(store, "Train/*.partial")
     newest, before = sorted((path.parent for path in partial.glob("checkpoints/*/manifest.json")), reverse=True)[:2]
     assert newest.name != "step-00000012", "it was killed too late"
-    flip(newest / "weights.safetensors", at=0.9)
+    flip(newest / "rank-00000.safetensors", at=0.9)
     metrics = partial / "metrics.jsonl"
     metrics.write_bytes(metrics.read_bytes()[:-30])
     told = works(*finished.command(store))
-    assert f"{newest.name}/weights.safetensors is damaged: its checksum is not the one written; going back to the checkpoint before it" in told
+    damaged = f"{newest.name}/rank-00000.safetensors is damaged"
+    assert f"{damaged}: its checksum is not the one written; going back to the checkpoint before it" in told
     assert f"going on from step {int(before.name[5:])}" in told
     assert weights(store) == weights(finished.store)
     assert results(store) == results(finished.store), "metrics are not those of an undisturbed run"

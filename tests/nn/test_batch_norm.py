@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from bloomery.mesh import ALONE
 from bloomery.models import TransformerConfig, read_model, write_model
 from bloomery.nn import AttentionConfig, BatchNormConfig, GatedConfig, SequenceLayout
 from bloomery.optim import AdamW, Average
-from bloomery.train import TrainState, resume, save_checkpoint
+from bloomery.train import Checkpoints, TrainState
 
 CONFIG = TransformerConfig(
     vocab_size=64, d_model=16, n_layers=2, max_seq_len=16, mixers=(AttentionConfig(n_heads=2),), feed_forwards=(GatedConfig(d_ff=24),),
@@ -72,9 +73,10 @@ def test_checkpoints_of_models_and_of_trainings_hold_them(tmp_path, ema):
     def state(model):
         return TrainState(model, AdamW().build(model), None if ema is None else Average(dict(model.named_parameters()), ema), step=3)
 
-    save_checkpoint(tmp_path / "checkpoints", state(model))
+    checkpoints = Checkpoints(tmp_path / "checkpoints", ALONE)
+    checkpoints.save(state(model))
     fresh = state(CONFIG.build(1))
-    assert resume(tmp_path / "checkpoints", fresh, lambda line: None)
+    assert checkpoints.resume(fresh)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.model.parameters(), strict=True))
 
 

@@ -26,6 +26,7 @@ from bloomery.stages.trace import documents_of_step, train_source
 from bloomery.stages.train import Share, Train, Watch
 from bloomery.store import Store
 from bloomery.text.readers import TaleStories
+from bloomery.train import Checkpoints
 
 WEIGHTS = "model/model.safetensors"
 MODEL = LlamaConfig(vocab_size=320, d_model=16, n_layers=1, n_heads=2, d_ff=32, max_seq_len=64)
@@ -60,15 +61,14 @@ def lines(path):
 
 def interrupt(monkeypatch, stage, context, after):
     """Runs a training up to a checkpoint after `after` steps, as if the process had died there."""
-    import bloomery.stages.train as module
 
-    def save(folder, state, save=module.save_checkpoint):
-        save(folder, state)
+    def save(self, state, save=Checkpoints.save):
+        save(self, state)
         if state.step == after:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "save_checkpoint", save)
+        patch.setattr(Checkpoints, "save", save)
         with pytest.raises(KeyboardInterrupt):
             stage.run(context)
     return context.store.path(stage.reference + ".partial")
@@ -151,13 +151,13 @@ def test_killed_process_goes_on_to_the_same_weights(artifact, tmp_path):
 def test_a_damaged_checkpoint_is_said_and_the_weights_are_still_the_same(artifact, context, tmp_path, monkeypatch, capsys):
     other = replace(context, store=Store(tmp_path), quiet=False)
     partial = interrupt(monkeypatch, training(), other, after=7)
-    damaged = partial / "checkpoints" / "step-00000007" / "weights.safetensors"
+    damaged = partial / "checkpoints" / "step-00000007" / "rank-00000.safetensors"
     data = bytearray(damaged.read_bytes())
     data[-3] ^= 4
     damaged.write_bytes(data)
     resumed = training().run(other)
     out = capsys.readouterr().out
-    assert "step-00000007/weights.safetensors is damaged" in out
+    assert "step-00000007/rank-00000.safetensors is damaged" in out
     assert "going on from step 6" in out
     assert resumed.manifest.files[WEIGHTS].sha256 == artifact.manifest.files[WEIGHTS].sha256
 

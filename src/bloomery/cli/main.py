@@ -60,6 +60,8 @@ def run_options(command: Any) -> Any:
                      "computes again instead of keeping them; with a size (8GiB), as few as keep the rest within it."),
         click.option("--tracker", "trackers", type=click.Choice(["tensorboard", "aim", "trackio", "wandb", "none"]), multiple=True,
                      default=("tensorboard",), show_default=True, help="Where figures go besides their JSON lines; several may be given."),
+        click.option("--keep-every", type=click.IntRange(min=1), metavar="STEPS",
+                     help="Make a checkpoint of each training after every so many steps, and keep it for good."),
         click.option("--quiet", is_flag=True, help="Print nothing but errors."),
         store_option,
     ):  # fmt: skip
@@ -403,7 +405,7 @@ def _artifact(text: str, store_path: Path) -> Any:
 
 def _context(
     *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], workers: int | None,
-    cluster: str | None, layout: str, recompute: str, trackers: tuple[str, ...], quiet: bool,
+    cluster: str | None, layout: str, recompute: str, trackers: tuple[str, ...], keep_every: int | None, quiet: bool,
 ) -> RunContext:
     import torch
 
@@ -418,7 +420,7 @@ def _context(
     return RunContext(
         store=_store(store_path), device=mesh.device, mesh=mesh, micro_batch=micro_batch, compile=compiling,
         recompute=Recompute.parse(recompute), workers=workers or os.cpu_count() or 1, cluster=cluster, trackers=_trackers(trackers),
-        quiet=quiet or not mesh.leads,
+        keep_every=keep_every, quiet=quiet or not mesh.leads,
     )  # fmt: skip
 
 

@@ -154,6 +154,11 @@ class Mesh:
         """The ranks that share experts."""
         return self.axis("shard", "context", "tensor") if self.layout.expert > 1 else self.axis()
 
+    def apart(self) -> Axis:
+        """All ranks once more, for a thread to talk in while steps go on: what it says does not get between what they say. All must ask."""
+        ranks = tuple(range(self.layout.world))
+        return Axis(ranks, self.rank, dist.new_group(list(ranks), backend="gloo") if len(ranks) > 1 else None)
+
     def ends(self) -> Axis:
         """The first and the last rank of the pipeline, for a rank that is one of them: what both hold, they add up between them."""
         last = self.layout.pipeline - 1

@@ -149,6 +149,7 @@ class RunContext:
         compile: "auto" compiles when the planned steps repay it; or "always", "never".
         quiet: print nothing but errors.
         checkpoint_every_s: seconds between the checkpoints of long stages.
+        keep_every: steps of a training after each of which a checkpoint is made and kept for good; None keeps none.
         progress_every_s: seconds between lines of progress.
         workers: processes that work on documents; 1 does it all in this one.
         recompute: which activations are computed again in the backward pass.
@@ -163,6 +164,7 @@ class RunContext:
     compile: Literal["auto", "always", "never"] = "auto"
     quiet: bool = False
     checkpoint_every_s: float = 20.0
+    keep_every: int | None = None
     progress_every_s: float = 5.0
     workers: int = 1
     cluster: str | None = None

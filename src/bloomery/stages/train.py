@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -49,7 +48,7 @@ from bloomery.stages.trained import Trained
 from bloomery.stages.watch import Watch
 from bloomery.store import Store, Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
-from bloomery.train import Course, Manner, Precision, StepReport, TrainState, resume, save_checkpoint, train
+from bloomery.train import Checkpoints, Course, Keep, Manner, Precision, StepReport, TrainState, train
 from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays, matmul_rate
 from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
@@ -256,13 +255,13 @@ class Train(Trained):
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         if (workspace.path / SUMMARY).exists():
-            return self._finish(workspace)
+            return self._finish(workspace, context)
         return _Run(self, context, inputs, workspace).to_end()
 
-    def _finish(self, workspace: Workspace) -> dict[str, Any]:
+    def _finish(self, workspace: Workspace, context: RunContext) -> dict[str, Any]:
         """Deletes what only an unfinished run needs."""
         summary = read_json(workspace.path / SUMMARY)
-        shutil.rmtree(workspace.path / "checkpoints", ignore_errors=True)
+        Keep(last=0, every=context.keep_every).apply(workspace.path / "checkpoints")
         return summary
 
 
@@ -288,7 +287,15 @@ class _Run:
         self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
         self.manner = self._manner()
         self.rate = matmul_rate(context.device) * context.mesh.layout.world
-        resumed = resume(self.folder / "checkpoints", self.state, lambda line: context.say(f"{stage.reference}: {line}"))
+        self.course = Course(
+            objective=stage.objective, schedule=stage.schedule, steps=stage.total_steps, rows=stage.rows, ramp=stage.ramp,
+            batch_rule=stage.batch_rule, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
+        )
+        self.checkpoints = Checkpoints(
+            self.folder / "checkpoints", context.mesh, Keep(every=context.keep_every), self.course.facts,
+            lambda line: context.say(f"{stage.reference}: {line}"),
+        )  # fmt: skip
+        resumed = self.checkpoints.resume(self.state)
         self.metrics, self.samples = (
             Lines(self.folder / name, self.state.step if resumed else None) if context.mesh.leads else NoLines()
             for name in ("metrics.jsonl", "samples.jsonl")
@@ -301,11 +308,7 @@ class _Run:
 
     def to_end(self) -> dict[str, Any]:
         """Trains what is left, writes the model, and returns the summary."""
-        stage, context, state = self.stage, self.context, self.state
-        course = Course(
-            objective=stage.objective, schedule=stage.schedule, steps=stage.total_steps, rows=stage.rows, ramp=stage.ramp,
-            batch_rule=stage.batch_rule, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
-        )
+        stage, context, state, course, checkpoints = self.stage, self.context, self.state, self.course, self.checkpoints
         for line in self.forecast():
             context.say(f"{stage.reference}: {line}")
         if not self.resumed:
@@ -320,10 +323,12 @@ class _Run:
                 if last or (stage.watch.every and report.step % stage.watch.every == 0):
                     self.measure()
                 due = context.mesh.world.total([float(time.monotonic() - saved >= context.checkpoint_every_s)])[0] > 0  # on any rank
-                if last or due:
-                    save_checkpoint(self.folder / "checkpoints", state)
+                if last or checkpoints.keep.permanent(report.step) or due:
+                    checkpoints.save(state)
                     saved = time.monotonic()
+            checkpoints.settle()
         finally:
+            checkpoints.close()
             for record in (progress, self.metrics, self.samples, self.trackers):
                 record.close()
         tokens = (stage.batches.rows_before(state.step) - stage.batches.rows_before(began)) * stage.max_seq_len
@@ -356,7 +361,7 @@ class _Run:
             **({"mixture": self.raw.plain()} if isinstance(self.raw, Mixture) else {}),
         }
         write_json(self.folder / SUMMARY, summary)
-        return stage._finish(self.workspace)
+        return stage._finish(self.workspace, self.context)
 
     def last_figures(self) -> dict[str, float]:
         """The last loss and the last measurements, as the metrics have them."""

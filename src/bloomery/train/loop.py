@@ -9,9 +9,11 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+from bloomery.core.config import to_plain
 from bloomery.core.errors import NumericsError
 from bloomery.core.rng import derive_seed
 from bloomery.data.source import Source
@@ -54,6 +56,12 @@ class Course:
     def factor(self, step: int, tokens: int) -> float:
         """The factor on the learning rates of a step of so many tokens."""
         return self.schedule.factor(step, self.steps) * (1.0 if self.batch_rule is None else self.batch_rule.factor(tokens))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What, with the step, says the place in the data, what is random, and the rates: plain data, for checkpoints."""
+        decisive = {"schedule": self.schedule, "ramp": self.ramp, "batch_rule": self.batch_rule}
+        return {"rows": self.rows, "seed": self.seed, "steps": self.steps, **to_plain(decisive)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -22,6 +23,7 @@ class TrainState:
         optimizer: over its parameters.
         average: the moving average of its weights, if one is kept.
         step: optimiser steps done.
+        ledger: what is to be remembered of the run besides, as plain data by name: losses that spiked, say.
         holding: the model's parameters as this rank holds them; unless given, all of them, as the only rank.
     """
 
@@ -29,6 +31,7 @@ class TrainState:
     optimizer: Optimizer
     average: Average | None = None
     step: int = 0
+    ledger: dict[str, Any] = field(default_factory=dict, kw_only=True)
     holding: Holding = field(default=None, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
