@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.mesh import ALONE, Layout, Mesh
-from bloomery.models import LlamaConfig
+from bloomery.models import LlamaConfig, write_held_model
 from bloomery.objectives import CausalLM
 from bloomery.optim import AdamW, Average, OptimizerConfig, WarmupCosine
 from bloomery.train import Checkpoints, Course, Keep, Manner, TrainState, train
@@ -42,7 +42,7 @@ def state_of(layout: Layout, optimizer: OptimizerConfig | None = None) -> TrainS
 
 
 def go(
-    layout: str, saves: Path | None = None, resumes: Path | None = None, steps: int = STEPS, optimizer: OptimizerConfig | None = None
+    layout: str, saves: Path | None = None, resumes: Path | None = None, writes: Path | None = None, optimizer: OptimizerConfig | None = None
 ) -> dict[str, Any]:
     """Trains under a layout, from the start or from what is in a folder; what happened, and what is there in the end."""
     state, source, said, losses = state_of(Layout.parse(layout), optimizer), Told(), [], {}
@@ -55,10 +55,10 @@ def go(
         losses[report.step] = report.loss
         if checkpoints is not None and report.step % SAVED == 0:
             checkpoints.save(state)
-        if report.step == steps:
-            break
     if checkpoints is not None:
         checkpoints.settle()
+    if writes is not None:
+        write_held_model(writes, MODEL, state.holding, state.average.values)
     held = state.holding.parameters
     return {
         "began": began, "losses": losses, "read": source.read, "said": said,

@@ -8,14 +8,15 @@ from bloomery.mesh import Part
 from bloomery.train.checkpoints import fingerprint as module
 from bloomery.train.checkpoints.fingerprint import fingerprint, summed_up
 
-TYPES = [torch.float32, torch.bfloat16, torch.float64, torch.uint8, torch.int64]
+TYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float64, torch.uint8, torch.int64])
+BLOCKS = st.lists(st.integers(1, 3), min_size=1, max_size=3)
 
 
 def random(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
     return (torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 50).to(dtype)
 
 
-@given(blocks=st.lists(st.integers(1, 3), min_size=1, max_size=3), ranks=st.integers(1, 4), shards=st.integers(1, 5), dtype=st.sampled_from(TYPES))
+@given(blocks=BLOCKS, ranks=st.integers(1, 4), shards=st.integers(1, 5), dtype=TYPES)
 def test_parts_add_up(blocks, ranks, shards, dtype):
     heights = tuple(ranks * block for block in blocks)
     whole = random((sum(heights), 3), dtype)

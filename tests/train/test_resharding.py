@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.mesh.ranks import on_ranks
 from tests.train.resuming import SAVED, STEPS, go, go_all
@@ -56,11 +57,13 @@ def check(folder: Path, pairs: list[tuple[str, str]]) -> None:
     """Saves under the first layout of each pair, goes on under the second."""
     whole = go("")
     layouts = list(dict.fromkeys(first for first, _ in pairs))
-    saved = dict(zip(layouts, run_all([{"layout": one, "saves": folder / (one or "one"), "steps": STEPS} for one in layouts]), strict=True))
+    saved = dict(zip(layouts, run_all([{"layout": one, "saves": folder / (one or "one")} for one in layouts]), strict=True))
     for first in layouts:
         newest = folder / (first or "one") / f"step-{STEPS:08}"
         newest.rename(newest.with_name("x" + newest.name))  # the one in the middle is what is gone on from
-    resumed = run_all([{"layout": then, "resumes": folder / (first or "one")} for first, then in pairs])
+    resumed = run_all([
+        {"layout": then, "resumes": folder / (first or "one"), "writes": folder / f"{first}→{then}"} for first, then in pairs
+    ])  # fmt: skip
     for (first, then), run in zip(pairs, resumed, strict=True):
         case = f"{first or 'one rank'} → {then or 'one rank'}"
         assert run["began"] == SAVED, case
@@ -75,6 +78,9 @@ def check(folder: Path, pairs: list[tuple[str, str]]) -> None:
                 torch.testing.assert_close(run[what][name], value, rtol=0, atol=2e-5, msg=f"{case}: {what} {name}")
                 if first == then:
                     assert torch.equal(run[what][name], before[what][name]), f"{case}: {what} {name}"
+        written = load_file(folder / f"{first}→{then}" / "model.safetensors")
+        assert written.keys() == run["average"].keys()
+        assert all(torch.equal(value, run["average"][name]) for name, value in written.items()), case
         if first == then:
             assert run["losses"] == {step: undisturbed[step] for step in range(SAVED + 1, STEPS + 1)}, case
         elif first != then:

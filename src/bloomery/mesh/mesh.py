@@ -68,6 +68,17 @@ class Axis:
         dist.all_gather_single(out, tensor.flatten(), group=self.group)
         return out.view(self.size, *tensor.shape)
 
+    def hand(self, tensor: Tensor, shape: Sequence[int], giver: int, taker: int) -> Tensor:
+        """A tensor in memory of the CPU from one rank to another; only these two call. The taker need only know its shape and type."""
+        if giver == taker:
+            return tensor
+        if self.index == giver:
+            dist.send(tensor.contiguous(), self.ranks[taker], group=self.group)
+            return tensor
+        out = torch.empty(tuple(shape), dtype=tensor.dtype)
+        dist.recv(out, self.ranks[giver], group=self.group)
+        return out
+
 
 class Mesh:
     """This process as one rank of a layout.

@@ -3,7 +3,7 @@
 from bloomery.models.albert import AlbertConfig
 from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
-from bloomery.models.checkpoint import load_model, pour_model, read_config, read_model, save_model, write_model
+from bloomery.models.checkpoint import load_model, pour_model, read_config, read_model, save_model, write_held_model, write_model
 from bloomery.models.deberta import DebertaConfig
 from bloomery.models.deepseek import DeepseekV3Config
 from bloomery.models.electra import Electra, ElectraConfig, ElectraPairConfig
@@ -43,5 +43,6 @@ __all__ = [
     "MixtralConfig", "Model", "ModelConfig", "MultipleChoiceConfig", "Olmo2Config", "OlmoeConfig", "Qwen3Config", "RegressionConfig",
     "ReplacedConfig", "RobertaConfig", "SequenceClassificationConfig", "SimilarityConfig", "T5Config", "TaskConfig", "TaskHeadConfig",
     "TaskModel", "TokenClassificationConfig", "Transformer", "Transformer2017Config", "TransformerConfig", "WholeSharing", "causal",
-    "config_from_plain", "load_hub", "load_model", "pour_model", "read_config", "read_model", "save_hub", "save_model", "write_model",
+    "config_from_plain", "load_hub", "load_model", "pour_model", "read_config", "read_model", "save_hub", "save_model", "write_held_model",
+    "write_model",
 ]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bloomery.core.config import Config, to_plain
-from bloomery.core.errors import ArtifactError
+from bloomery.core.errors import ArtifactError, ResourceError
+from bloomery.mesh import Holding
 from bloomery.models.families import config_from_plain
 from bloomery.models.model import Model, ModelConfig
+from bloomery.models.tensor_file import Kind, in_order, kinds_of, write_tensors
 from bloomery.nn.init import Pour
-from bloomery.store.files import atomic_path, read_json, write_json
+from bloomery.store.files import atomic_file, read_json, write_json
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -32,6 +34,51 @@ def write_model(folder: Path, config: ModelConfig, model: Model) -> None:
     """
     save_model(model, folder / WEIGHTS)
     write_json(folder / CONFIG, whole_config(config))
+
+
+def write_held_model(folder: Path, config: ModelConfig, holding: Holding, values: Mapping[str, Tensor] | None = None) -> None:
+    """Writes a model that ranks share, tensor by tensor, so that no rank has it all in memory; the bytes are those of `write_model`.
+
+    All ranks must ask; the first one writes.
+
+    Args:
+        folder: as in `write_model`.
+        config: of the whole model.
+        holding: its parameters, as this rank holds them.
+        values: what this rank holds of what is to be written in their stead, by name: of their average, say.
+
+    Raises:
+        ResourceError: the first rank cannot write; raised on all of them.
+    """
+    with torch.device("meta"):
+        kinds = kinds_of(list(config.skeleton().named_parameters()))
+    ranks, trouble = holding.mesh.world, ""
+    wholes = _wholes(holding, in_order(kinds), kinds, values)
+    if holding.mesh.leads:
+        try:
+            with atomic_file(folder / WEIGHTS) as file:
+                write_tensors(file, kinds, wholes, {"format": "pt"})
+            write_json(folder / CONFIG, whole_config(config))
+        except ResourceError as error:
+            trouble = str(error)
+    for _ in wholes:  # what is left, for the other ranks' sake
+        pass
+    if trouble := ranks.tell(trouble, 0):
+        raise ResourceError(trouble)
+
+
+def _wholes(holding: Holding, names: Sequence[str], kinds: Mapping[str, Kind], values: Mapping[str, Tensor] | None) -> Iterator[Tensor]:
+    """The whole tensors one after the other on the first rank; on the others, nothing of use."""
+    mesh, held = holding.mesh, holding.parameters
+    mine = [name in held and held[name].speaks and held[name].cut.index == 0 for name in names]
+    speakers = [int(number) for number in mesh.world.total([mesh.rank * float(one) for one in mine])]
+    for name, own, speaker in zip(names, mine, speakers, strict=True):
+        whole = torch.empty(0, dtype=kinds[name].dtype)
+        if name in held:
+            whole = held[name].whole(held[name].local.detach() if values is None else values[name])
+        if own or mesh.leads:
+            whole = mesh.world.hand(whole.cpu(), kinds[name].shape, speaker, 0)
+        yield whole
 
 
 def read_model(folder: Path) -> tuple[ModelConfig, Model]:
@@ -67,9 +114,10 @@ def pour_model(folder: Path, pour: Pour) -> None:
 
 def save_model(model: Model, path: Path) -> None:
     """Writes the weights alone, atomically."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.named_parameters()}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={"format": "pt"})
+    tensors = dict(model.named_parameters())
+    kinds = kinds_of(list(tensors.items()))
+    with atomic_file(path) as file:
+        write_tensors(file, kinds, (tensors[name] for name in in_order(kinds)), {"format": "pt"})
 
 
 def load_model(model: Model, path: Path) -> None:

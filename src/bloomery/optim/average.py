@@ -48,10 +48,6 @@ class Average:
         finally:
             self._write(own)
 
-    def keep(self) -> None:
-        """The model takes the averaged weights for good."""
-        self._write(self.values)
-
     def _write(self, values: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self._live.items():

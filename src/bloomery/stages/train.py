@@ -36,7 +36,7 @@ from bloomery.data import (
 )
 from bloomery.data.tasks import room
 from bloomery.mesh import settle
-from bloomery.models import ModelConfig, write_model
+from bloomery.models import ModelConfig, write_held_model
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.optim import AdamW, Average, Batches, BatchRamp, BatchRule, NoRamp, OptimizerConfig, Schedule, WarmupCosine
 from bloomery.stages.init import Continue, Init
@@ -254,12 +254,14 @@ class Train(Trained):
         return [f"{name}: {known.get(name, 'unknown until tokenized')}; its share of {total} tokens is known when all are" for name in found]
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
-        if (workspace.path / SUMMARY).exists():
+        if context.mesh.world.tell("written" if (workspace.path / SUMMARY).exists() else "", 0):
             return self._finish(workspace, context)
         return _Run(self, context, inputs, workspace).to_end()
 
     def _finish(self, workspace: Workspace, context: RunContext) -> dict[str, Any]:
-        """Deletes what only an unfinished run needs."""
+        """Deletes what only an unfinished run needs; the figures of the run, on the leading rank."""
+        if not context.mesh.leads:
+            return {}
         summary = read_json(workspace.path / SUMMARY)
         Keep(last=0, every=context.keep_every).apply(workspace.path / "checkpoints")
         return summary
@@ -351,9 +353,9 @@ class _Run:
     def write_model(self, session: dict[str, float]) -> dict[str, Any]:
         """The artifact's files, and the mark that says that they are all there."""
         state, stage = self.state, self.stage
-        if state.average is not None:
-            state.average.keep()
-        write_model(self.folder / "model", self.config, state.model)
+        write_held_model(self.folder / "model", self.config, state.holding, None if state.average is None else state.average.values)
+        if not self.context.mesh.leads:
+            return {}
         tokens = stage.batches.rows_before(state.step) * stage.max_seq_len
         summary: dict[str, Any] = {
             "parameters": self.config.n_params, "steps": state.step, "tokens": tokens, "flops": tokens * self.flops_per_token,
