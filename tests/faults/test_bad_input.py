@@ -28,7 +28,7 @@ MEASURED = (
     "peak = lambda: re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1]; "
     f"atexit.register(lambda: pathlib.Path('peak').write_text(peak())); {MAIN}"
 )
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"}
 pytestmark = pytest.mark.timeout(400)
 CONFIG, DATA, ARTIFACT, RESOURCE = 2, 3, 4, 6  # exit codes
 

@@ -27,7 +27,7 @@ def start(store: Path) -> subprocess.Popen:
         "from bloomery.stages.stage import RunContext; from bloomery.store import Store; "
         "run(load_recipe('tests/faults/tiny.py').set({}), RunContext(store=Store(sys.argv[1]), checkpoint_every_s=0.2, progress_every_s=60))"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([sys.executable, "-c", code, str(store)], cwd=ROOT, env=environment, start_new_session=True, **pipes)
 
