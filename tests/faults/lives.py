@@ -25,11 +25,16 @@ from bloomery.train.checkpoints.folder import MANIFEST, found, step_of
 COURSE = Course(objective=CausalLM(), schedule=WarmupCosine(warmup=2), steps=30, rows=8)
 
 
+def be_rank(rank: int, world: int, port: int) -> None:
+    """Makes this process one rank of a world, as a launcher does."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+
+
 def life(layout: str, folder: Path, rank: int, port: int) -> None:
     """One rank's part of a run that saves after every step; it says where it goes on from, and writes the model in the end."""
     world = Layout.parse(layout).world
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
+    be_rank(rank, world, port)
     try:
         state = state_of(Layout.parse(layout))
         checkpoints = Checkpoints(folder / "checkpoints", state.holding.mesh, facts=COURSE.facts, say=lambda line: say(folder, line))

@@ -5,7 +5,8 @@
     ├── DataError        a document, file or row that cannot be read         (exit code 3)
     ├── ArtifactError    something in the store is missing, torn or changed  (exit code 4)
     ├── NumericsError    a value that is no longer a number                  (exit code 5)
-    └── ResourceError    disk, memory, permission, time                      (exit code 6)
+    ├── ResourceError    disk, memory, permission, time                      (exit code 6)
+    └── StoppedError     the run was asked to end, and can be gone on with   (exit code 75, "try again later" by sysexits.h)
 
 A message is one sentence that names the thing, its value, the rule, and the nearest remedy after a semicolon or full stop:
 "LlamaConfig.n_heads=10 does not divide d_model=384; 8 or 12 would". The command line prints it alone, with no traceback.
@@ -48,3 +49,9 @@ class ResourceError(BloomeryError):
     """The machine would not give what was needed: disk space, a writable folder, memory."""
 
     exit_code = 6
+
+
+class StoppedError(BloomeryError):
+    """A run that was asked to end (SIGTERM) has saved itself; no fault, but it is not done either."""
+
+    exit_code = 75

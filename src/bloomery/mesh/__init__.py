@@ -2,12 +2,13 @@
 
 from bloomery.mesh.held import Held, Holding
 from bloomery.mesh.layout import AXES, Layout
+from bloomery.mesh.lookout import Lookout, Phase
 from bloomery.mesh.mesh import ALONE, Axis, Mesh, ranks_started
 from bloomery.mesh.part import Part
 from bloomery.mesh.pipeline import Pipeline, share_of
 from bloomery.mesh.spread import accumulate, settle, spread
 
 __all__ = [
-    "ALONE", "AXES", "Axis", "Held", "Holding", "Layout", "Mesh", "Part", "Pipeline", "accumulate", "ranks_started",
+    "ALONE", "AXES", "Axis", "Held", "Holding", "Layout", "Lookout", "Mesh", "Part", "Phase", "Pipeline", "accumulate", "ranks_started",
     "settle", "share_of", "spread",
 ]

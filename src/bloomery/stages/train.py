@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, Gt, Lt
 
 from bloomery.core.config import Config
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, StoppedError
 from bloomery.core.units import Steps, Tokens, human_bytes, human_count, human_seconds
 from bloomery.data import (
     Corpus,
@@ -35,7 +35,7 @@ from bloomery.data import (
     Vocabulary,
 )
 from bloomery.data.tasks import room
-from bloomery.mesh import settle
+from bloomery.mesh import Lookout, settle
 from bloomery.models import ModelConfig, write_held_model
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.optim import AdamW, Average, Batches, BatchRamp, BatchRule, NoRamp, OptimizerConfig, Schedule, WarmupCosine
@@ -49,6 +49,7 @@ from bloomery.stages.watch import Watch
 from bloomery.store import Store, Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Checkpoints, Course, Keep, Manner, Precision, StepReport, TrainState, train
+from bloomery.train.loop import At
 from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays, matmul_rate
 from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
@@ -56,6 +57,7 @@ from bloomery.train.spreading import check_course, spread_model
 from bloomery.train.statistics import Inspector
 from bloomery.train.trackers import TRACKERS, Session, Trackers
 from bloomery.train.watch import answers, held_out
+from bloomery.train.wishes import Notice, Wish
 
 SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
 MICRO_BATCHES_PER_STAGE = 4  # of a pipeline, where there are rows enough
@@ -306,6 +308,7 @@ class _Run:
         chosen = (TRACKERS[name] for name in context.trackers if context.mesh.leads)
         self.trackers = Trackers(chosen, session, lambda line: context.say(f"{stage.reference}: {line}"))
         self.resumed = resumed
+        self.saved, self.notice = time.monotonic(), Notice()
         self.measured: dict[str, float] = {}
 
     def to_end(self) -> dict[str, Any]:
@@ -316,19 +319,22 @@ class _Run:
         if not self.resumed:
             self.measure()
         progress = Progress(course.steps, lambda line: context.progress(f"{stage.reference}: {line}"), context.quiet)
-        saved, seconds, began = time.monotonic(), 0.0, state.step
+        seconds, began = 0.0, state.step
         try:
-            for report in self.steps(course):
-                seconds += report.seconds
-                self.record(report, progress)
-                last = report.step == course.steps
-                if last or (stage.watch.every and report.step % stage.watch.every == 0):
-                    self.measure()
-                due = context.mesh.world.total([float(time.monotonic() - saved >= context.checkpoint_every_s)])[0] > 0  # on any rank
-                if last or checkpoints.keep.permanent(report.step) or due:
-                    checkpoints.save(state)
-                    saved = time.monotonic()
-            checkpoints.settle()
+            with Lookout(context.mesh) as lookout, self.notice:
+                for report in self.steps(course, lookout.at):
+                    seconds += report.seconds
+                    self.record(report, progress)
+                    last = report.step == course.steps
+                    if last or (stage.watch.every and report.step % stage.watch.every == 0):
+                        self.measure()
+                    if last or checkpoints.keep.permanent(report.step) or any(report.wish):
+                        checkpoints.save(state)
+                        self.saved = time.monotonic()
+                    if report.wish.leave and not last:
+                        checkpoints.settle()
+                        raise StoppedError(f"{stage.reference}: asked to end, saved at step {state.step}; the same command goes on")
+                checkpoints.settle()
         finally:
             checkpoints.close()
             for record in (progress, self.metrics, self.samples, self.trackers):
@@ -337,9 +343,13 @@ class _Run:
         speed = tokens / seconds if seconds else 0.0
         return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1)})
 
-    def steps(self, course: Course) -> Iterator[StepReport]:
+    def wish(self) -> Wish:
+        """What this rank asks for: a checkpoint, after a while; or to leave, when it has been told to."""
+        return Wish(save=time.monotonic() - self.saved >= self.context.checkpoint_every_s, leave=self.notice.given)
+
+    def steps(self, course: Course, at: At) -> Iterator[StepReport]:
         """The steps, looked into where statistics are asked for."""
-        reports = train(self.state, self.source, course, self.manner)
+        reports = train(self.state, self.source, course, self.manner, self.wish, at)
         if (statistics := self.stage.watch.statistics) is None:
             return reports
         inspector = Inspector(statistics, self.state, self.source, course, self.manner)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +17,13 @@ from bloomery.core.config import to_plain
 from bloomery.core.errors import NumericsError
 from bloomery.core.rng import derive_seed
 from bloomery.data.source import Source
-from bloomery.mesh import share_of
+from bloomery.mesh import Phase, share_of
 from bloomery.objectives import Objective
 from bloomery.optim import BatchRamp, BatchRule, NoRamp, Schedule, clip_by_global_norm
 from bloomery.train.manner import Manner, Precision
 from bloomery.train.passes import passes
 from bloomery.train.state import TrainState
+from bloomery.train.wishes import NONE, Wish
 
 NAMED_DOCUMENTS = 8  # how many a message lists
 
@@ -78,6 +79,7 @@ class StepReport:
         seconds: duration of the step.
         tokens_per_s: its rows · time / seconds.
         metrics: those of each term of the objective, per unit of its weight; the first term's where several have one of a name.
+        wish: what any rank has asked for.
     """
 
     step: int
@@ -89,9 +91,20 @@ class StepReport:
     seconds: float
     tokens_per_s: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+    wish: Wish = NONE
 
 
-def train(state: TrainState, source: Source, course: Course, manner: Manner) -> Iterator[StepReport]:
+At = Callable[[int, Phase], None]
+"""Told where a run is: the step, from 1, and what of it."""
+
+
+def nowhere(step: int, phase: Phase) -> None:
+    """Takes no notice."""
+
+
+def train(
+    state: TrainState, source: Source, course: Course, manner: Manner, wish: Callable[[], Wish] = Wish, at: At = nowhere
+) -> Iterator[StepReport]:
     """Trains from `state.step` to `course.steps`, changing `state`.
 
         g = Σ over micro-batches and terms of ∂(totalᵢ / Wᵢ);  Wᵢ = the weight of all rows of the step, as term i counts them
@@ -103,6 +116,8 @@ def train(state: TrainState, source: Source, course: Course, manner: Manner) -> 
         source: rows by their global number.
         course: what decides the numbers.
         manner: how they are computed.
+        wish: what this rank asks for, asked once a step; nothing, if nothing is said.
+        at: told what is being done.
 
     Yields:
         A report after each step.
@@ -121,26 +136,31 @@ def train(state: TrainState, source: Source, course: Course, manner: Manner) -> 
         model.train()  # whoever looked at the model between two reports may have left it otherwise
         step = state.step
         rows_of_step, first_row = batches.rows_of(step), batches.rows_before(step)
+        at(step + 1, "reading rows")
         torch.manual_seed(derive_seed(course.seed, "step", step))
         first, rows = share_of(rows_of_step, mesh.readers)
         batch = source.batch(first_row + first, rows)
         weights = [weight or 1.0 for weight in mesh.readers.total(course.objective.weights(batch))]
         holding.forget_gradients()
+        at(step + 1, "forward and backward passes")
         sums = run(batch, weights, True)
+        at(step + 1, "adding up gradients")
         holding.add_up()
         norm = clip_by_global_norm(optimizer.gradients, course.clip_norm, state.spoken, mesh.world)
-        figures, grad_norm = sums.means(holding, norm)  # the step's only wait for the device
+        figures, grad_norm, asked = sums.means(holding, norm, wish()._asdict())  # the step's only wait for the device
         if not (math.isfinite(figures["loss"]) and math.isfinite(grad_norm)):
             raise not_finite(step, figures["loss"], grad_norm, source, first_row, rows_of_step)
+        at(step + 1, "updating weights")
         optimizer.step(course.factor(step, rows_of_step * source.time))
         if state.average is not None:
             state.average.update()
         state.step += 1
+        at(state.step + 1, "between steps")
         seconds = time.perf_counter() - started
         yield StepReport(
             step=state.step, loss=figures.pop("loss"), grad_norm=grad_norm, learning_rate=optimizer.learning_rate, metrics=figures,
             tokens=batches.rows_before(state.step) * source.time, learnt=weights[0], seconds=seconds,
-            tokens_per_s=rows_of_step * source.time / seconds,
+            tokens_per_s=rows_of_step * source.time / seconds, wish=Wish(**{name: bool(ranks) for name, ranks in asked.items()}),
         )
 
 

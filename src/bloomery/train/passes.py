@@ -16,7 +16,7 @@ from bloomery.models import Model, Transformer
 from bloomery.objectives import Models, Objective, Reading, Total
 from bloomery.train.manner import Manner, Precision
 
-NORM = (0, "norm")  # what comes along with the sums
+NORM, ASKED = (0, "norm"), "asked "  # what comes along with the sums
 
 
 class Sums:
@@ -36,30 +36,36 @@ class Sums:
             for name, value in {"": total.detach(), **metrics}.items():
                 self._sums[term, name] = self._sums[term, name] + value if (term, name) in self._sums else value
 
-    def over(self, holding: Holding, norm: Tensor | None = None, copies: int = 1) -> dict[tuple[int, str], float]:
+    def over(
+        self, holding: Holding, norm: Tensor | None = None, asked: Mapping[str, float] | None = None, copies: int = 1
+    ) -> dict[tuple[int, str], float]:
         """The sums over all ranks, each of which has seen rows, stretches of time, or the end of the pipeline, of its own; in one transfer.
 
         Args:
             holding: the ranks.
             norm: a number that all of them have, to be brought along as (0, "norm").
+            asked: numbers by name, to be added up with the others as (0, "asked NAME").
             copies: how many ranks have each seen the same.
         """
-        mesh, names = holding.mesh, list(self._sums)
+        mesh, names, asked = holding.mesh, list(self._sums), asked or {}
         if mesh.layout.pipeline > 1:  # only the last stage knows
             told = json.loads(mesh.axis("pipeline").tell(json.dumps(names), mesh.layout.pipeline - 1))
             names = [(int(term), str(name)) for term, name in told]
         zero = torch.zeros((), device=holding.mesh.device)
         sums = torch.stack([self._sums.get(name, zero).double() for name in names])
-        sums = mesh.world.sum_(sums) / copies
+        sums = mesh.world.sum_(torch.cat((sums, sums.new_tensor(list(asked.values()))))) / copies
+        names += [(0, ASKED + name) for name in asked]
         if norm is None:
             return dict(zip(names, sums.tolist(), strict=True))
         return dict(zip([*names, NORM], torch.cat((sums, norm.double()[None])).tolist(), strict=True))
 
-    def means(self, holding: Holding, norm: Tensor) -> tuple[dict[str, float], float]:
-        """Loss and metrics per unit of weight over all ranks, and the norm as it is."""
-        sums = self.over(holding, norm)
-        grad_norm = sums.pop(NORM)
-        return figures_of({(term, name): value / self.weights[term] for (term, name), value in sums.items()}), grad_norm
+    def means(
+        self, holding: Holding, norm: Tensor, asked: Mapping[str, float] | None = None
+    ) -> tuple[dict[str, float], float, dict[str, float]]:
+        """Loss and metrics per unit of weight over all ranks; the norm as it is; and the sums of what ranks have asked for."""
+        sums = self.over(holding, norm, asked)
+        grad_norm, asked = sums.pop(NORM), {name: sums.pop((0, ASKED + name)) for name in asked or {}}
+        return figures_of({(term, name): value / self.weights[term] for (term, name), value in sums.items()}), grad_norm, asked
 
 
 def figures_of(means: Mapping[tuple[int, str], float]) -> dict[str, float]:

@@ -1,0 +1,53 @@
+"""A rank that is killed, stopped, stuck or failed: the others say which one and where it was, and wait no longer."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from tests.faults.losses import rank
+from tests.mesh.ranks import CONTEXT
+
+from bloomery.train.checkpoints.folder import MANIFEST
+
+
+def outcome(folder: Path, what: str, layout: str) -> list[tuple[int | None, str]]:
+    """Of each rank, its exit code and what it had to say; a stopped one is killed when the others are done."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [CONTEXT.Process(target=rank, args=(what, layout, folder, number, port)) for number in range(2)]
+    for process in processes:
+        process.start()
+    processes[0].join(120)
+    assert processes[0].exitcode is not None, "the first rank waits for the last"
+    processes[1].join(0.1 if what == "SIGSTOP" else 60)
+    processes[1].kill()
+    processes[1].join()
+    said = [folder / f"{number}.said" for number in range(2)]
+    return [(process.exitcode, path.read_text() if path.exists() else "") for process, path in zip(processes, said, strict=True)]
+
+
+GONE = r"rank 1 is gone: last seen in step [1-3], .*; look for what ended it, and run again"  # its last word may be some steps old
+STUCK = r"rank 1 did not arrive in \d+ s: last seen in step 3, reading rows, at \w+ \(losses\.py:\d+\); look at the machine, and run again"
+FAILED = r"rank 1 left in step 3, reading rows.*: DataError: row 17 cannot be read"
+
+
+@pytest.mark.parametrize(("what", "layout", "said", "code"), [
+    ("SIGKILL", "shard=2", GONE, -9), ("SIGSTOP", "pipeline=2", GONE, -9), ("sleep", "shard=2", STUCK, 6), ("sleep", "tensor=2", STUCK, 6),
+    ("fail", "tensor=2", FAILED, 3),
+], ids=lambda value: value if isinstance(value, str) and " " not in value else "")  # fmt: skip
+def test_the_others_say_who_is_lost_and_where(tmp_path: Path, what: str, layout: str, said: str, code: int):
+    first, last = outcome(tmp_path, what, layout)
+    assert first[0] == 6, "it is ended by the lookout"
+    assert re.fullmatch(said, first[1]), first[1]
+    assert last[0] == code
+
+
+def test_when_one_is_asked_to_end_all_save_at_one_step_and_leave(tmp_path: Path):
+    (code, said), (other, its) = outcome(tmp_path, "SIGTERM", "shard=2")
+    assert (code, other) == (75, 75)
+    assert said == its == "left after step 3"
+    assert (tmp_path / "checkpoints" / "step-00000003" / MANIFEST).exists()
