@@ -152,7 +152,8 @@ def meeting_place() -> dist.Store:
     """A connection of one's own to the store through which the ranks met, as the launcher's environment says."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # a launcher that starts ranks again keeps its store
-    return dist.PrefixStore(f"bloomery/{life}", dist.TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=30)))
+    store = dist.TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=30))
+    return dist.PrefixStore(f"bloomery/{life}", store)
 
 
 def end_process(told: str) -> None:
