@@ -54,7 +54,7 @@ def rank(what: str, layout: str, folder: Path, number: int, port: int) -> None:
     mesh = state.holding.mesh
     checkpoints = Checkpoints(folder / "checkpoints", mesh)
     try:
-        with Lookout(mesh, patience_s=1.5, beat_s=0.2, leave=leave) as lookout, notice:
+        with Lookout(mesh, patience_s=4.0, beat_s=0.4, leave=leave) as lookout, notice:
             for report in train(state, Fatal(what), COURSE, Manner(micro_batch=4), lambda: Wish(leave=notice.given), lookout.at):
                 if report.wish.leave:
                     checkpoints.save(state)

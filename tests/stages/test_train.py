@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bloomery.core.errors import ArtifactError, ConfigError
+from bloomery.core.errors import ArtifactError, ConfigError, StoppedError
 from bloomery.data import Cut, Fit, MaskedTokens, NextToken, PrefixLM, SentenceOrder, SpanCorruption
 from bloomery.data.tasks import Word
 from bloomery.models import LlamaConfig, read_model
@@ -23,7 +23,7 @@ from bloomery.stages.stage import RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.stages.trace import documents_of_step, train_source
-from bloomery.stages.train import Share, Train, Watch
+from bloomery.stages.train import Share, Train, Watch, _Run
 from bloomery.store import Store
 from bloomery.text.readers import TaleStories
 from bloomery.train import Checkpoints
@@ -146,6 +146,32 @@ def test_killed_process_goes_on_to_the_same_weights(artifact, tmp_path):
     assert process.wait() == -signal.SIGKILL
     resumed = training().run(RunContext(store=store, quiet=True))
     assert resumed.manifest.files[WEIGHTS].sha256 == artifact.manifest.files[WEIGHTS].sha256
+
+
+def test_a_run_that_is_asked_to_end_saves_leaves_and_goes_on(artifact, context, tmp_path, monkeypatch):
+    other, before = replace(context, store=Store(tmp_path), checkpoint_every_s=1000.0), signal.getsignal(signal.SIGTERM)
+
+    def record(self, report, progress, record=_Run.record):
+        record(self, report, progress)
+        if report.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_Run, "record", record)
+        with pytest.raises(StoppedError, match="asked to end, saved at step 6; the same command goes on") as stopped:
+            training().run(other)
+    assert stopped.value.exit_code == 75
+    assert signal.getsignal(signal.SIGTERM) is before
+    partial = context.store.path(training().reference + ".partial").relative_to(context.store.root)
+    assert [path.name for path in (tmp_path / partial / "checkpoints").iterdir()] == ["step-00000006"]
+    assert training().run(other).manifest.files[WEIGHTS].sha256 == artifact.manifest.files[WEIGHTS].sha256
+
+
+def test_checkpoints_that_are_kept_for_good_stay_in_the_artifact(artifact, context, tmp_path):
+    kept = training().run(replace(context, store=Store(tmp_path), checkpoint_every_s=0.0, keep_every=5))
+    found = {name.split("/")[1] for name in kept.manifest.files if name.startswith("checkpoints/")}
+    assert found == {"step-00000005", "step-00000010"}
+    assert kept.manifest.files[WEIGHTS].sha256 == artifact.manifest.files[WEIGHTS].sha256
 
 
 def test_a_damaged_checkpoint_is_said_and_the_weights_are_still_the_same(artifact, context, tmp_path, monkeypatch, capsys):

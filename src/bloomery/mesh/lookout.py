@@ -16,11 +16,12 @@ from typing import Literal, NamedTuple, Self
 import torch.distributed as dist
 
 from bloomery.core.errors import ResourceError
-from bloomery.mesh.mesh import Mesh
+from bloomery.mesh.mesh import FIRST_TIMEOUT_S, Mesh
 
 Phase = Literal["between steps", "reading rows", "forward and backward passes", "adding up gradients", "updating weights"]
 PHASES: tuple[Phase, ...] = ("between steps", "reading rows", "forward and backward passes", "adding up gradients", "updating weights")
-FIRST_PATIENCE_S = 1800.0  # of a first step, which loads, compiles and connects, and of what happens between steps
+
+SLOWER = 10.0  # times the longest part of the step before: not even a busy machine is that much slower
 
 
 class Word(NamedTuple):
@@ -56,7 +57,8 @@ class Lookout:
 
     Args:
         mesh: the ranks.
-        patience_s: how long a step may take after the first; the first one, and what lies between steps, may take `FIRST_PATIENCE_S`.
+        patience_s: how long a part of a step may take, unless it took a tenth of that in the step before; the first step, and what lies between
+            steps, may take `FIRST_TIMEOUT_S`.
         beat_s: seconds between words.
         leave: how a process is ended whose main thread is stuck, told why.
     """
@@ -65,7 +67,7 @@ class Lookout:
         self.mesh, self.patience_s, self.beat_s = mesh, patience_s, beat_s
         self._leave = leave or end_process
         self._step, self._phase, self._since = 0, PHASES[0], time.monotonic()
-        self._first = True
+        self._longest, self._usual = 0.0, FIRST_TIMEOUT_S  # seconds of the longest phase of this step, and of the one before
         self._beat = 0
         self._main = threading.get_ident()
         self._over = threading.Event()
@@ -74,8 +76,12 @@ class Lookout:
 
     def at(self, step: int, phase: Phase) -> None:
         """Where this rank is now: which step, from 1, and what of it."""
-        self._first = self._first and (self._step in (0, step))
-        self._step, self._phase, self._since = step, phase, time.monotonic()
+        now = time.monotonic()
+        if self._phase != PHASES[0]:
+            self._longest = max(self._longest, now - self._since)
+        if step != self._step and self._step:
+            self._longest, self._usual = 0.0, self._longest
+        self._step, self._phase, self._since = step, phase, now
 
     def __enter__(self) -> Self:
         if not self.mesh.alone:
@@ -101,8 +107,8 @@ class Lookout:
         while not self._over.wait(self.beat_s):
             self._tell()
             late = time.monotonic() - self._since
-            usual = self._phase != PHASES[0] and not self._first
-            if late > (self.patience_s if usual else FIRST_PATIENCE_S) and (told := self._who_is_late(late)):
+            patience_s = FIRST_TIMEOUT_S if self._phase == PHASES[0] else min(max(self.patience_s, SLOWER * self._usual), FIRST_TIMEOUT_S)
+            if late > patience_s and (told := self._who_is_late(late)):
                 self._tell(verdict=told)
                 self._leave(told)
                 return
@@ -111,7 +117,8 @@ class Lookout:
         assert self._store is not None
         self._beat += 1
         frame = sys._current_frames().get(self._main)
-        word = Word(self._beat, self._step, self._phase, _waits(frame), _where(frame), error, verdict)
+        waits = self._phase == "adding up gradients" or _calls_others(frame)  # in that phase the device may wait, and the thread for it
+        word = Word(self._beat, self._step, self._phase, waits, _where(frame), error, verdict)
         with contextlib.suppress(RuntimeError):  # the store is gone; what ranks do together will fail, too
             self._store.set(_key(self.mesh.rank), json.dumps(word))
 
@@ -140,9 +147,11 @@ class Lookout:
         words = self._words()
         least = min(word.progress for word in words.values())
         last = {rank: word for rank, word in words.items() if word.progress == least}
-        if least[1] == 0 and late < FIRST_PATIENCE_S:  # it measures or saves, and takes its time
+        if least[1] == 0 and late < FIRST_TIMEOUT_S:  # it measures or saves, and takes its time
             return ""
         whose = " and ".join(f"rank {rank}" for rank in last)
+        if not any(word.waits for word in words.values()):  # all are at work: it is a long step, and no rank holds up another
+            return ""
         if len(last) == len(words):
             return f"no rank has come further in {late:.0f} s: all are {next(iter(last.values()))}; look at the network between them"
         return f"{whose} did not arrive in {late:.0f} s: last seen {next(iter(last.values()))}; look at the machine, and run again"
@@ -183,7 +192,7 @@ def _lost_another(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "/gloo/" in str(error))
 
 
-def _waits(frame: FrameType | None) -> bool:
+def _calls_others(frame: FrameType | None) -> bool:
     """Whether a stack is in a call to the other ranks."""
     while frame is not None:
         if frame.f_code.co_filename == dist.distributed_c10d.__file__:

@@ -16,7 +16,7 @@ from torch import Tensor
 from bloomery.core.errors import ConfigError
 from bloomery.mesh.layout import AXES, Layout
 
-FIRST_TIMEOUT_S = 1800.0  # until the first step is done: loading, compiling and connecting take long
+FIRST_TIMEOUT_S = 1800.0  # until the first step is done: loading, compiling and connecting take long; and between steps, where one may measure
 
 
 @dataclass(frozen=True, eq=False)
