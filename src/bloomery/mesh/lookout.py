@@ -87,6 +87,7 @@ class Lookout:
         if not self.mesh.alone:
             self._store = meeting_place()
             self._main = threading.get_ident()
+            self._tell()
             self._thread = threading.Thread(target=self._look, name="lookout", daemon=True)
             self._thread.start()
         return self
@@ -94,7 +95,9 @@ class Lookout:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._thread is None:
             return
-        told = self._who_is_gone() if error is not None and _lost_another(error) else ""
+        told = ""
+        if error is not None and _lost_another(error):
+            told = self._who_is_gone() or f"the connection to a rank broke in step {self._step}, {self._phase}, and none is gone; run again"
         self._over.set()
         self._thread.join()
         if told:
