@@ -39,9 +39,10 @@ from bloomery.planning.memory import memory
 from bloomery.stages.anatomy import anatomy_of, example
 from bloomery.stages.cost_curve import peak_bytes
 from bloomery.train import Course, Manner, Precision, TrainState, train
+from bloomery.train.recompute import Recompute, recompute
 from bloomery.train.spreading import fresh, spread_model
 
-NEXT_TOKEN, ADAMW, ONE_RANK = NextToken(), AdamW(), Layout()
+NEXT_TOKEN, ADAMW, ONE_RANK, NOTHING_AGAIN = NextToken(), AdamW(), Layout(), Recompute()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ class Case:
     precision: Precision = "fp32"
     ema: float | None = None
     layout: Layout = ONE_RANK
+    again: Recompute = NOTHING_AGAIN
 
 
 LLAMA = LlamaConfig(vocab_size=4096, d_model=256, n_layers=6, n_heads=4, max_seq_len=256)
@@ -71,6 +73,7 @@ CASES = {
         config=LLAMA.replace(vocab_size=32_768, d_model=192, n_layers=2, tie_embeddings=False), rows=4, micro_batch=4,
     ),
     "llama, long rows, grouped": Case(config=LLAMA.replace(n_kv_heads=2, n_layers=3, max_seq_len=1024), rows=2, micro_batch=1),
+    "llama, all blocks recomputed": Case(config=LLAMA, rows=8, micro_batch=4, again=Recompute("full")),
     "gpt2": Case(config=Gpt2Config(**SMALL), rows=8, micro_batch=4),
     "qwen3, bf16, Muon": Case(config=Qwen3Config(**SMALL), rows=4, micro_batch=4, precision="bf16", optimizer=Muon()),
     "gemma2, windows": Case(config=Gemma2Config(**SMALL, d_ff=256, windows=(32, None)), rows=4, micro_batch=2),
@@ -94,6 +97,8 @@ LAYOUTS = {
     )
 } | {
     "shard=2, bf16": replace(EIGHT_ROWS, layout=Layout(shard=2), precision="bf16"),
+    "shard=2, recomputed": replace(EIGHT_ROWS, layout=Layout(shard=2), again=Recompute("full")),
+    "tensor=2, recomputed": replace(EIGHT_ROWS, layout=Layout(tensor=2), again=Recompute("full")),
     "shard=2, Muon": replace(EIGHT_ROWS, layout=Layout(shard=2), optimizer=Muon()),
     "shard=2, untied": replace(CASES["llama, a large vocabulary, untied"], micro_batch=2, layout=Layout(shard=2)),
     "shard=2,expert=2, mixtral": replace(CASES["mixtral"], layout=Layout(shard=2, expert=2)),
@@ -134,6 +139,7 @@ def measure(case: Case) -> int:
     model, local = parts.model, {name: held.local for name, held in parts.holding.parameters.items()}
     average = None if case.ema is None else Average(local, case.ema)
     state = TrainState(model, case.optimizer.of(parts.members), average, holding=parts.holding)
+    recompute(model, case.again)
     course = Course(objective=CausalLM(), schedule=Constant(), steps=2, rows=case.rows, precision=case.precision)
     steps = train(state, Rows(case), course, Manner(micro_batch=case.micro_batch))  # type: ignore[arg-type]
     next(steps)
@@ -149,7 +155,7 @@ def planned(case: Case) -> list[float]:
         case.config, rows=case.micro_batch, time=case.config.max_seq_len, task=case.task, optimizer=case.optimizer, precision=case.precision,
         averaged=case.ema is not None,
     )
-    return [rank.total for rank in memory(anatomy, case.layout, case.rows)]
+    return [rank.total for rank in memory(anatomy, case.layout, case.rows, len(anatomy.blocks) if case.again.kind == "full" else 0)]
 
 
 def error(case: Case) -> tuple[float, float, float]:

@@ -9,6 +9,7 @@ import pytest
 
 from bloomery.text.readers import Files
 
+ROOT = Path(__file__).parents[2]
 RECIPE = """
 from bloomery.recipe import Recipe
 from tests.toys import Grain, Mine, Smelt
@@ -39,10 +40,10 @@ def bloomery(here: Path, *arguments: str, code: int = 0) -> str:
 
 def test_help_shows_every_verb_with_a_line(here: Path):
     text = bloomery(here, "--help")
-    assert all(f"  {verb}" in text for verb in ("plan", "run", "pretrain", "show", "diff", "trace", "crawl", "inspect", "chat"))
+    assert all(f"  {verb}" in text for verb in ("plan", "size", "run", "pretrain", "show", "diff", "trace", "crawl", "inspect", "chat"))
 
 
-@pytest.mark.parametrize("verb", ["plan", "run", "pretrain", "show", "diff", "trace", "crawl", "chat"])
+@pytest.mark.parametrize("verb", ["plan", "size", "run", "pretrain", "show", "diff", "trace", "crawl", "chat"])
 def test_help_of_each_verb_has_an_example(here: Path, verb: str):
     assert f"Example: bloomery {verb}" in " ".join(bloomery(here, verb, "--help").split())
 
@@ -138,3 +139,21 @@ def test_trackers_are_refused_before_anything_is_run(here: Path):
     assert "--tracker none does not go with aim" in bloomery(here, "run", "alloy.py", "--tracker", "none", "--tracker", "aim", code=2)
     assert not (here / "store").exists()
     bloomery(here, "run", "alloy.py", "--tracker", "none")
+
+
+def test_the_size_of_an_architecture_is_planned_without_a_recipe(here: Path):
+    given = ("--tokens", "1.2B", "--batch-tokens", "64k", "--layout", "shard=8,tensor=4", "--machine", "h100", "--price", "2")
+    told = bloomery(here, "size", "6m", *given)
+    for words in ("5.87M parameters", "optimizer", "activations", "together", "of 73.6 GiB", "tokens/s", "at 2 an hour", "shard "):
+        assert words in told, words
+    assert "other ways" in told
+    assert "1.2B tokens" in told
+    assert "error: --layout tensor=3" in bloomery(here, "size", "6m", "--layout", "tensor=3", "--machine", "h100", code=2)
+    assert "does not fit: weights" in bloomery(here, "size", "110m", "--time", "256", "--machine", "h100", "--memory", "1GiB")
+
+
+def test_plan_tells_the_memory_and_the_time_of_each_training(here: Path):
+    told = bloomery(here, "plan", str(ROOT / "recipes" / "quickstart.py"), "--machine", "rtx4090")
+    assert told.count("memory of a rank") == 2
+    assert told.count("tokens/s") == 2
+    assert "13 of 13 stages would be made" in told

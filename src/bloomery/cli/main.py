@@ -91,6 +91,25 @@ def launch_options(command: Any) -> Any:
     return command
 
 
+def means_options(command: Any) -> Any:
+    """The options that say what a plan is made for."""
+    for option in (
+        click.option("--layout", metavar="AXIS=RANKS,…", default="", help="How training would be spread over ranks: pipeline, replicate, "
+                     "shard, context, tensor, expert; zero, schedule, stages. One rank if not given."),
+        click.option("--machine", metavar="NAME", help="What each rank would have (a100-80gb, h100, h200, b200, mi300x, …); this machine if "
+                     "not given."),
+        click.option("--memory", metavar="SIZE", help="Of each, where it is not as on the data sheet: 64GiB."),
+        click.option("--price", type=click.FloatRange(min=0), help="Of an hour of each, in any currency; none is assumed."),
+        click.option("--utilisation", type=click.FloatRange(min=0, max=1, min_open=True), default=0.5, show_default=True,
+                     help="Share of its peak that computing reaches while nothing is waited for: an assumption; measure yours."),
+        click.option("--micro-batch", type=click.IntRange(min=1), help="Rows per forward pass; as a run would choose if not given."),
+        click.option("--recompute", type=click.Choice(["none", "full"]), default="none", show_default=True,
+                     help="Activations that training would compute again instead of keeping them."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bloomery")
 def cli() -> None:
@@ -99,24 +118,61 @@ def cli() -> None:
     \b
     Try:  bloomery run recipes/quickstart.py        a chatting model on this CPU, in minutes
           bloomery plan recipes/quickstart.py       what that would do, without doing it
+          bloomery size 10b --ranks 64 --machine h100   what a large one would take, without having it
           bloomery chat store/Train/chat-…          talk to a trained model
     """
 
 
-@cli.command(context_settings=RECIPE_SETTINGS, epilog="Example: bloomery plan recipes/stdlib.py --steps 500")
+@cli.command(
+    context_settings=RECIPE_SETTINGS,
+    epilog="""\b
+Example: bloomery plan recipes/stdlib.py --steps 500
+         bloomery plan recipes/stdlib.py --layout shard=8 --machine h100 --price 2.5""",
+)
 @click.argument("recipe")
+@means_options
 @store_option
 @click.pass_context
-def plan(ctx: click.Context, recipe: str, store_path: Path) -> None:
-    """Show what a run of RECIPE would make, reuse and resume, and which field is why. Touches nothing.
+def plan(ctx: click.Context, recipe: str, store_path: Path, **means: Any) -> None:
+    """Show what a run of RECIPE would make, reuse and resume, and which field is why; and of each training, the memory of every rank by
+    kind, its time and cost, and what would help where it does not fit. Touches nothing.
 
     RECIPE is a Python file, or file.py:function. Its dials are set as --NAME VALUE.
     """
+    from bloomery.cli.plan import Means, print_trainings
     from bloomery.cli.show import print_plan
     from bloomery.recipe import plan as plan_recipe
 
     dials, texts = _recipe(recipe, ctx.args)
-    print_plan(dials, texts, plan_recipe(dials.set(texts), _store(store_path)))
+    planned = plan_recipe(dials.set(texts), _store(store_path))
+    print_plan(dials, texts, planned)
+    print_trainings(planned, Means(**means))
+
+
+@cli.command("size", epilog="Example: bloomery size 10b --tokens 200B --learnt 1T --grow-to 15b --ranks 64 --machine h100 --price 2.5")
+@click.argument("model")
+@click.option("--tokens", default="100B", show_default=True, help="To train on.")
+@click.option("--learnt", default="0", show_default=True, help="Tokens that the model has seen before.")
+@click.option("--grow-to", "grown", metavar="MODEL", help="What it could become before it goes on; half as large again if not given.")
+@click.option("--batch-tokens", default="4M", show_default=True, help="Tokens of a step; rounded to rows that the ranks share evenly.")
+@click.option("--time", type=click.IntRange(min=1), help="Tokens in a row; at most 4096 of what the model can read if not given.")
+@click.option("--precision", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True, help="Of matrix products.")
+@click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw", show_default=True, help="What takes the steps.")
+@click.option("--ranks", type=click.IntRange(min=1), help="Take the fastest layout of so many ranks that fits, instead of --layout.")
+@means_options
+def size(
+    model: str, tokens: str, learnt: str, grown: str | None, batch_tokens: str, time: int | None, precision: Literal["bf16", "fp32"],
+    optimizer: str, ranks: int | None, **means: Any,
+) -> None:
+    """Plan the training of MODEL, an architecture that `bloomery models` lists, without a recipe: the memory of every rank by kind, time,
+    cost, other ways to lay it out, and whether model and data go together. Needs no accelerator, for any number of ranks."""
+    from bloomery.cli.plan import Means
+    from bloomery.cli.plan import size as plan_size
+
+    plan_size(
+        model, Means(**means), tokens=tokens, learnt=learnt, batch_tokens=batch_tokens, time=time, precision=precision, optimizer=optimizer,
+        ranks=ranks, grown=grown,
+    )  # fmt: skip
 
 
 @cli.command(

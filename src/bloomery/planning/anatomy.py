@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from bloomery.mesh import Layout
 from bloomery.mesh.divide import Divided, Peopled
-from bloomery.planning.trace import Stretch, Tally, trace
+from bloomery.planning.trace import Change, Load, Stretch, Tally, trace
 
 Sharing = Literal["whole", "tensor", "expert"]
 """Among which ranks a weight is divided, beside those of ZeRO: none, those that share matrices, or those that share experts."""
@@ -31,6 +32,27 @@ class Weight:
     trained: bool
     state: int
     sharing: Sharing = "whole"
+
+
+class Bulk(NamedTuple):
+    """Bytes of weights by how they can be divided."""
+
+    whole: float
+    tensor: float
+    expert: float
+
+    def used(self, layout: Layout) -> float:
+        """What a rank computes with."""
+        return self.whole + self.tensor / layout.tensor + self.expert / layout.expert
+
+    def gathered(self, layout: Layout) -> float:
+        """What the ranks of ZeRO share of that."""
+        return self.whole + self.tensor / layout.tensor + (self.expert if layout.expert == 1 else 0.0)
+
+    def held(self, layout: Layout) -> float:
+        """What a rank holds of it."""
+        settled = self.expert / layout.expert if layout.expert > 1 else 0.0
+        return self.gathered(layout) / (layout.shard * layout.context if layout.shard > 1 else 1) + settled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +83,18 @@ class Anatomy:
     def blocks(self) -> tuple[int, ...]:
         """The places of the blocks among the stretches."""
         return tuple(place for place, stretch in enumerate(self.first) if stretch.block)
+
+    @cached_property
+    def bulks(self) -> tuple[Bulk, ...]:
+        """The weights of each stretch."""
+        return tuple(self.bulk(stretch.weights) for stretch in self.first)
+
+    def bulk(self, names: Iterable[str], what: Callable[[Weight], float] = lambda weight: weight.bytes) -> Bulk:
+        """What some weights come to, their bytes unless told otherwise, by how they can be divided."""
+        sums: dict[Sharing, float] = {"whole": 0.0, "tensor": 0.0, "expert": 0.0}
+        for name in names:
+            sums[self.weights[name].sharing] += what(self.weights[name])
+        return Bulk(**sums)
 
     @property
     def seam(self) -> int:
@@ -111,6 +145,26 @@ def dissect(
         rows=rows, time=time, first=first, further=further, weights=weights, buffers=sum(buffer.nbytes for buffer in model.buffers()),
         row_bytes=row_bytes, update=tally.change(0, len(tally.moves)).worst.total,
     )  # fmt: skip
+
+
+def between(one: Anatomy, two: Anatomy, rows: int) -> Anatomy:
+    """The anatomy in micro-batches of any number of rows: from one to two rows on, everything grows by as much with each."""
+    if rows == one.rows:
+        return one
+
+    def load(a: Load, b: Load) -> Load:
+        return a.plus(b.plus(a.times(*[-1.0] * len(a))).times(*[float(rows - 1)] * len(a)))
+
+    def change(a: Change, b: Change) -> Change:
+        return Change(load(a.worst, b.worst), load(a.left, b.left))
+
+    def stretches(some: Sequence[Stretch], others: Sequence[Stretch]) -> tuple[Stretch, ...]:
+        return tuple(
+            replace(a, reads=a.reads * rows, forward=change(a.forward, b.forward), backward=change(a.backward, b.backward))
+            for a, b in zip(some, others, strict=True)
+        )
+
+    return replace(one, rows=rows, first=stretches(one.first, two.first), further=stretches(one.further, two.further))
 
 
 def sharing_of(model: nn.Module) -> dict[str, Sharing]:

@@ -18,11 +18,11 @@ from itertools import pairwise
 
 from bloomery.mesh import Layout
 from bloomery.mesh.schedules import schedule
-from bloomery.planning.anatomy import Anatomy, Weight
+from bloomery.planning.anatomy import Anatomy, Bulk, Weight
 from bloomery.planning.trace import Change, Load, Stretch, backward_of, forward_of
 
 GATHERED = 2  # branches of a block whose input tensor ranks gather and keep
-SUMMED, SWAPPED = 8, 2  # residual streams under way: for the sums of tensor ranks, and for the heads of context ranks
+SUMMED, SWAPPED = 12, 2  # residual streams under way: for the sums of tensor ranks, and for the heads of context ranks
 BUCKET_BYTES = 64 << 20  # of gradients that are added up in one go
 
 
@@ -80,53 +80,44 @@ class _Rank:
         self.anatomy, self.layout, self.place = anatomy, layout, place
         self.rows = rows // layout.readers
         self.micro_batches = -(-self.rows // anatomy.rows)
-        self.shards = layout.shard * layout.context if layout.shard > 1 else 1
-        self.stages = dict(enumerate(stages_of(anatomy, layout.pipeline * layout.stages)))
-        self.stages = {stage: span for stage, span in self.stages.items() if stage % layout.pipeline == place}
-        again = {*anatomy.blocks[:recomputed]}
-
-        def local(stretches: Sequence[Stretch]) -> dict[int, list[Stretch]]:
-            return {
-                stage: [self._local(stretches[i].recomputed if i in again else stretches[i], i == len(stretches) - 1) for i in span]
-                for stage, span in self.stages.items()
-            }
-
-        self.first, self.further = local(anatomy.first), local(anatomy.further)
-        self.stretches = [stretch for stage in self.first.values() for stretch in stage]
-        names = set().union(*(stretch.weights for stretch in self.stretches))
-        self.held = [anatomy.weights[name] for name in sorted(names)]
+        spans = enumerate(stages_of(anatomy, layout.pipeline * layout.stages))
+        self.stages = {stage: span for stage, span in spans if stage % layout.pipeline == place}
+        self.again = {*anatomy.blocks[:recomputed]}
+        self.own = [i for span in self.stages.values() for i in span]
+        self.held = sorted(set().union(*(anatomy.first[i].weights for i in self.own)))
 
     def worst(self) -> Memory:
         """At the worst moment."""
         return max(self._moments(), key=lambda memory: memory.total)
 
     def _moments(self) -> Iterator[Memory]:
-        trained = [weight for weight in self.held if weight.trained]
-        owned = sum(self._share(weight) * weight.bytes for weight in trained)
-        whole = sum(weight.bytes for weight in self.anatomy.weights.values() if weight.trained)
+        anatomy, layout = self.anatomy, self.layout
+        owned = anatomy.bulk(self.held, trained_bytes).held(layout)
+        whole = sum(map(trained_bytes, anatomy.weights.values()))
         still = Memory(
-            weights=sum(self._share(weight) * weight.bytes for weight in self.held), gradients=owned,
-            optimizer=sum(self._share(weight) * weight.state for weight in self.held), activations=0.0, logits=0.0,
-            buffers=self.anatomy.buffers + self.rows * self.anatomy.row_bytes, communication=0.0, moment="adding up gradients",
+            weights=anatomy.bulk(self.held).held(layout), gradients=owned,
+            optimizer=anatomy.bulk(self.held, lambda weight: weight.state).held(layout), activations=0.0, logits=0.0,
+            buffers=anatomy.buffers + self.rows * anatomy.row_bytes, communication=0.0, moment="adding up gradients",
         )  # fmt: skip
         yield replace(still, communication=self._bucket(owned))
-        yield replace(still, activations=self.anatomy.update * owned / max(whole, 1), moment="the update")
+        yield replace(still, activations=anatomy.update * owned / max(whole, 1), moment="the update")
         under_way = self._gathered() + self._handed()
-        for level, moment in self._passes():
-            yield replace(
-                still, gradients=level.gradients, activations=level.kept - level.logits, logits=level.logits, communication=under_way,
-                moment=moment,
-            )  # fmt: skip
+        level, moment = max(self._passes(), key=lambda pair: pair[0].total)
+        yield replace(
+            still, gradients=level.gradients, activations=level.kept - level.logits, logits=level.logits, communication=under_way,
+            moment=moment,
+        )  # fmt: skip
 
     def _passes(self) -> Iterator[tuple[Load, str]]:
         """The worst moment of each pass of a step, in the order in which the rank does them; of long steps, the beginning."""
         layout, level, seen = self.layout, Load(), set()
         enough = layout.pipeline * (2 * layout.stages + 1)  # from then on all is as it was before
         micro_batches = self.micro_batches if layout.schedule == "gpipe" else min(self.micro_batches, max(enough, 2))
-        forward = {stage: forward_of(stretches) for stage, stretches in self.first.items()}
-        first, further = ({n: backward_of(stretches) for n, stretches in stages.items()} for stages in (self.first, self.further))
+        first, further = self._local(self.anatomy.first), self._local(self.anatomy.further)
+        forward = {stage: forward_of(first[i] for i in span) for stage, span in self.stages.items()}
+        first_back, back = ({n: backward_of([part[i] for i in span]) for n, span in self.stages.items()} for part in (first, further))
         for what, stage, micro in schedule(layout.schedule, self.place, layout.pipeline, layout.stages, micro_batches):
-            change = forward[stage] if what == "forward" else further[stage] if stage in seen else first[stage]
+            change = forward[stage] if what == "forward" else back[stage] if stage in seen else first_back[stage]
             yield level.plus(change.worst), f"the {what} pass of micro-batch {micro + 1}"
             level = level.plus(change.left)
             if what == "backward":  # a table that the first and the last stage hold has a gradient at each
@@ -137,17 +128,14 @@ class _Rank:
 
     def _gathered(self) -> float:
         """Weights that are gathered from the ranks of ZeRO at a time, and one block's on the way."""
-        if self.shards == 1:
+        if self.layout.shard == 1:
             return 0.0
-        weights = self.anatomy.weights
-        blocks = [sum(self._gather(weights[name]) for name in stretch.weights) for stretch in self.stretches if stretch.block]
-        whole = sum(self._gather(weight) for weight in self.held)
+        anatomy = self.anatomy
+        blocks = [anatomy.bulks[i].gathered(self.layout) for i in self.own if anatomy.first[i].block]
+        whole = anatomy.bulk(self.held).gathered(self.layout)
         if self.layout.zero < 3 or self.layout.pipeline > 1:
             return whole + max(blocks)
         return whole - sum(blocks) + 2 * max(blocks)
-
-    def _gather(self, weight: Weight) -> float:
-        return 0.0 if self._settled(weight) else self._part(weight) * weight.bytes
 
     def _handed(self) -> float:
         """Activations that ranks hand each other."""
@@ -163,33 +151,34 @@ class _Rank:
         copies = self.layout.replicate * self.layout.context * self.layout.tensor > 1
         return min(owned, BUCKET_BYTES) if copies else 0.0
 
-    def _settled(self, weight: Weight) -> bool:
-        """Whether it is an expert's that lives on some ranks only."""
-        return weight.sharing == "expert" and self.layout.expert > 1
+    def _local(self, stretches: Sequence[Stretch]) -> dict[int, Stretch]:
+        """What the rank does of each stretch that it has; of those that are alike it is worked out once."""
+        last, known, found = len(stretches) - 1, {}, {}
+        for i in self.own:
+            stretch, bulk = stretches[i], self.anatomy.bulks[i]
+            key = (stretch.reads, stretch.forward, stretch.backward, bulk, i in self.again, i == last)
+            if key not in known:
+                known[key] = self._share_of(stretch.recomputed if i in self.again else stretch, bulk, i == last)
+            found[i] = known[key]
+        return found
 
-    def _part(self, weight: Weight) -> float:
-        """The share of a weight that is computed with on a rank."""
-        return {"whole": 1.0, "tensor": 1 / self.layout.tensor, "expert": 1 / self.layout.expert}[weight.sharing]
-
-    def _share(self, weight: Weight) -> float:
-        """The share of a weight that a rank holds."""
-        return self._part(weight) / (1 if self._settled(weight) else self.shards)
-
-    def _local(self, stretch: Stretch, loss: bool) -> Stretch:
-        """What a rank does of a stretch."""
+    def _share_of(self, stretch: Stretch, bulk: Bulk, loss: bool) -> Stretch:
         layout = self.layout
-        weights = [self.anatomy.weights[name] for name in stretch.weights]
-        whole = max(sum(weight.bytes for weight in weights), 1)
-        used = sum(self._part(weight) * weight.bytes for weight in weights) / whole
-        left = sum(self._share(weight) * weight.bytes for weight in weights) / whole if layout.zero > 1 else used
+        whole = max(sum(bulk), 1)
+        used, held = bulk.used(layout) / whole, bulk.held(layout) / whole
         tokens, gathered = 1 / (layout.context * layout.tensor), GATHERED * stretch.reads * (1 - 1 / layout.tensor) / layout.context
 
         def local(change: Change, more: float) -> Change:
             worst = change.worst.times(tokens, 1.0, used, used, 1.0).plus(Load(max(more, 0.0)))
-            after = change.left.times(tokens, 1.0, used, left, 1.0).plus(Load(more))
-            return Change(*(Load(gradients=load.gradients, logits=load.kept) if loss else load for load in (worst, after)))
+            left = change.left.times(tokens, 1.0, used, held if layout.zero > 1 else used, 1.0).plus(Load(more))
+            return Change(*(Load(gradients=load.gradients, logits=load.kept) if loss else load for load in (worst, left)))
 
         return replace(stretch, forward=local(stretch.forward, gathered), backward=local(stretch.backward, -gathered))
+
+
+def trained_bytes(weight: Weight) -> int:
+    """Of a weight's gradient."""
+    return weight.bytes if weight.trained else 0
 
 
 def stages_of(anatomy: Anatomy, count: int) -> list[range]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from math import lcm
 
 import torch
 from torch import Tensor
 
+from bloomery.core.errors import ConfigError
 from bloomery.data import Batch, NextToken, RowTask
 from bloomery.data.batch import Labels
 from bloomery.data.tasks import SpanCorruption
-from bloomery.models import ModelConfig
+from bloomery.models import ModelConfig, TransformerConfig
+from bloomery.models.transformer import NamedConfig
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.optim import AdamW, OptimizerConfig
 from bloomery.planning.anatomy import Anatomy, dissect
-from bloomery.planning.trace import without_memory
+from bloomery.planning.trace import Stretch, without_memory
 from bloomery.train import Precision
 
 
@@ -35,6 +39,11 @@ def anatomy_of(
         precision: of matrix products.
         averaged: whether a moving average of the weights is kept.
     """
+    if (short := shortened(config)) is not None:
+        small = anatomy_of(
+            short, rows=rows, time=time, objective=objective, optimizer=optimizer, task=task, precision=precision, averaged=averaged,
+        )  # fmt: skip
+        return lengthened(small, cycle_of(short), config.n_layers)
     with without_memory():
         model, batch = config.skeleton(), example(config, task, rows, time)
 
@@ -47,6 +56,52 @@ def anatomy_of(
         return dissect(
             model, loss, lambda: optimizer.build(model), rows=rows, time=time, row_bytes=bytes_of(batch) // rows, averaged=averaged,
         )  # fmt: skip
+
+
+def cycle_of(parts: TransformerConfig) -> int:
+    """Layers after which all begins again."""
+    return lcm(len(parts.mixers), len(parts.feed_forwards))
+
+
+def shortened(config: ModelConfig) -> TransformerConfig | None:
+    """The same stack with three cycles of layers, from which the anatomy of many follows; None where it would not be shorter."""
+    parts = config.transformer if isinstance(config, NamedConfig) else config
+    if not isinstance(parts, TransformerConfig) or parts.n_distinct_layers is not None:
+        return None
+    cycle = cycle_of(parts)
+    layers = 3 * cycle + parts.n_layers % cycle
+    if layers >= parts.n_layers:
+        return None
+    try:
+        return parts.replace(n_layers=layers)
+    except ConfigError:  # norms that are made for a depth
+        return None
+
+
+def lengthened(small: Anatomy, cycle: int, layers: int) -> Anatomy:
+    """The anatomy of a stack of more layers: the second cycle again and again."""
+    have = len(small.blocks)
+    tail = layers - have + 2 * cycle  # from there on they are the last ones
+    sources = [i if i < cycle else have - layers + i if i >= tail else cycle + i % cycle for i in range(layers)]
+
+    def renamed(name: str, source: int, layer: int) -> str:
+        own = f"blocks.{source}."
+        return f"blocks.{layer}.{name.removeprefix(own)}" if name.startswith(own) else name
+
+    def stretches(some: Sequence[Stretch]) -> tuple[Stretch, ...]:
+        found = [some[0]]
+        for layer, source in enumerate(sources):
+            block, behind = some[2 * source + 1], some[-1 if layer == layers - 1 else 2]
+            found += [replace(block, weights=frozenset(renamed(name, source, layer) for name in block.weights)), behind]
+        return tuple(found)
+
+    weights = {name: weight for name, weight in small.weights.items() if not name.startswith("blocks.")}
+    for layer, source in enumerate(sources):
+        own = {name: weight for name, weight in small.weights.items() if name.startswith(f"blocks.{source}.")}
+        weights |= {renamed(name, source, layer): weight for name, weight in own.items()}
+    return replace(
+        small, first=stretches(small.first), further=stretches(small.further), weights=weights, update=small.update * layers / have,
+    )  # fmt: skip
 
 
 def example(config: ModelConfig, task: RowTask, rows: int, time: int) -> Batch:

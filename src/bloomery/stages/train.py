@@ -50,7 +50,7 @@ from bloomery.store import Store, Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Checkpoints, Course, Keep, Manner, Precision, StepReport, TrainState, train
 from bloomery.train.loop import At
-from bloomery.train.machine import activation_bytes, choose_micro_batch, compile_pays, matmul_rate
+from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, activation_bytes, choose_micro_batch, compile_pays, matmul_rate
 from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
 from bloomery.train.spreading import check_course, spread_model
@@ -60,7 +60,6 @@ from bloomery.train.watch import answers, held_out
 from bloomery.train.wishes import Notice, Wish
 
 SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
-MICRO_BATCHES_PER_STAGE = 4  # of a pipeline, where there are rows enough
 USUAL_UTILISATION = 0.5  # of the matrix rate, for the estimate before the first step
 
 

@@ -15,6 +15,7 @@ from bloomery.objectives import Models, Objective
 COMPILE_FLOPS = {"cpu": 1.5e14, "cuda": 1e17}
 """Planned operations from which torch.compile repays its 6 to 50 seconds twice, at a gain of 8 % and usual rates."""
 ACTIVATION_BYTES = 2 << 30  # for the activations of one micro-batch
+MICRO_BATCHES_PER_STAGE = 4  # of a pipeline, where there are rows enough
 
 
 def matmul_rate(device: str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 0.2) -> float:

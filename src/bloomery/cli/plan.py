@@ -1,0 +1,223 @@
+"""The verb `size`, and what `plan` adds for each training: memory, time, money, other ways, and how large a model on how much data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from bloomery.cli.show import console
+from bloomery.core.errors import ConfigError
+from bloomery.core.units import bytes_of, count_of, human_bytes, human_count, human_seconds
+from bloomery.data import MaskedTokens, NextToken, RowTask
+from bloomery.data.tasks import SpanCorruption
+from bloomery.mesh import Layout
+from bloomery.models import ModelConfig
+from bloomery.models.presets import preset
+from bloomery.objectives import CausalLM
+from bloomery.optim import AdamW, Muon
+from bloomery.planning.machines import Machine, machine
+from bloomery.planning.outlook import USABLE, Outlook, Planner
+from bloomery.planning.sizing import advice, best_split
+from bloomery.recipe import PlannedStage
+from bloomery.stages.planner import planner_of, usual
+from bloomery.stages.train import Train
+from bloomery.train import Precision
+from bloomery.train.machine import matmul_rate
+
+OPTIMIZERS = {"adamw": AdamW(), "muon": Muon()}
+BAR = 40  # characters of the longest bar
+HERE = "this machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What is trained with.
+
+    Attributes:
+        layout: how ranks are laid out, as the command line has it.
+        machine: name of a known one, or None for this one.
+        memory: of each, as people write it, where it is not that of the data sheet.
+        price: of an hour of each; None where nobody said.
+        utilisation: share of its peak that products reach; an assumption.
+        micro_batch: rows in a forward pass; None for as many as a run would take.
+        recompute: activations that are computed again.
+    """
+
+    layout: str
+    machine: str | None
+    memory: str | None
+    price: float | None
+    utilisation: float
+    micro_batch: int | None
+    recompute: Literal["none", "full"]
+
+    @property
+    def named(self) -> Machine:
+        """The machine."""
+        found = here() if self.machine is None else machine(self.machine)
+        return found if self.memory is None else found.replace(memory=round(bytes_of(self.memory)))
+
+
+def here() -> Machine:
+    """This machine, its products measured and its memory asked for."""
+    rate = matmul_rate()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(bf16_flops=rate, fp32_flops=rate, memory=memory, near=1e9, far=1e8, node=max(1, os.cpu_count() or 1))
+
+
+def size(
+    model: str, means: Means, *, tokens: str, learnt: str, batch_tokens: str, time: int | None, precision: Precision, optimizer: str,
+    ranks: int | None, grown: str | None,
+) -> None:
+    """Plans the training of a preset and prints it.
+
+    Args:
+        model: name of the preset.
+        means: what it is trained with.
+        tokens: to train on, as people write numbers.
+        learnt: those that it has seen already.
+        batch_tokens: those of a step, rounded to whole rows that the layout's ranks share evenly.
+        time: places in a row; None for the model's longest, at most 4096.
+        precision: of matrix products.
+        optimizer: "adamw" or "muon".
+        ranks: among whose layouts the fastest that fits is taken; None takes the one that `means` says.
+        grown: name of the preset that it could become.
+    """
+    config = preset(model)
+    time = time or min(config.max_seq_len, 4096)
+    layout = Layout.parse(means.layout)
+    share, new = layout.readers if ranks is None else ranks, count_of(tokens)
+    rows = max(1, round(count_of(batch_tokens) / time / share)) * share
+    planner = planner_of(
+        config, means.named, rows=rows, time=time, objective=CausalLM(), optimizer=OPTIMIZERS[optimizer], task=usual_task(config),
+        precision=precision, utilisation=means.utilisation,
+    )  # fmt: skip
+    console.print(Text(headline(model, config, time), "bold"))
+    step = f"steps of {rows} rows of {time}: {human_count(rows * time)} tokens"
+    console.print(Text(f"{step}; weights, gradients and {optimizer} in fp32, products in {precision}"))
+    there = chosen(planner, means, layout, ranks)
+    print_outlook(planner, there, means, new)
+    print_ways(planner, there)
+    console.print(Text("size and data", "bold"))
+    for line in advice(config.n_params, count_of(learnt), new, None if grown is None else preset(grown).n_params):
+        console.print(Text(f"  {line}"))
+    params, best = best_split(new * planner.work.flops_per_token)
+    console.print(Text(f"  for the operations of this training, {human_count(params)} parameters on {human_count(best)} tokens would be best"))
+    console.print(Text("  by L = E + A/N^α + B/D^β (arXiv 2203.15556, constants of 2404.10102), for decoders on text of their kind", "dim"))
+
+
+def chosen(planner: Planner, means: Means, layout: Layout, ranks: int | None) -> Outlook:
+    """What is planned: the layout that was asked for, or the fastest of so many ranks.
+
+    Raises:
+        ConfigError: it cannot be laid out like that, or nothing fits.
+    """
+    if ranks is None:
+        return planner.outlook(usual(planner, layout, means.micro_batch, means.recompute))
+    found = next(planner.fitting(ranks), None)
+    if found is None:
+        memory = human_bytes(planner.machine.memory)
+        raise ConfigError(f"--ranks {ranks}: no layout of so many fits into {memory} each; give more, or a layout to see what it lacks")
+    return found
+
+
+def print_trainings(planned: Sequence[PlannedStage], means: Means) -> None:
+    """The plan of each training that is to be made, as far as its model is known."""
+    for row in planned:
+        stage = row.stage
+        if row.status == "ready" or not isinstance(stage, Train) or stage.architecture is None:
+            continue
+        config = stage.architecture
+        planner = planner_for(stage, config, means.named, means.utilisation)
+        console.print(Text(headline(stage.reference, config, stage.max_seq_len), "bold"))
+        there = chosen(planner, means, Layout.parse(means.layout), None)
+        tokens = stage.total_rows * stage.max_seq_len
+        print_outlook(planner, there, means, tokens)
+        if not there.fits or there.setting.layout.world > 1:
+            print_ways(planner, there)
+        for line in advice(config.n_params, 0, tokens):
+            console.print(Text(f"  {line}", "dim"))
+
+
+def planner_for(stage: Train, config: ModelConfig, machine: Machine, utilisation: float) -> Planner:
+    """Of a training stage, whose model is known."""
+    return planner_of(
+        config, machine, rows=stage.rows, time=stage.max_seq_len, objective=stage.objective, optimizer=stage.optimizer, task=stage.task,
+        precision=stage.precision, averaged=stage.ema is not None, utilisation=utilisation,
+    )  # fmt: skip
+
+
+def headline(name: str, config: ModelConfig, time: int) -> str:
+    """Name, parameters and operations."""
+    return f"{name}: {human_count(config.n_params)} parameters, {human_count(config.flops_per_token(time))}FLOP per token in rows of {time}"
+
+
+def usual_task(config: ModelConfig) -> RowTask:
+    """What models of a kind are trained on."""
+    return SpanCorruption() if config.reads_passage else NextToken() if config.reads_forward else MaskedTokens()
+
+
+def print_outlook(planner: Planner, there: Outlook, means: Means, tokens: float) -> None:
+    """Memory by kind with bars, then time and money."""
+    world, setting = there.setting.layout.world, there.setting
+    console.print(Text(f"{setting} on {world} × {means.machine or HERE}"))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("memory of a rank")
+    places = there.places if len(there.places) <= 4 else (there.places[0], there.memory, there.places[-1])
+    names = [f"stage {i}" for i in range(len(there.places))] if len(there.places) <= 4 else ["first stage", "fullest stage", "last stage"]
+    for name in names if len(places) > 1 else [""]:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    worst = there.memory
+    for kind, most in worst.parts.items():
+        cells = [human_bytes(place.parts[kind]) for place in places]
+        table.add_row(Text(kind), *(Text(cell) for cell in cells), Text("█" * round(BAR * most / worst.total), "cyan"))
+    style = "green" if there.fits else "red"
+    filled = f"{there.memory.total / there.usable:.0%} of {human_bytes(there.usable)}"
+    table.add_row(Text("together", "bold"), *(Text(human_bytes(place.total), "bold") for place in places), Text(filled, style))
+    console.print(table)
+    memory = human_bytes(planner.machine.memory)
+    console.print(Text(f"at its worst in {worst.moment}; tensors are taken to have {USABLE:.0%} of a machine's {memory}", "dim"))
+    if not there.fits:
+        console.print(Text(f"does not fit: {planner.remedy(there)}", "red"))
+    print_speed(planner, there, means, tokens)
+
+
+def print_speed(planner: Planner, there: Outlook, means: Means, tokens: float) -> None:
+    """Time and money."""
+    speed, work, world = there.speed, planner.work, there.setting.layout.world
+    hours = tokens / speed.tokens_per_s / 3600
+    money = f"{hours * world:,.0f} machine-hours" if hours * world >= 10 else f"{human_seconds(3600 * hours * world)} of machines"
+    if means.price is not None:
+        money += f", {hours * world * means.price:,.0f} at {means.price:g} an hour"
+    length = f"{hours / 24:,.1f} days" if hours >= 48 else human_seconds(3600 * hours)
+    console.print(Text(f"{human_count(speed.tokens_per_s)} tokens/s, {human_seconds(speed.step_s)} a step; {human_count(tokens)} tokens, "
+                       f"{human_count(tokens * work.flops_per_token)}FLOP: {length}, {money}"))  # fmt: skip
+    idle = f", {speed.bubble:.0%} of it idle at the ends of the pipeline" if speed.bubble else ""
+    waits = f"; {human_seconds(speed.waiting_s)} of waiting for others" if speed.waiting_s else ""
+    console.print(Text(f"a step: {human_seconds(speed.computing_s)} of computing{idle}{waits}; {speed.utilisation:.0%} of the peak in all, "
+                       f"assuming {planner.utilisation:.0%} while nothing is waited for", "dim"))  # fmt: skip
+    if speed.traffic:
+        sent = ", ".join(f"{axis} {human_bytes(count)}" for axis, count in speed.traffic.items())
+        console.print(Text(f"each rank sends in a step: {sent}", "dim"))
+
+
+def print_ways(planner: Planner, there: Outlook) -> None:
+    """Other settings of as many ranks, with reasons."""
+    found = planner.alternatives(there)
+    if not found:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("other ways", "memory", "step", "why"):
+        table.add_column(heading, overflow="fold")
+    for outlook, why in found:
+        table.add_row(
+            Text(str(outlook.setting)), Text(human_bytes(outlook.memory.total)), Text(human_seconds(outlook.speed.step_s)), Text(why),
+        )  # fmt: skip
+    console.print(table)
+

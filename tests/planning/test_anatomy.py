@@ -1,0 +1,36 @@
+"""What is known of a deep stack follows from a shallow one of its kind."""
+
+import pytest
+from tests.models.cases import CASES
+
+from bloomery.data import MaskedTokens, NextToken
+from bloomery.optim import Muon
+from bloomery.planning.anatomy import sharing_of
+from bloomery.stages import anatomy
+from bloomery.stages.anatomy import anatomy_of, shortened
+
+
+@pytest.mark.parametrize(("name", "layers"), [("llama", 5), ("gemma2", 9), ("bert", 5), ("mixtral", 5)])
+def test_a_deep_stack_is_known_from_three_cycles_of_its_layers(name, layers, monkeypatch):
+    config = CASES[name].replace(n_layers=layers)
+    settings = {"rows": 2, "time": 24, "task": NextToken() if config.reads_forward else MaskedTokens()}
+    assert shortened(config) is not None
+    told = anatomy_of(config, **settings)
+    monkeypatch.setattr(anatomy, "shortened", lambda config: None)
+    assert anatomy_of(config, **settings) == told
+
+
+def test_what_an_optimiser_keeps_is_known_by_parameter():
+    found = anatomy_of(CASES["llama"], rows=1, time=16, optimizer=Muon()).weights
+    assert found["blocks.0.ff.down.weight"].state == found["blocks.0.ff.down.weight"].bytes
+    assert found["embedding.weight"].state == 2 * found["embedding.weight"].bytes + 4
+    averaged = anatomy_of(CASES["llama"], rows=1, time=16, averaged=True).weights
+    assert averaged["embedding.weight"].state == 3 * averaged["embedding.weight"].bytes + 4
+
+
+def test_modules_say_how_their_weights_can_be_shared():
+    sharing = sharing_of(CASES["mixtral"].skeleton())
+    assert sharing["blocks.0.mixer.qkv.weight"] == "tensor"
+    assert sharing["blocks.0.ff.gate_up.weight"] == "expert"
+    assert "embedding.weight" not in sharing
+    assert "blocks.0.mixer_norm.weight" not in sharing
