@@ -139,14 +139,16 @@ def plan(ctx: click.Context, recipe: str, store_path: Path, **means: Any) -> Non
 
     RECIPE is a Python file, or file.py:function. Its dials are set as --NAME VALUE.
     """
-    from bloomery.cli.plan import Means, print_trainings
     from bloomery.cli.show import print_plan
     from bloomery.recipe import plan as plan_recipe
 
     dials, texts = _recipe(recipe, ctx.args)
     planned = plan_recipe(dials.set(texts), _store(store_path))
     print_plan(dials, texts, planned)
-    print_trainings(planned, Means(**means))
+    if any(row.stage.kind() == "Train" and row.status != "ready" for row in planned):
+        from bloomery.cli.plan import Means, print_trainings
+
+        print_trainings(planned, Means(**means))
 
 
 @cli.command("size", epilog="Example: bloomery size 10b --tokens 200B --learnt 1T --grow-to 15b --ranks 64 --machine h100 --price 2.5")
