@@ -101,8 +101,12 @@ class Run:
 
 
 def killed(run: Run, moments: random.Random) -> bool:
-    """Starts a run and kills one rank or all, a while after some checkpoint; False where it had come to its end by then."""
-    until = run.acknowledged + moments.randint(0, 10)
+    """Starts a run and kills one rank or all, a while after some checkpoint; False where it had come to its end by then.
+
+    Ranks that are still looking for each other when one is killed go on looking, and are killed, as a launcher does.
+    """
+    start = run.acknowledged
+    until = start + moments.randint(0, 10)
     ranks = run.start()
     while run.acknowledged < until and all(process.is_alive() for process in ranks):
         time.sleep(0.005)
@@ -111,9 +115,12 @@ def killed(run: Run, moments: random.Random) -> bool:
     alive = all(process.is_alive() for process in ranks)
     for process in victims:
         process.kill()
+    together = run.acknowledged > start
     for process in ranks:
-        process.join(60)
-        assert not process.is_alive(), "a rank waits for one that is gone"
+        process.join(60 if together else 1)
+        assert not (together and process.is_alive()), "a rank waits for one that is gone"
+        process.kill()
+        process.join()
     return alive
 
 

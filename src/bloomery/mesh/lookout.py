@@ -23,6 +23,9 @@ PHASES: tuple[Phase, ...] = ("between steps", "reading rows", "forward and backw
 
 SLOWER = 10.0  # times the longest part of the step before: not even a busy machine is that much slower
 
+SILENCE_S = 60.0  # after so long in one place, whatever it is, a rank asks whether all others still speak
+SURELY = 15.0  # beats: of a thread that only has to say where it is
+
 
 class Word(NamedTuple):
     """The last word of a rank: where it was."""
@@ -105,13 +108,16 @@ class Lookout:
             raise ResourceError(told) from error
         if error is not None:
             self._tell(error=f"{type(error).__name__}: {error}")
+        else:
+            self._forget()
 
     def _look(self) -> None:
         while not self._over.wait(self.beat_s):
             self._tell()
             late = time.monotonic() - self._since
             patience_s = FIRST_TIMEOUT_S if self._phase == PHASES[0] else min(max(self.patience_s, SLOWER * self._usual), FIRST_TIMEOUT_S)
-            if late > patience_s and (told := self._who_is_late(late)):
+            told = self._who_is_late(late) if late > patience_s else self._who_is_gone(SURELY) if late > SILENCE_S else ""
+            if told:
                 self._tell(verdict=told)
                 self._leave(told)
                 return
@@ -125,22 +131,29 @@ class Lookout:
         with contextlib.suppress(RuntimeError):  # the store is gone; what ranks do together will fail, too
             self._store.set(_key(self.mesh.rank), json.dumps(word))
 
+    def _forget(self) -> None:
+        """Takes the last word back: who has come to the end is not gone."""
+        assert self._store is not None
+        with contextlib.suppress(RuntimeError):
+            self._store.delete_key(_key(self.mesh.rank))
+
     def _words(self) -> dict[int, Word]:
         """Of all ranks that have said one."""
         assert self._store is not None
         ranks = [rank for rank in range(self.mesh.layout.world) if self._store.check([_key(rank)])]
         return {rank: Word(*json.loads(self._store.get(_key(rank)))) for rank in ranks}
 
-    def _gone(self) -> dict[int, Word]:
-        """The ranks that say nothing any more, this one aside."""
+    def _gone(self, beats: float) -> dict[int, Word]:
+        """The ranks that have said nothing for some beats, this one aside."""
         before = self._words()
-        time.sleep(2.5 * self.beat_s)
+        time.sleep(beats * self.beat_s)
         after = self._words()
-        return {rank: word for rank, word in after.items() if rank != self.mesh.rank and word.beat == before[rank].beat}
+        silent = {rank: word for rank, word in after.items() if rank in before and word.beat == before[rank].beat}
+        return {rank: word for rank, word in silent.items() if rank != self.mesh.rank}
 
-    def _who_is_gone(self) -> str:
+    def _who_is_gone(self, beats: float = 2.5) -> str:
         try:
-            return _first_of(self._gone())
+            return _first_of(self._gone(beats))
         except RuntimeError:
             return f"rank 0 is gone, and all last words with it; this rank was in step {self._step}, {self._phase}; run again"
 
