@@ -30,7 +30,7 @@ def outcome(folder: Path, what: str, layout: str) -> list[tuple[int | None, str]
     return [(process.exitcode, path.read_text() if path.exists() else "") for process, path in zip(processes, said, strict=True)]
 
 
-GONE = r"rank 1 is gone: last seen in step [1-3], .*; look for what ended it, and run again"  # its last word may be some steps old
+GONE = r"rank 1 is gone: last seen in step [0-3], .*; look for what ended it, and run again"  # its last word may be some steps old
 STUCK = r"rank 1 did not arrive in \d+ s: last seen in step 3, reading rows, at \w+ \(losses\.py:\d+\); look at the machine, and run again"
 FAILED = r"rank 1 left in step 3, reading rows.*: DataError: row 17 cannot be read"
 
