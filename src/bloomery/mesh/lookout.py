@@ -146,7 +146,10 @@ class Lookout:
     def _gone(self, beats: float) -> dict[int, Word]:
         """The ranks that have said nothing for some beats, this one aside."""
         before = self._words()
-        time.sleep(beats * self.beat_s)
+        until = time.monotonic() + beats * self.beat_s
+        while time.monotonic() < until:  # and goes on speaking, for the others may be asking, too
+            self._tell()
+            time.sleep(self.beat_s / 2)
         after = self._words()
         silent = {rank: word for rank, word in after.items() if rank in before and word.beat == before[rank].beat}
         return {rank: word for rank, word in silent.items() if rank != self.mesh.rank}
