@@ -8,11 +8,12 @@ import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from bloomery.core.errors import ArtifactError, ConfigError, StoppedError
-from bloomery.data import Cut, Fit, MaskedTokens, NextToken, PrefixLM, SentenceOrder, SpanCorruption
+from bloomery.data import Cut, Fit, MaskedTokens, NextToken, Packed, PrefixLM, SentenceOrder, SpanCorruption
 from bloomery.data.tasks import Word
 from bloomery.models import LlamaConfig, read_model
 from bloomery.objectives import CausalLM, HeadCrossEntropy, ReplacedTokens
@@ -373,3 +374,29 @@ def test_pretraining_by_terms_is_measured_term_by_term_and_micro_batches_change_
             assert a[name] == pytest.approx(b[name], rel=1e-4), name
     assert measured - {"masked_perplexity"} <= {*whole[-2]}
     assert {f"held_out/aside/{name}" for name in measured} <= {*whole[-1]}
+
+
+def test_a_bad_step_is_survived_told_and_reported(context, tmp_path, monkeypatch, capsys):
+    """A document that breaks the loss: `<b>` in it must not become markup."""
+    spoilt = {}
+
+    def rows(self, first_row, rows):
+        out = whole(self, first_row, rows)
+        if first_row <= 9 < first_row + rows:
+            out.loss_weight[9 - first_row, 0] = np.inf
+            spoilt["id"] = self.documents(9, 1)[0].id
+        return out
+
+    whole = Packed.rows
+    monkeypatch.setattr(Packed, "rows", rows)
+    other = replace(context, store=Store(tmp_path), quiet=False)
+    healed = training(name="healed", watch=Watch()).run(other)
+    assert healed.manifest.summary["healing"] == {"bad_steps": 1, "skip": 1, "jumps": []}
+    told = f"its update is not made; what stands out in its batch: {spoilt['id']}"
+    assert f"step 3: the loss or the norm of the gradient is not finite; {told}" in capsys.readouterr().out
+    (line,) = [line for line in lines(healed.path / "metrics.jsonl") if "healing" in line]
+    assert [found["id"] for found in line["healing"][0]["documents"]] == [spoilt["id"]]
+    assert "loss" not in line
+    for name in ("healing.md", "healing.html"):
+        assert spoilt["id"] in (healed.path / name).read_text()
+    assert healed.manifest.summary["steps"] == 12

@@ -73,6 +73,9 @@ class Mixture(Source):
             spans += [span._replace(row=first_row + int(places[span.row - first]), source=name) for span in found]
         return sorted(spans, key=lambda span: (span.row, span.place))
 
+    def turns(self, first_row: int, rows: int) -> bool:
+        return any(first_row <= phase.first_row < first_row + rows for phase in self.phases[1:])
+
     def supply(self, rows: int) -> list[Supply]:
         return [part for source, count in zip(self.sources.values(), self.count(rows), strict=True) for part in source.supply(count)]
 

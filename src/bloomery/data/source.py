@@ -121,6 +121,10 @@ class Source(ABC):
     def supply(self, rows: int) -> list[Supply]:
         """What each corpus contributes to the first `rows` rows: repetitions and cuts, to be told before step 0."""
 
+    def turns(self, first_row: int, rows: int) -> bool:
+        """Whether rows of another kind begin among these, so that losses before and after do not compare."""
+        return False
+
     def batch(self, first_row: int, rows: int) -> Batch:
         """Rows `first_row … first_row + rows − 1` of the global order.
 

@@ -74,7 +74,7 @@ class Optimizer:
         return {f"{self._names[p]}|{slot}": v for part in self.parts for p, slots in part.state.items() for slot, v in slots.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Takes over a state that `state` gave.
+        """Takes over a state that `state` gave, and forgets its own.
 
         Raises:
             ArtifactError: it belongs to another model.
@@ -88,6 +88,7 @@ class Optimizer:
         for part in self.parts:
             for group in part.param_groups:
                 for parameter in group["params"]:
+                    part.state.pop(parameter, None)
                     if self._names[parameter] in slots:
                         own = slots[self._names[parameter]]
                         part.state[parameter] = {slot: value.to(parameter.device) for slot, value in own.items()}

@@ -60,4 +60,6 @@ def documents_of_step(artifact: Artifact, step: int) -> list[Span]:
     time, plain = fields["max_seq_len"], fields.get("ramp", {"kind": "NoRamp"})
     ramp = RAMPS[plain["kind"]](**{name: value for name, value in plain.items() if name not in ("kind", "contract")})
     batches = ramp.batches(fields["batch_tokens"] // time, time)
-    return train_source(artifact).documents(batches.rows_before(step - 1), batches.rows_of(step - 1))
+    jumps = artifact.manifest.summary.get("healing", {}).get("jumps", [])
+    passed_over = max((rows for from_step, rows in jumps if from_step < step), default=0)
+    return train_source(artifact).documents(batches.rows_before(step - 1) + passed_over, batches.rows_of(step - 1))

@@ -4,12 +4,15 @@
     tokenizer/       tokenizer.json, as the tokenizer's stage left it
     metrics.jsonl    one line per step, and one per measurement
     samples.jsonl    answers to the watched prompts
+    healing.json, .md, .html   what was done about bad steps, where there were any
     tensorboard/     the same figures as scalars, unless other trackers are asked for
 """
 
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -39,6 +42,7 @@ from bloomery.mesh import Lookout, settle
 from bloomery.models import ModelConfig, write_held_model
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.optim import AdamW, Average, Batches, BatchRamp, BatchRule, NoRamp, OptimizerConfig, Schedule, WarmupCosine
+from bloomery.stages.healed import in_summary, write_healing
 from bloomery.stages.init import Continue, Init
 from bloomery.stages.rows import contributions, mixed_of, packed_of
 from bloomery.stages.stage import Inputs, RunContext
@@ -48,11 +52,12 @@ from bloomery.stages.trained import Trained
 from bloomery.stages.watch import Watch
 from bloomery.store import Store, Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
-from bloomery.train import Checkpoints, Course, Keep, Manner, Precision, StepReport, TrainState, train
+from bloomery.train import Checkpoints, Course, Healing, Keep, Manner, Precision, StepReport, TrainState, train
 from bloomery.train.loop import At
 from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, activation_bytes, choose_micro_batch, compile_pays, matmul_rate
 from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
+from bloomery.train.snapshots import OnDisk
 from bloomery.train.spreading import check_course, spread_model
 from bloomery.train.statistics import Inspector
 from bloomery.train.trackers import TRACKERS, Session, Trackers
@@ -122,6 +127,8 @@ class Train(Trained):
     """Largest global norm of the gradient; None clips nothing."""
     precision: Precision = "fp32"
     """Of matrix products. bf16 pays where there are units for it, which few CPUs have."""
+    healing: Healing | None = Healing()
+    """What is done about steps that would harm the model; None stops at the first that is not finite, and lets all others pass."""
     ema: Annotated[float, Ge(0), Lt(1)] | None = None
     """Decay of a moving average of the weights, which is then what is measured and kept; None keeps the last weights."""
     seed: int = 0
@@ -265,6 +272,7 @@ class Train(Trained):
             return {}
         summary = read_json(workspace.path / SUMMARY)
         Keep(last=0, every=context.keep_every).apply(workspace.path / "checkpoints")
+        shutil.rmtree(workspace.path / "snapshots", ignore_errors=True)
         return summary
 
 
@@ -293,6 +301,7 @@ class _Run:
         self.course = Course(
             objective=stage.objective, schedule=stage.schedule, steps=stage.total_steps, rows=stage.rows, ramp=stage.ramp,
             batch_rule=stage.batch_rule, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
+            healing=stage.healing,
         )
         self.checkpoints = Checkpoints(
             self.folder / "checkpoints", context.mesh, Keep(every=context.keep_every), self.course.facts,
@@ -338,6 +347,8 @@ class _Run:
             checkpoints.close()
             for record in (progress, self.metrics, self.samples, self.trackers):
                 record.close()
+            if state.known.events and context.mesh.leads:
+                write_healing(self.folder, stage.reference, state.known, self.raw, self.tokenizer)
         tokens = (stage.batches.rows_before(state.step) - stage.batches.rows_before(began)) * stage.max_seq_len
         speed = tokens / seconds if seconds else 0.0
         return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1)})
@@ -348,7 +359,8 @@ class _Run:
 
     def steps(self, course: Course, at: At) -> Iterator[StepReport]:
         """The steps, looked into where statistics are asked for."""
-        reports = train(self.state, self.source, course, self.manner, self.wish, at)
+        snapshots = OnDisk(self.folder / "snapshots", self.checkpoints.folder, self.context.mesh) if self.stage.healing is not None else None
+        reports = train(self.state, self.source, course, self.manner, self.wish, at, snapshots)
         if (statistics := self.stage.watch.statistics) is None:
             return reports
         inspector = Inspector(statistics, self.state, self.source, course, self.manner)
@@ -369,7 +381,7 @@ class _Run:
         summary: dict[str, Any] = {
             "parameters": self.config.n_params, "steps": state.step, "tokens": tokens, "flops": tokens * self.flops_per_token,
             **self.last_figures(), **session,
-            **({"mixture": self.raw.plain()} if isinstance(self.raw, Mixture) else {}),
+            **({"mixture": self.raw.plain()} if isinstance(self.raw, Mixture) else {}), **in_summary(state.known),
         }
         write_json(self.folder / SUMMARY, summary)
         return stage._finish(self.workspace, self.context)
@@ -389,7 +401,11 @@ class _Run:
             "loss": report.loss, "grad_norm": report.grad_norm, "learning_rate": report.learning_rate,
             "tokens_per_s": round(report.tokens_per_s, 1), "utilisation": round(utilisation, 4), **report.metrics,
         }
-        self.metrics.write(report.step, tokens=report.tokens, learnt=report.learnt, **figures)
+        figures = {name: value for name, value in figures.items() if math.isfinite(value)}
+        healed = {"healing": [event.plain() for event in report.events]} if report.events else {}
+        for event in report.events:
+            self.context.say(f"{self.stage.reference}: {event}")
+        self.metrics.write(report.step, tokens=report.tokens, learnt=report.learnt, **figures, **healed)
         self.trackers.write(report.step, figures)
         progress.show(report, utilisation)
 
@@ -427,7 +443,7 @@ class _Run:
         stage, manner, left = self.stage, self.manner, self.stage.total_steps - self.state.step
         tokens = (stage.total_rows - stage.batches.rows_before(self.state.step)) * stage.max_seq_len
         flops = tokens * self.flops_per_token
-        copies = 5 if self.state.average is not None else 4  # weights, gradients, two moments
+        copies = 4 + (self.state.average is not None) + (stage.healing is not None)  # weights, gradients, two moments, what to take back to
         memory = self.config.n_params * 4 * copies + self.activation_bytes * manner.micro_batch
         return [
             f"{human_count(self.config.n_params)} parameters, {left} steps of {'at most ' if stage.batches.levels else ''}"

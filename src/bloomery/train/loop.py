@@ -5,27 +5,28 @@ Its caller decides about logging, checkpoints, measuring and stopping; it may do
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from bloomery.core.config import to_plain
-from bloomery.core.errors import NumericsError
 from bloomery.core.rng import derive_seed
 from bloomery.data.source import Source
 from bloomery.mesh import Phase, share_of
 from bloomery.objectives import Objective
 from bloomery.optim import BatchRamp, BatchRule, NoRamp, Schedule, clip_by_global_norm
+from bloomery.optim.batch import Batches
+from bloomery.train.healer import Bare, Healer, Step
+from bloomery.train.healing import Event, Healing
 from bloomery.train.manner import Manner, Precision
 from bloomery.train.passes import passes
+from bloomery.train.snapshots import InMemory, Snapshots
 from bloomery.train.state import TrainState
+from bloomery.train.suspects import Suspects
 from bloomery.train.wishes import NONE, Wish
-
-NAMED_DOCUMENTS = 8  # how many a message lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Course:
         clip_norm: largest global norm of the gradient; None clips nothing.
         precision: of matrix products.
         seed: of whatever is random within a step.
+        healing: what is done about steps that would do harm; None stops at the first that is not finite.
     """
 
     objective: Objective
@@ -53,6 +55,7 @@ class Course:
     clip_norm: float | None = 1.0
     precision: Precision = "fp32"
     seed: int = 0
+    healing: Healing | None = None
 
     def factor(self, step: int, tokens: int) -> float:
         """The factor on the learning rates of a step of so many tokens."""
@@ -80,6 +83,7 @@ class StepReport:
         tokens_per_s: its rows · time / seconds.
         metrics: those of each term of the objective, per unit of its weight; the first term's where several have one of a name.
         wish: what any rank has asked for.
+        events: bad steps since the last report, and what was done about them. After a roll-back the steps are counted from there again.
     """
 
     step: int
@@ -92,6 +96,7 @@ class StepReport:
     tokens_per_s: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     wish: Wish = NONE
+    events: tuple[Event, ...] = ()
 
 
 At = Callable[[int, Phase], None]
@@ -103,8 +108,9 @@ def nowhere(step: int, phase: Phase) -> None:
 
 
 def train(
-    state: TrainState, source: Source, course: Course, manner: Manner, wish: Callable[[], Wish] = Wish, at: At = nowhere
-) -> Iterator[StepReport]:
+    state: TrainState, source: Source, course: Course, manner: Manner, wish: Callable[[], Wish] = Wish, at: At = nowhere,
+    snapshots: Snapshots | None = None,
+) -> Iterator[StepReport]:  # fmt: skip
     """Trains from `state.step` to `course.steps`, changing `state`.
 
         g = Σ over micro-batches and terms of ∂(totalᵢ / Wᵢ);  Wᵢ = the weight of all rows of the step, as term i counts them
@@ -118,24 +124,28 @@ def train(
         manner: how they are computed.
         wish: what this rank asks for, asked once a step; nothing, if nothing is said.
         at: told what is being done.
+        snapshots: where a run that heals keeps what it can be rolled back to; in memory, if nothing is said.
 
     Yields:
         A report after each step.
 
     Raises:
         ConfigError: the ranks cannot share the rows of a step.
-        NumericsError: loss or gradient is not finite; nothing has been updated then, and the message names step and documents.
+        NumericsError: loss or gradient is not finite, and nothing is left to be done about it; nothing has been updated then, and the message
+            names step and documents.
     """
     model, optimizer, holding = state.model, state.optimizer, state.holding
     mesh = holding.mesh
     batches = course.ramp.batches(course.rows, source.time)
     batches.check_readers(mesh.readers.size)
     run = passes(model, holding, course.objective, manner, course.precision)
+    care = _care(state, source, course, manner, batches, snapshots or InMemory())
     while state.step < course.steps:
         started = time.perf_counter()
         model.train()  # whoever looked at the model between two reports may have left it otherwise
+        care.begin()
         step = state.step
-        rows_of_step, first_row = batches.rows_of(step), batches.rows_before(step)
+        rows_of_step, first_row = batches.rows_of(step), batches.rows_before(step) + state.known.skipped_rows
         at(step + 1, "reading rows")
         torch.manual_seed(derive_seed(course.seed, "step", step))
         first, rows = share_of(rows_of_step, mesh.readers)
@@ -147,26 +157,33 @@ def train(
         at(step + 1, "adding up gradients")
         holding.add_up()
         norm = clip_by_global_norm(optimizer.gradients, course.clip_norm, state.spoken, mesh.world)
-        figures, grad_norm, asked = sums.means(holding, norm, wish()._asdict())  # the step's only wait for the device
-        if not (math.isfinite(figures["loss"]) and math.isfinite(grad_norm)):
-            raise not_finite(step, figures["loss"], grad_norm, source, first_row, rows_of_step)
-        at(step + 1, "updating weights")
-        optimizer.step(course.factor(step, rows_of_step * source.time))
-        if state.average is not None:
-            state.average.update()
+        along = [norm, *care.pending]
+        figures, (grad_norm, *update), asked = sums.means(holding, along, wish()._asdict())  # the step's only wait for the device
+        loss = figures.pop("loss")
+        verdict = care.judge(Step(step, first_row, rows_of_step, loss, grad_norm, update))
+        if verdict == "again":
+            continue
+        if verdict == "make":
+            at(step + 1, "updating weights")
+            rate = course.factor(step, rows_of_step * source.time)
+            care.make(lambda factor, rate=rate: optimizer.step(rate * factor))
+            if state.average is not None:
+                state.average.update()
         state.step += 1
         at(state.step + 1, "between steps")
         seconds = time.perf_counter() - started
         yield StepReport(
-            step=state.step, loss=figures.pop("loss"), grad_norm=grad_norm, learning_rate=optimizer.learning_rate, metrics=figures,
+            step=state.step, loss=loss, grad_norm=grad_norm, learning_rate=optimizer.learning_rate, metrics=figures,
             tokens=batches.rows_before(state.step) * source.time, learnt=weights[0], seconds=seconds,
             tokens_per_s=rows_of_step * source.time / seconds, wish=Wish(**{name: bool(ranks) for name, ranks in asked.items()}),
+            events=care.told(),
         )
 
 
-def not_finite(step: int, loss: float, grad_norm: float, source: Source, first_row: int, rows: int) -> NumericsError:
-    """The error that names the step and the documents that were in it."""
-    names = list(dict.fromkeys(span.id for span in source.documents(first_row, rows)))
-    listed = ", ".join(names[:NAMED_DOCUMENTS]) + (f" and {len(names) - NAMED_DOCUMENTS} more" if len(names) > NAMED_DOCUMENTS else "")
-    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {grad_norm} at a loss of {loss:.4g}"
-    return NumericsError(f"step {step + 1}: {what}; its documents are {listed}. Lower the learning rate, lengthen the warm-up or clip harder")
+def _care(state: TrainState, source: Source, course: Course, manner: Manner, batches: Batches, snapshots: Snapshots) -> Bare:
+    """Who minds the steps."""
+    if course.healing is None:
+        return Bare(source)
+    eager = passes(state.model, state.holding, course.objective, replace(manner, micro_batch=1, compiled=False), course.precision)
+    suspects = Suspects(state.model, eager, source, course.objective, state.holding, state.optimizer, course.healing)
+    return Healer(course.healing, state, source, batches.rows_before, suspects, snapshots)

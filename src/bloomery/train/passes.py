@@ -16,7 +16,7 @@ from bloomery.models import Model, Transformer
 from bloomery.objectives import Models, Objective, Reading, Total
 from bloomery.train.manner import Manner, Precision
 
-NORM, ASKED = (0, "norm"), "asked "  # what comes along with the sums
+ALONG, ASKED = "along", "asked "  # what comes along with the sums
 
 
 class Sums:
@@ -37,13 +37,13 @@ class Sums:
                 self._sums[term, name] = self._sums[term, name] + value if (term, name) in self._sums else value
 
     def over(
-        self, holding: Holding, norm: Tensor | None = None, asked: Mapping[str, float] | None = None, copies: int = 1
+        self, holding: Holding, along: Sequence[Tensor] = (), asked: Mapping[str, float] | None = None, copies: int = 1
     ) -> dict[tuple[int, str], float]:
         """The sums over all ranks, each of which has seen rows, stretches of time, or the end of the pipeline, of its own; in one transfer.
 
         Args:
             holding: the ranks.
-            norm: a number that all of them have, to be brought along as (0, "norm").
+            along: numbers that all of them have, to be brought along as (0, "along"), (1, "along"), …
             asked: numbers by name, to be added up with the others as (0, "asked NAME").
             copies: how many ranks have each seen the same.
         """
@@ -54,18 +54,21 @@ class Sums:
         zero = torch.zeros((), device=holding.mesh.device)
         sums = torch.stack([self._sums.get(name, zero).double() for name in names])
         sums = mesh.world.sum_(torch.cat((sums, sums.new_tensor(list(asked.values()))))) / copies
-        names += [(0, ASKED + name) for name in asked]
-        if norm is None:
-            return dict(zip(names, sums.tolist(), strict=True))
-        return dict(zip([*names, NORM], torch.cat((sums, norm.double()[None])).tolist(), strict=True))
+        names += [*((0, ASKED + name) for name in asked), *((number, ALONG) for number in range(len(along)))]
+        return dict(zip(names, torch.cat((sums, *(one.double()[None] for one in along))).tolist(), strict=True))
 
     def means(
-        self, holding: Holding, norm: Tensor, asked: Mapping[str, float] | None = None
-    ) -> tuple[dict[str, float], float, dict[str, float]]:
-        """Loss and metrics per unit of weight over all ranks; the norm as it is; and the sums of what ranks have asked for."""
-        sums = self.over(holding, norm, asked)
-        grad_norm, asked = sums.pop(NORM), {name: sums.pop((0, ASKED + name)) for name in asked or {}}
-        return figures_of({(term, name): value / self.weights[term] for (term, name), value in sums.items()}), grad_norm, asked
+        self, holding: Holding, along: Sequence[Tensor], asked: Mapping[str, float] | None = None
+    ) -> tuple[dict[str, float], list[float], dict[str, float]]:
+        """Loss and metrics per unit of weight over all ranks; numbers that all have, as they are; and the sums of what ranks have asked for."""
+        sums = self.over(holding, along, asked)
+        brought = [sums.pop((number, ALONG)) for number in range(len(along))]
+        asked = {name: sums.pop((0, ASKED + name)) for name in asked or {}}
+        return figures_of({(term, name): value / self.weights[term] for (term, name), value in sums.items()}), brought, asked
+
+    def loss(self) -> Tensor:
+        """What this rank has of the sum of all terms, per unit of weight."""
+        return sum((total / self.weights[term] for (term, name), total in self._sums.items() if not name), torch.zeros(()))
 
 
 def figures_of(means: Mapping[tuple[int, str], float]) -> dict[str, float]:

@@ -17,7 +17,8 @@ REDRAW_EVERY_S = 0.2
 
 
 class Lines:
-    """A file of JSON objects, one per line, each with its `step`; what lies beyond the step that a run goes on from is cut off.
+    """A file of JSON objects, one per line, each with its `step`; what lies beyond the step that a run goes on from is cut off, and so is what
+    lies beyond the step that it is rolled back to.
 
     Args:
         path: the file, made if it isn't there.
@@ -25,18 +26,28 @@ class Lines:
     """
 
     def __init__(self, path: Path, step: int | None) -> None:
-        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step] if step is not None and path.exists() else []
-        write_text(path, "".join(f"{line}\n" for line in kept))
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+        self._path, self._last = path, -1
+        self._open(step)
 
     def write(self, step: int, **values: Any) -> None:
         """Adds a line, which readers see at once."""
+        if step < self._last:
+            self._file.close()
+            self._open(step - 1)
+        self._last = step
         self._file.write(json.dumps({"step": step, **values}, ensure_ascii=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
         """Ends the file."""
         self._file.close()
+
+    def _open(self, step: int | None) -> None:
+        """Opens the file at the end of what is kept of it."""
+        path = self._path
+        kept = [line for line in path.read_text().splitlines() if _step_of(line) <= step] if step is not None and path.exists() else []
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
 
 
 class NoLines(Lines):

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from bloomery.mesh import ALONE, Holding
 from bloomery.models import Model
 from bloomery.optim import Average, Optimizer
+from bloomery.train.healing import Ledger
 
 
 @dataclass(eq=False)
 class TrainState:
     """What a checkpoint holds and a step changes.
 
-    The place in the data is not among it: rows of step k are `k · rows` and on, so that it cannot come apart from the step.
+    The place in the data is not among it: rows of step k are those that the course gives it, so that it cannot come apart from the step. Only
+    where a run was rolled back are they further on, by what `known` says.
 
     Attributes:
         model: the model that is trained.
         optimizer: over its parameters.
         average: the moving average of its weights, if one is kept.
         step: optimiser steps done.
-        ledger: what is to be remembered of the run besides, as plain data by name: losses that spiked, say.
+        known: what the ladder that heals the run knows.
+        update: (size of the last update, whether it was taken back), on the device, until the next step fetches it; None where nobody asks.
         holding: the model's parameters as this rank holds them; unless given, all of them, as the only rank.
     """
 
@@ -31,7 +36,8 @@ class TrainState:
     optimizer: Optimizer
     average: Average | None = None
     step: int = 0
-    ledger: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    known: Ledger = field(default=Ledger(), kw_only=True)
+    update: Tensor | None = field(default=None, kw_only=True)
     holding: Holding = field(default=None, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -42,3 +48,15 @@ class TrainState:
     def spoken(self) -> list[Tensor]:
         """The gradients that this rank counts in the norm of all."""
         return [held.local.grad for held in self.holding.trainable() if held.speaks and held.local.grad is not None]
+
+    @property
+    def ledger(self) -> dict[str, Any]:
+        """What a checkpoint's manifest says of the state besides the step: plain data, the same on all ranks. Waits for the device."""
+        return self.known.plain() | ({} if self.update is None else {"update": self.update.tolist()})
+
+    @ledger.setter
+    def ledger(self, plain: Mapping[str, Any]) -> None:
+        self.update = None
+        if "update" in plain:
+            self.update = torch.tensor(plain["update"], device=next(self.model.parameters()).device)
+        self.known = Ledger.of({name: value for name, value in plain.items() if name != "update"})

@@ -97,7 +97,8 @@ class Inspector:
         """Of activations and attention, on the first rows of a step."""
         model, inside = self.state.model, Inside(self.state.model, self.statistics.attention)
         batches = self.course.ramp.batches(self.course.rows, self.source.time)
-        batch = self.source.batch(batches.rows_before(step - 1), min(self.statistics.rows, batches.rows_of(step - 1)))
+        first_row = batches.rows_before(step - 1) + self.state.known.skipped_rows
+        batch = self.source.batch(first_row, min(self.statistics.rows, batches.rows_of(step - 1)))
         model.eval()
         with torch.no_grad(), inside.watched():
             for row in batch.split(1):  # a row at a time: the squares of attention are what is large here

@@ -130,6 +130,9 @@ class Posed(Source):
         """Which documents are in these rows, by row and by their place before the rows are put as a task."""
         return self.source.documents(first_row, rows)
 
+    def turns(self, first_row: int, rows: int) -> bool:
+        return self.source.turns(first_row, rows)
+
     def supply(self, rows: int) -> list[Supply]:
         return self.source.supply(rows)
 

@@ -89,6 +89,8 @@ def training_of(artifact: Artifact) -> Training:
         "operations": f"{human_count(summary['flops'])}FLOP", "last loss": f"{summary['loss']:.4f}",
         "time": human_seconds(artifact.manifest.made["seconds"]), "speed": f"{human_count(summary['tokens_per_s'])} tokens/s",
     }  # fmt: skip
+    if (healed := summary.get("healing")) is not None:
+        figures["bad steps"] = f"{healed['bad_steps']} (see healing.html)"
     return Training(
         artifact.manifest.name, artifact.reference, figures, curve("loss"), curve("learning_rate"), curve("tokens_per_s"),
         {corpus: curve(f"held_out/{corpus}/bits_per_byte") for corpus in corpora},
