@@ -172,8 +172,10 @@ def test_a_resumed_run_decides_as_the_same_run_continued(tmp_path):
             if report.step == 65 and not state.known.rollbacks:
                 damage(state)
             if report.step in save:
-                save_checkpoint(tmp_path / f"{report.step}-{state.known.rollbacks}", state)
-                shutil.copytree(tmp_path / f"{report.step}-{state.known.rollbacks}", folder, dirs_exist_ok=True)
+                checkpoints = Checkpoints(tmp_path / f"{report.step}-{state.known.rollbacks}", ALONE)
+                checkpoints.save(state)
+                checkpoints.settle()
+                shutil.copytree(checkpoints.folder, folder, dirs_exist_ok=True)
 
     session(whole, save=(63, 69, 75))
     assert events(whole)[0] == (58, "skip", "loss")
