@@ -10,6 +10,7 @@ from bloomery.mesh import ALONE
 from bloomery.optim import AdamW, Muon
 from bloomery.train import Checkpoints, Keep, Manner, train
 from bloomery.train.checkpoints.folder import MANIFEST, USUAL, found
+from bloomery.train.healing import Ledger
 from tests.train.toys import ROWS, Uneven, course, fresh, reports, same, weights
 
 
@@ -132,10 +133,11 @@ def test_what_is_saved_is_the_state_of_that_moment_though_training_goes_on(tmp_p
 
 def test_the_ledger_goes_with_the_state(tmp_path):
     state, resumed = fresh(), fresh()
-    state.ledger["spikes"] = [{"step": 3, "loss": 9.5}]
+    state.known, state.update = Ledger(losses=(9.5,), jumps=((3, 12),), events=({"step": 3},)), torch.tensor([0.1, 1.0])
     run_with_checkpoints(tmp_path, state)
     assert resume(tmp_path, resumed)
-    assert resumed.ledger == {"spikes": [{"step": 3, "loss": 9.5}]}
+    assert resumed.known == Ledger(losses=(9.5,), jumps=((3, 12),), events=({"step": 3},))
+    assert torch.equal(resumed.update, torch.tensor([0.1, 1.0]))
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
@@ -212,10 +214,10 @@ def test_after_a_roll_back_the_new_course_is_gone_on_from(tmp_path):
     state, checkpoints = fresh(), Checkpoints(tmp_path, ALONE)
     for _ in train(state, Uneven(), course(steps=4), Manner(micro_batch=ROWS)):
         checkpoints.save(state)
-    state.step, state.ledger["rolled_back"] = 3, 1  # as if to a copy in memory
+    state.step, state.known = 3, Ledger(jumps=((3, 12),))  # as if to a copy in memory
     checkpoints.save(state)
     checkpoints.settle()
     assert [path.name for path in found(tmp_path)] == ["step-00000003.01", "step-00000003"]
     resumed = fresh()
     assert resume(tmp_path, resumed)
-    assert (resumed.step, resumed.ledger) == (3, {"rolled_back": 1})
+    assert (resumed.step, resumed.known) == (3, Ledger(jumps=((3, 12),)))
