@@ -26,7 +26,7 @@ def naive_cross_entropy(
     label_smoothing: float = 0.0, z_loss: float = 0.0, *, bias: Float[Tensor, " vocab"] | None = None, softcap: float | None = None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """The same sums by the book, with all logits held. What the chunked form is tested against."""
-    logits = F.linear(features, head, bias).float()
+    logits = exactly(F.linear(features, head, bias))
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     lse = logits.logsumexp(-1)
@@ -73,11 +73,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         by_features = torch.empty_like(features) if wants_features else None
         by_head = torch.zeros_like(head) if wants_head else None
         by_bias = torch.zeros_like(bias) if bias is not None and wants_bias else None
-        total, nll = features.new_zeros((), dtype=torch.float32), features.new_zeros((), dtype=torch.float32)
+        exact = torch.promote_types(features.dtype, torch.float32)
+        total, nll = features.new_zeros((), dtype=exact), features.new_zeros((), dtype=exact)
         for start in range(0, n, chunk):
             part = slice(start, start + chunk)
-            x, y, w = features[part], targets[part, None], weights[part]
-            logits = F.linear(x, head, bias).float()  # (chunk, vocab)
+            x, y, w = features[part], targets[part, None], weights[part].to(exact)
+            logits = exactly(F.linear(x, head, bias))  # (chunk, vocab)
             if softcap is not None:
                 logits = softcap * torch.tanh(logits / softcap)
             mean = logits.mean(-1) if smoothing else None
@@ -116,3 +117,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         by_total = by_results[0]
         gradients = (None if saved is None else saved * by_total.to(saved.dtype) for saved in ctx.saved_tensors)
         return (*gradients, None, None, None, None, None)
+
+
+def exactly(x: Tensor) -> Tensor:
+    """In float32, or in float64 where it is that already: what losses are computed in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

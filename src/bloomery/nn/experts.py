@@ -147,7 +147,7 @@ class SoftmaxRouter(Router):
     """
 
     def forward(self, x: Float[Tensor, "tokens d_model"]) -> Routing:
-        logits = self.map(x).float()
+        logits = self.map(x).to(torch.promote_types(x.dtype, torch.float32))
         shares = logits.softmax(-1)
         weights, experts = shares.topk(self.n_active, dim=-1)
         if self.renormalise:
@@ -173,7 +173,7 @@ class SigmoidRouter(Router, Initialised):
         self.scale, self.groups, self.open = config.scale, config.n_groups, config.n_active_groups
 
     def forward(self, x: Float[Tensor, "tokens d_model"]) -> Routing:
-        logits = self.map(x).float()
+        logits = self.map(x).to(torch.promote_types(x.dtype, torch.float32))
         scores = logits.sigmoid()
         experts = self.eligible(scores.detach() + self.bias).topk(self.n_active, dim=-1).indices
         weights = scores.gather(-1, experts)

@@ -27,6 +27,7 @@ from bloomery.models.heads import (
     TaskHeadConfig,
     TokenClassificationConfig,
 )
+from bloomery.nn.cross_entropy import exactly
 from bloomery.objectives.objective import Objective, Reading, Total
 
 
@@ -55,7 +56,7 @@ class HeadLoss(Objective):
 
     def total(self, reading: Reading) -> Total:
         labels, scores = reading.batch.labels[self.head], reading.scores(self.head)
-        losses, metrics = self.losses(scores.float(), labels)
+        losses, metrics = self.losses(exactly(scores), labels)
         return (labels.loss_weight * losses).sum(), {name: (labels.loss_weight * value).sum() for name, value in metrics.items()}
 
     def losses(self, scores: Float[Tensor, "batch time n_scores"], labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:

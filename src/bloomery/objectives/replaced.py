@@ -14,7 +14,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
 from bloomery.data.tasks import RowTask
 from bloomery.models import Electra, ElectraPairConfig, ModelConfig
-from bloomery.nn.cross_entropy import CHUNK_LOGITS
+from bloomery.nn.cross_entropy import CHUNK_LOGITS, exactly
 from bloomery.nn.head import OutputHead
 from bloomery.objectives.causal_lm import CausalLM
 from bloomery.objectives.objective import Objective, Reading, Total, real_tokens
@@ -56,8 +56,8 @@ class ReplacedTokens(Objective):
         sampled = samples(policy.head, reading.features().flatten(0, 1), batch.draws.flatten()).view_as(batch.tokens)
         text = torch.where(batch.loss_weight > 0, sampled, batch.targets)
         real, replaced = real_tokens(batch), text != batch.targets
-        judged = policy.replaced(text, batch.layout)  # (batch, time)
-        losses = F.binary_cross_entropy_with_logits(judged.float(), replaced.float(), reduction="none")
+        judged = exactly(policy.replaced(text, batch.layout))  # (batch, time)
+        losses = F.binary_cross_entropy_with_logits(judged, replaced.to(judged.dtype), reduction="none")
         total = _over(losses, real)
         metrics = {
             "detection": total.detach(), "detected": _over((judged > 0) == replaced, real), "replaced": _over(replaced, real),
@@ -90,4 +90,4 @@ def samples(head: OutputHead, features: Float[Tensor, "n d_features"], draws: Fl
 
 def _over(values: Tensor, places: Bool[Tensor, "batch time"]) -> Float[Tensor, ""]:
     """Their sum over some places."""
-    return (values * places).sum().float()
+    return exactly((values * places).sum())
