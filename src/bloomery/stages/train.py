@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
@@ -38,10 +38,12 @@ from bloomery.data import (
     Vocabulary,
 )
 from bloomery.data.tasks import room
-from bloomery.mesh import Lookout, settle
+from bloomery.mesh import Layout, Lookout, settle
 from bloomery.models import ModelConfig, write_held_model
 from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.optim import AdamW, Average, Batches, BatchRamp, BatchRule, NoRamp, OptimizerConfig, Schedule, WarmupCosine
+from bloomery.planning.memory import Memory, memory
+from bloomery.stages.anatomy import anatomy_of
 from bloomery.stages.healed import in_summary, write_healing
 from bloomery.stages.init import Continue, Init
 from bloomery.stages.rows import contributions, mixed_of, packed_of
@@ -55,7 +57,8 @@ from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Checkpoints, Course, Healing, Keep, Manner, Precision, StepReport, TrainState, train
 from bloomery.train.loop import At
 from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, activation_bytes, choose_micro_batch, compile_pays, matmul_rate
-from bloomery.train.recompute import recompute
+from bloomery.train.memory import Needs, bytes_there, memory_told
+from bloomery.train.recompute import Recompute, recompute
 from bloomery.train.records import Lines, NoLines, Progress
 from bloomery.train.snapshots import OnDisk
 from bloomery.train.spreading import check_course, spread_model
@@ -251,6 +254,32 @@ class Train(Trained):
             ))  # fmt: skip
         return mixed_of(packed, self.mixing.phases(corpora, self.total_rows))
 
+    def memory(self, config: ModelConfig, micro_batch: int, layout: Layout, again: Recompute) -> Memory:
+        """What the rank that holds the most holds at the worst moment of a step.
+
+        Args:
+            config: of the model.
+            micro_batch: rows per forward pass.
+            layout: of the ranks.
+            again: what is computed again; but for "full", it is planned as if nothing were.
+        """
+        anatomy = anatomy_of(
+            config, rows=micro_batch, time=self.max_seq_len, objective=self.objective, optimizer=self.optimizer, task=self.task,
+            precision=self.precision, averaged=self.ema is not None,
+        )  # fmt: skip
+        recomputed = len(anatomy.blocks) if again.kind == "full" else 0
+        return max(memory(anatomy, layout, self.rows, recomputed), key=lambda of_rank: of_rank.total)
+
+    def instead(self, config: ModelConfig, again: Recompute) -> dict[str, Callable[[], Memory]]:
+        """Settings for a training of which one rank cannot hold a row → what they would take there, the simplest first."""
+        full = {} if again.kind == "full" else {
+            "--recompute full --micro-batch 1": partial(self.memory, config, 1, Layout(), Recompute("full"))
+        }  # fmt: skip
+        return full | {
+            f"--layout shard={ranks} --micro-batch 1 on {ranks} ranks": partial(self.memory, config, 1, Layout(shard=ranks), again)
+            for ranks in (2, 4, 8) if self.rows % ranks == 0
+        }  # fmt: skip
+
     def preview(self, store: Store) -> list[str]:
         found = {share.tokens.name: store.find(share.tokens.reference) for share in self.sources}
         shards = {name: TokenShards(artifact.path) for name, artifact in found.items() if artifact is not None}
@@ -264,7 +293,9 @@ class Train(Trained):
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         if context.mesh.world.tell("written" if (workspace.path / SUMMARY).exists() else "", 0):
             return self._finish(workspace, context)
-        return _Run(self, context, inputs, workspace).to_end()
+        run = _Run(self, context, inputs, workspace)
+        with memory_told(run.needs(), context.device):
+            return run.to_end()
 
     def _finish(self, workspace: Workspace, context: RunContext) -> dict[str, Any]:
         """Deletes what only an unfinished run needs; the figures of the run, on the leading rank."""
@@ -454,6 +485,14 @@ class _Run:
             f"{'compiled' if manner.compiled else 'eager'}",
             *self.source.describe(stage.total_rows),
         ]
+
+    def needs(self) -> Needs:
+        """What steps hold in memory, and what less they could."""
+        stage, context = self.stage, self.context
+        return Needs(
+            plan=lambda rows: stage.memory(self.config, rows, context.mesh.layout, context.recompute), there=bytes_there(self.state),
+            micro_batch=self.manner.micro_batch, instead=stage.instead(self.config, context.recompute) if context.mesh.alone else {},
+        )  # fmt: skip
 
     def _manner(self) -> Manner:
         stage, context, mesh = self.stage, self.context, self.context.mesh
