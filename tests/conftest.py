@@ -22,3 +22,9 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("needs real data: set BLOOMERY_DATA to their folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory) -> str:
+    """A store that tests share, so that their inputs are made once."""
+    return str(tmp_path_factory.mktemp("store"))

@@ -40,7 +40,8 @@ def bloomery(here: Path, *arguments: str, code: int = 0) -> str:
 
 def test_help_shows_every_verb_with_a_line(here: Path):
     text = bloomery(here, "--help")
-    assert all(f"  {verb}" in text for verb in ("plan", "size", "run", "pretrain", "show", "diff", "trace", "crawl", "inspect", "chat"))
+    verbs = ("plan", "size", "doctor", "run", "pretrain", "show", "diff", "trace", "crawl", "inspect", "chat")
+    assert all(f"  {verb}" in text for verb in verbs)
 
 
 @pytest.mark.parametrize("verb", ["plan", "size", "run", "pretrain", "show", "diff", "trace", "crawl", "chat"])

@@ -208,6 +208,35 @@ def run(ctx: click.Context, recipe: str, launcher: str | None, **options: Any) -
         print_results(artifacts)
 
 
+@cli.command(
+    context_settings=RECIPE_SETTINGS,
+    epilog="""\b
+Examples:
+  bloomery doctor recipes/quickstart.py                     every training of a recipe, as it would start
+  bloomery doctor recipes/quickstart.py --stage base --quick"""
+)
+@click.argument("recipe")
+@click.option("--stage", metavar="NAME", help="Only the training of this name.")
+@click.option("--quick", "effort", flag_value="quick", help="Look at fewer rows, directions and steps.")
+@click.option("--make", type=click.Choice(["nothing", "data", "all"]), default="data", show_default=True,
+              help="What to make if it is missing: data are corpora, tokenizers and tokens; all are trainings, too.")
+@run_options
+@click.pass_context
+def doctor(ctx: click.Context, recipe: str, stage: str | None, effort: str | None, make: Any, **options: Any) -> None:
+    """Examine each training of RECIPE as it would start: a line per check, and the remedy where something is wrong.
+
+    Initial loss, gradients against finite differences, one batch learnt by heart, dead layers, masks and shifts, the order of data,
+    activations and updates, tokenizer and model, memory. Trains nothing that is kept. The exit code is 1 if a check has failed.
+
+    RECIPE is a Python file, or file.py:function. Its dials are set as --NAME VALUE.
+    """
+    from bloomery.cli.doctor import examine_recipe
+
+    dials, texts = _recipe(recipe, ctx.args)
+    if examine_recipe(dials.set(texts), _context(**options), stage, make, "quick" if effort == "quick" else "full"):
+        sys.exit(1)
+
+
 @cli.command(epilog="Example: bloomery pretrain --source 'notes/*.md' --steps 300")
 @click.option("--source", required=True, help="File, folder, glob, JSONL or Parquet; or any fsspec path (s3://, hf://, …).")
 @click.option("--name", default="pretrain", show_default=True, help="Of the recipe and of what it makes.")

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Integer, UInt8
 
 from bloomery.core.errors import ArtifactError, DataError
@@ -208,6 +209,11 @@ class TokenShards:
         """The id of a document by its number."""
         shard = self._shard(document)
         return self._ids[shard][int(document - self._first[shard])].as_py()
+
+    def numbers(self, id: str) -> list[int]:
+        """The numbers of the documents with an id: one, where ids tell documents apart."""
+        found = zip(self._first.tolist(), self._ids, strict=False)
+        return [first + number for first, ids in found for number in pc.indices_nonzero(pc.equal(ids, id)).to_pylist()]
 
     def document(self, document: int, start: int = 0, stop: int | None = None) -> Integer[np.ndarray, " time"]:
         """The tokens of a document, or a range of them: a view into the mapped file."""

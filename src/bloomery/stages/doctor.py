@@ -1,0 +1,118 @@
+"""A training of a recipe, brought to the doctor as it would start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from bloomery.data import TokenShards
+from bloomery.data.encodings import Chat
+from bloomery.mesh import Layout
+from bloomery.objectives import Models
+from bloomery.stages.init import Continue
+from bloomery.stages.prepare import documents
+from bloomery.stages.stage import Inputs, RunContext, Stage
+from bloomery.stages.tokenize import Tokenize
+from bloomery.stages.tokenizer import TOKENIZER
+from bloomery.stages.train import Train
+from bloomery.stages.trained import Trained
+from bloomery.store import Store
+from bloomery.text.instructions.preferences import preference_of
+from bloomery.text.tokenizer import Tokenizer
+from bloomery.train.doctor import Effort, Finding, Patient, examine
+from bloomery.train.machine import activation_bytes, choose_micro_batch
+from bloomery.train.spreading import fresh, spread_model
+
+Make = Literal["nothing", "data", "all"]
+"""What the doctor makes of what is missing: nothing; corpora, tokenizers and tokens; or trainings, too."""
+
+
+def examine_training(stage: Train, context: RunContext, make: Make, effort: Effort) -> Iterator[Finding]:
+    """What the doctor finds in a training.
+
+    Where it goes on from a training that is not made, and not to be made now, fresh weights of the same model stand in for its own.
+
+    Args:
+        stage: the training.
+        context: where and how it would run.
+        make: what to make of what is missing.
+        effort: how thoroughly to look.
+    """
+    there = {one.reference: one.run(context) for one in needed(stage) if may_make(one, make, context.store)}
+    base = stage.init.base if isinstance(stage.init, Continue) else None
+    missing = [one for one in needed(stage) if one.reference not in there and one is not base]
+    stand_in = base is not None and base.reference not in there
+    if base is not None and stand_in and stage.architecture is None:
+        missing.append(base)
+    if missing:
+        names = ", ".join(one.reference for one in missing)
+        remedy = "Run the recipe up to them, or let the doctor: --make data, and --make all for trainings"
+        yield Finding(check="inputs", verdict="warn", figure=f"{names} are not there", rule="it cannot be examined without them", remedy=remedy)
+        return
+    if stand_in:
+        assert base is not None
+        rule = "fresh weights of the same model stand in for its own"
+        remedy = "--make all makes it first"
+        yield Finding(check="inputs", verdict="pass", figure=f"{base.reference} is not there", rule=rule, remedy=remedy)
+    yield from examine(patient_of(stage, context, Inputs(there), effort, stand_in=base if stand_in else None))
+
+
+def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort, stand_in: Trained | None = None) -> Patient:
+    """The training as it would start; `stand_in` is the base whose weights fresh ones stand in for."""
+    tokenizer = Tokenizer.load(inputs[stage.tokenizer].checked(TOKENIZER))
+    shards = {share.tokens.name: TokenShards.open(inputs[share.tokens]) for share in stage.sources}
+    source = stage.posed(stage._source(shards), tokenizer)
+    if stand_in is not None and stage.architecture is not None:
+        config, fill = stage.architecture, fresh(stage.architecture, stage.seed)
+    else:
+        config, fill = stage.init.load(inputs, stage.seed)
+    model = spread_model(config, context.mesh, fill).model.to(context.device)
+    per_row = activation_bytes(stage.objective, Models(model), source.batch(0, 1).to(context.device), stage.precision == "bf16")
+    trained = stage.architecture is None or isinstance(stage.init, Continue)
+    patient = Patient(
+        config=config, model=model, weights="trained" if trained and stand_in is None else "fresh", source=source,
+        again=lambda: stage.posed(stage._source(shards), tokenizer), tokenizer=tokenizer, task=stage.task, objective=stage.objective,
+        optimizer=stage.optimizer, rows=stage.rows, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed, effort=effort,
+        rate=1.0 if stage.batch_rule is None else stage.batch_rule.factor(stage.batch_tokens),
+        plan=lambda rows: stage.memory(config, rows, Layout(), context.recompute), instead=stage.instead(config, context.recompute),
+        micro_batch=min(context.micro_batch or choose_micro_batch(stage.rows, per_row), stage.rows),
+    )  # fmt: skip
+    read = {(span.source, span.id) for span in patient.raw.documents(0, patient.read_rows)}
+    said: dict[str, Sequence[str]] = {}
+    for share in stage.sources:
+        said |= said_in(share.tokens, {id for name, id in read if name == share.tokens.name}, tokenizer, context.store)
+    return replace(patient, said=said)
+
+
+def needed(stage: Train) -> list[Stage]:
+    """What a training reads to start: its tokenizer, its tokens, and the training that it goes on from."""
+    base = [stage.init.base] if isinstance(stage.init, Continue) else []
+    return list({one.reference: one for one in (stage.tokenizer, *(share.tokens for share in stage.sources), *base)}.values())
+
+
+def may_make(stage: Stage, make: Make, store: Store) -> bool:
+    """Whether a stage is there, or is to be made; trainings are only made with "all", and so is what stands on one."""
+    if store.find(stage.reference) is not None or make == "all":
+        return True
+    return make == "data" and not isinstance(stage, Trained) and all(may_make(one, make, store) for one in stage.inputs().values())
+
+
+def said_in(tokens: Tokenize, ids: set[str], tokenizer: Tokenizer, store: Store) -> Mapping[str, Sequence[str]]:
+    """Of some documents that are conversations, by id: the texts in them that are to be learnt, as the tokenizer spells them."""
+    corpus = store.find(tokens.corpus.reference)
+    found: dict[str, Sequence[str]] = {}
+    if not isinstance(tokens.encoding, Chat) or corpus is None:
+        return found
+    for batch in documents(corpus, "documents" if tokens.split == "train" else "held_out", ("id", "messages", "meta")):
+        for row in batch.to_pylist():
+            if row["id"] in ids and row["messages"] and preference_of(row["messages"], row["meta"]) is None:
+                marks = json.loads(row["meta"] or "{}").get("learn") or [None] * len(row["messages"])
+                turns = tokens.encoding.learn.turns([message["role"] for message in row["messages"]], marks)
+                texts = [message["content"] for message, learnt in zip(row["messages"], turns, strict=True) if learnt]
+                found[row["id"]] = [tokenizer.decode(tokenizer.encode(text)) for text in texts]
+        if len(found) == len(ids):
+            break
+    return found
+
