@@ -37,7 +37,6 @@ from bloomery.data import (
     TokenShards,
     Vocabulary,
 )
-from bloomery.data.tasks import room
 from bloomery.mesh import Layout, Lookout, settle
 from bloomery.models import ModelConfig, write_held_model
 from bloomery.objectives import CausalLM, Models, Objective
@@ -48,6 +47,7 @@ from bloomery.stages.healed import in_summary, write_healing
 from bloomery.stages.init import Continue, Init
 from bloomery.stages.rows import contributions, mixed_of, packed_of
 from bloomery.stages.stage import Inputs, RunContext
+from bloomery.stages.task import check_task
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
 from bloomery.stages.trained import Trained
@@ -168,36 +168,10 @@ class Train(Trained):
     def _check_model(self, model: ModelConfig) -> None:
         if self.max_seq_len > model.max_seq_len:
             raise self.refuse("max_seq_len", f"is longer than the model's max_seq_len={model.max_seq_len}; {model.max_seq_len} is the most")
-        if model.vocab_size < self.tokenizer.vocab_size:
-            raise ConfigError(f"Train.init: the model's vocab_size={model.vocab_size} is less than the tokenizer's vocab_size="
-                              f"{self.tokenizer.vocab_size}; give the model that many")  # fmt: skip
-        self._check_task(model)
-
-    def _check_task(self, model: ModelConfig) -> None:
-        task, kind = self.task.kind(), model.kind()
-        more = room(self.task.roles(self.max_seq_len), self.tokenizer.roles)
-        if model.vocab_size < self.tokenizer.vocab_size + more:
-            raise ConfigError(f"Train.task={task} needs {more} ids above the tokenizer's vocab_size={self.tokenizer.vocab_size}, for which "
-                              f"Train.init: the model's vocab_size={model.vocab_size} has no room; give the model "
-                              f"{self.tokenizer.vocab_size + more}")  # fmt: skip
-        if self.task.gives_passage != model.reads_passage:
-            rule, remedy = ("gives a passage, which", "an encoder–decoder") if self.task.gives_passage else (
-                "gives no passage, without which", "SpanCorruption(), or a model that reads no passage")  # fmt: skip
-            raise ConfigError(f"Train.task={task} {rule} Train.init's {kind} cannot read; take {remedy}")
-        if self.task.both_ways and model.reads_forward:
-            raise ConfigError(f"Train.task={task} has tokens told from what comes after them, and Train.init's {kind} only sees what comes "
-                              "before; take an encoder, or NextToken()")  # fmt: skip
-        if not self.task.both_ways and not model.reads_forward:
-            raise ConfigError(f"Train.task={task} has tokens told from what comes before them, and Train.init's {kind} sees what comes after; "
-                              "take MaskedTokens(), or a decoder")  # fmt: skip
-        if self.task.sees_prefix and not model.reads_prefix:
-            raise ConfigError(f"Train.task={task} has a beginning that is read both ways, and a mixer of Train.init's {kind} only reads "
-                              "forward; take NextToken(), or attention")  # fmt: skip
-        if (longest := self.task.longest(self.max_seq_len)) > model.max_seq_len:
-            raise self.refuse("max_seq_len", f"gives {task} rows of {longest} tokens, more than the model's max_seq_len={model.max_seq_len}; "
-                                             "lower it")  # fmt: skip
+        check_task(self.task, model, self.tokenizer, self.max_seq_len)
         if self.watch.prompts and (model.reads_passage or not model.reads_forward):
-            raise ConfigError(f"Train.watch.prompts are for models that go on with a text, which Train.init's {kind} does not; leave them out")
+            raise ConfigError(f"Train.watch.prompts are for models that go on with a text, which Train.init's {model.kind()} does not; leave "
+                              "them out")  # fmt: skip
         self.objective.check_training(model, self.task)
 
     @property
