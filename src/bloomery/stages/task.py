@@ -20,8 +20,8 @@ def check_task(task: RowTask, model: ModelConfig, tokenizer: TrainTokenizer | Lo
     """
     what, kind, ids = f"Train.task={task.kind()}", model.kind(), tokenizer.vocab_size
     if model.vocab_size < ids:
-        raise ConfigError(f"Train.init: the model's vocab_size={model.vocab_size} is less than the tokenizer's vocab_size={ids}; give the model "
-                          "that many")  # fmt: skip
+        raise ConfigError(f"Train.init: the model's vocab_size={model.vocab_size} is less than the tokenizer's vocab_size={ids}; give the "
+                          "model that many")  # fmt: skip
     more = room(task.roles(max_seq_len), tokenizer.roles)
     if model.vocab_size < ids + more:
         raise ConfigError(f"{what} needs {more} ids above the tokenizer's vocab_size={ids}, for which Train.init: the model's vocab_size="
