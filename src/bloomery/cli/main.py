@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 
 from bloomery import __version__
-from bloomery.core.errors import BloomeryError, ConfigError
-
-if TYPE_CHECKING:  # annotations only; nothing of ours is imported the other way round
-    from bloomery.recipe import Dials
-    from bloomery.stages.stage import RunContext
-    from bloomery.store import Store
+from bloomery.cli.given import artifact_of, context_of, dial_texts, flat_of, launching, recipe_of, store_at
+from bloomery.cli.options import launch_options, means_options, run_options, store_option
+from bloomery.core.errors import BloomeryError
 
 RECIPE_SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -36,78 +32,6 @@ def main() -> None:
     except BrokenPipeError:  # `bloomery show | head`
         sys.stderr.close()
         sys.exit(0)
-
-
-store_option = click.option(
-    "--store", "store_path", type=click.Path(path_type=Path), default=Path("store"), show_default=True, envvar="BLOOMERY_STORE",
-    help="Folder of the artifacts.",
-)  # fmt: skip
-
-
-def run_options(command: Any) -> Any:
-    """The options that say where and how to run; none of them changes a result."""
-    for option in (
-        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What to compute on."),
-        click.option("--micro-batch", type=click.IntRange(min=1), help="Rows per forward pass; chosen by memory if not given."),
-        click.option("--compile", "compiling", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
-                     help="torch.compile: auto where the planned steps repay it."),
-        click.option("--workers", type=click.IntRange(min=1), help="Processes that work on documents; one per core if not given."),
-        click.option("--cluster", metavar="ADDRESS", help="Work on documents on a Ray cluster: auto, ray://host:port, or local."),
-        click.option("--layout", metavar="AXIS=RANKS,…", default="", help="How training is spread over the ranks that a launcher has started: "
-                     "pipeline, replicate, shard, context, tensor, expert; zero, schedule, stages. One axis may be auto; "
-                     "replicate=auto unless given."),
-        click.option("--recompute", default="none", show_default=True, metavar="none|full|selective|SIZE", help="Activations that training "
-                     "computes again instead of keeping them; with a size (8GiB), as few as keep the rest within it."),
-        click.option("--tracker", "trackers", type=click.Choice(["tensorboard", "aim", "trackio", "wandb", "none"]), multiple=True,
-                     default=("tensorboard",), show_default=True, help="Where figures go besides their JSON lines; several may be given."),
-        click.option("--keep-every", type=click.IntRange(min=1), metavar="STEPS",
-                     help="Make a checkpoint of each training after every so many steps, and keep it for good."),
-        click.option("--quiet", is_flag=True, help="Print nothing but errors."),
-        store_option,
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def launch_options(command: Any) -> Any:
-    """The options that say who starts the ranks of a layout."""
-    for option in (
-        click.option("--launch", "launcher", type=click.Choice(["torchrun", "slurm", "kubernetes"]),
-                     help="Start the ranks of --layout: on this machine, or by a job file for a cluster."),
-        click.option("--nodes", type=click.IntRange(min=1), help="Machines; as many as the ranks need if not given."),
-        click.option("--gpus-per-node", type=click.IntRange(min=1), help="GPUs, and so ranks, of each; 8 at most if not given."),
-        click.option("--cpus-per-gpu", type=click.IntRange(min=1), default=8, show_default=True, help="Cores of each rank."),
-        click.option("--time", metavar="D-HH:MM:SS", help="The longest that the job may take."),
-        click.option("--restarts", type=click.IntRange(min=0), default=0, show_default=True, help="Starts anew after a failure."),
-        click.option("--partition", help="Of the Slurm cluster."),
-        click.option("--account", help="Of the Slurm cluster."),
-        click.option("--image", help="That pods run; bloomery is installed in it."),
-        click.option("--claim", help="Kubernetes' volume claim of the store."),
-        click.option("--namespace", help="Of the Kubernetes cluster."),
-        click.option("--submit", is_flag=True, help="Hand the job file to sbatch or kubectl."),
-        click.option("--dry-run", is_flag=True, help="Print the command or the job file, and leave."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def means_options(command: Any) -> Any:
-    """The options that say what a plan is made for."""
-    for option in (
-        click.option("--layout", metavar="AXIS=RANKS,…", default="", help="How training would be spread over ranks: pipeline, replicate, "
-                     "shard, context, tensor, expert; zero, schedule, stages. One rank if not given."),
-        click.option("--machine", metavar="NAME", help="What each rank would have (a100-80gb, h100, h200, b200, mi300x, …); this machine if "
-                     "not given."),
-        click.option("--memory", metavar="SIZE", help="Of each, where it is not as on the data sheet: 64GiB."),
-        click.option("--price", type=click.FloatRange(min=0), help="Of an hour of each, in any currency; none is assumed."),
-        click.option("--utilisation", type=click.FloatRange(min=0, max=1, min_open=True), default=0.5, show_default=True,
-                     help="Share of its peak that computing reaches while nothing is waited for: an assumption; measure yours."),
-        click.option("--micro-batch", type=click.IntRange(min=1), help="Rows per forward pass; as a run would choose if not given."),
-        click.option("--recompute", type=click.Choice(["none", "full"]), default="none", show_default=True,
-                     help="Activations that training would compute again instead of keeping them."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -142,8 +66,8 @@ def plan(ctx: click.Context, recipe: str, store_path: Path, **means: Any) -> Non
     from bloomery.cli.show import print_plan
     from bloomery.recipe import plan as plan_recipe
 
-    dials, texts = _recipe(recipe, ctx.args)
-    planned = plan_recipe(dials.set(texts), _store(store_path))
+    dials, texts = recipe_of(recipe, ctx.args)
+    planned = plan_recipe(dials.set(texts), store_at(store_path))
     print_plan(dials, texts, planned)
     if any(row.stage.kind() == "Train" and row.status != "ready" for row in planned):
         from bloomery.cli.plan import Means, print_trainings
@@ -196,13 +120,13 @@ def run(ctx: click.Context, recipe: str, launcher: str | None, **options: Any) -
     from bloomery.cli.show import print_results
     from bloomery.recipe import run as run_recipe
 
-    launching = _launching(ctx, launcher, options)
-    dials, texts = _recipe(recipe, ctx.args)
+    launch = launching(ctx, launcher, options)
+    dials, texts = recipe_of(recipe, ctx.args)
     if launcher is not None:
         from bloomery.cli.launch.start import start
 
-        sys.exit(start(ctx, launcher, dials, texts, launching))
-    context = _context(**options)
+        sys.exit(start(ctx, launcher, dials, texts, launch))
+    context = context_of(**options)
     artifacts = run_recipe(dials.set(texts), context)
     if not context.quiet:
         print_results(artifacts)
@@ -232,8 +156,8 @@ def doctor(ctx: click.Context, recipe: str, stage: str | None, effort: str | Non
     """
     from bloomery.cli.doctor import examine_recipe
 
-    dials, texts = _recipe(recipe, ctx.args)
-    if examine_recipe(dials.set(texts), _context(**options), stage, make, "quick" if effort == "quick" else "full"):
+    dials, texts = recipe_of(recipe, ctx.args)
+    if examine_recipe(dials.set(texts), context_of(**options), stage, make, "quick" if effort == "quick" else "full"):
         sys.exit(1)
 
 
@@ -264,7 +188,7 @@ def pretrain(
         name, Files(path=source), steps=steps, batch_tokens=batch_tokens, d_model=d_model, n_layers=n_layers, vocab_size=vocab_size,
         held_out=held_out,
     )  # fmt: skip
-    context = _context(**options)
+    context = context_of(**options)
     if not context.quiet:
         print_recipe(recipe)
         print_stages(plan_recipe(recipe, context.store))
@@ -283,12 +207,12 @@ def show(artifact: str | None, verify: bool, store_path: Path) -> None:
     from bloomery.cli.show import print_lineage, print_store
     from bloomery.recipe import lineage
 
-    store = _store(store_path)
+    store = store_at(store_path)
     if artifact is None:
         print_store(store)
         return
-    found = _artifact(artifact, store_path)
-    tree = lineage(found.reference, _store(found.path.parent.parent))
+    found = artifact_of(artifact, store_path)
+    tree = lineage(found.reference, store_at(found.path.parent.parent))
     if verify:
         tree.verify()
     print_lineage(tree)
@@ -303,8 +227,8 @@ def diff(ctx: click.Context, before: str, after: str) -> None:
     from bloomery.cli.show import print_diff
     from bloomery.recipe import diff as diff_recipes
 
-    texts = _dial_texts(ctx.args)
-    print_diff(diff_recipes(_flat(before, {}), _flat(after, texts)))
+    texts = dial_texts(ctx.args)
+    print_diff(diff_recipes(flat_of(before, {}), flat_of(after, texts)))
 
 
 @cli.command(epilog="Example: bloomery models 10b")
@@ -354,8 +278,8 @@ def lr_find(
     """
     from bloomery.cli.lr_find import find
 
-    dials, texts = _recipe(recipe, ctx.args)
-    find(dials.set(texts), _context(**options), stage_name, low, high, points, plot_path)
+    dials, texts = recipe_of(recipe, ctx.args)
+    find(dials.set(texts), context_of(**options), stage_name, low, high, points, plot_path)
 
 
 @cli.command(epilog="Example: bloomery trace store/Train/base-0123456789ab --step 120")
@@ -367,7 +291,7 @@ def trace(model: str, step: int, store_path: Path) -> None:
     from bloomery.cli.show import print_trace
     from bloomery.stages.trace import documents_of_step
 
-    artifact = _artifact(model, store_path)
+    artifact = artifact_of(model, store_path)
     print_trace(artifact, step, documents_of_step(artifact, step))
 
 
@@ -418,7 +342,7 @@ def inspect(corpus: str, store_path: Path, **options: Any) -> None:
     """Look at what was dropped from CORPUS, a prepared one, and why."""
     from bloomery.cli.inspect import inspect_corpus
 
-    inspect_corpus(_artifact(corpus, store_path), **options)
+    inspect_corpus(artifact_of(corpus, store_path), **options)
 
 
 @cli.command(epilog="Example: bloomery chat store/Train/chat-0123456789ab --temperature 0")
@@ -435,89 +359,4 @@ def chat(model: str, store_path: Path, **options: Any) -> None:
     """Talk to MODEL in the terminal; the answer streams. An empty line or Ctrl-D ends it, /new starts afresh."""
     from bloomery.cli.chat import converse
 
-    converse(_artifact(model, store_path), **options)
-
-
-def _launching(ctx: click.Context, launcher: str | None, options: dict[str, Any]) -> dict[str, Any]:
-    """The launcher's options, taken out of all; refuses those that nobody would read."""
-    from bloomery.cli.launch.options import LAUNCHING, check
-
-    found = {name: options.pop(name) for name in LAUNCHING}
-    check(ctx, launcher, found)
-    return found
-
-
-def _recipe(spec: str, arguments: list[str]) -> tuple[Dials, dict[str, str]]:
-    from bloomery.recipe import load_recipe
-
-    return load_recipe(spec), _dial_texts(arguments)
-
-
-def _dial_texts(arguments: list[str]) -> dict[str, str]:
-    """`--name value` and `--name=value` pairs as {name: value}."""
-    texts: dict[str, str] = {}
-    rest = list(arguments)
-    while rest:
-        option = rest.pop(0)
-        if not option.startswith("--"):
-            raise ConfigError(f"{option!r} is not understood here; dials are set as --NAME VALUE")
-        name, equals, value = option.removeprefix("--").partition("=")
-        if not equals:
-            if not rest:
-                raise ConfigError(f"{option} lacks a value; write {option} VALUE")
-            value = rest.pop(0)
-        texts[name.replace("-", "_")] = value
-    return texts
-
-
-def _flat(spec: str, texts: dict[str, str]) -> Any:
-    from bloomery.recipe import load_recipe, read_lock
-
-    return read_lock(Path(spec)) if spec.endswith(".json") else load_recipe(spec).set(texts).flat()
-
-
-def _store(path: Path) -> Store:
-    from bloomery.store import Store
-
-    return Store(path)
-
-
-def _artifact(text: str, store_path: Path) -> Any:
-    """An artifact by its path, its reference within the store, or an unambiguous beginning of either."""
-    from bloomery.store import Artifact, find_artifact
-
-    path = Path(text)
-    return Artifact.open(path) if path.is_dir() else find_artifact(_store(store_path), text)
-
-
-def _context(
-    *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], workers: int | None,
-    cluster: str | None, layout: str, recompute: str, trackers: tuple[str, ...], keep_every: int | None, quiet: bool,
-) -> RunContext:
-    import torch
-
-    from bloomery.mesh import Layout, Mesh, ranks_started
-    from bloomery.stages.stage import RunContext
-    from bloomery.train.recompute import Recompute
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu or install a CUDA build of torch")
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    mesh = Mesh.join(Layout.parse(layout, ranks_started()), chosen)
-    return RunContext(
-        store=_store(store_path), device=mesh.device, mesh=mesh, micro_batch=micro_batch, compile=compiling,
-        recompute=Recompute.parse(recompute), workers=workers or os.cpu_count() or 1, cluster=cluster, trackers=_trackers(trackers),
-        keep_every=keep_every, quiet=quiet or not mesh.leads,
-    )  # fmt: skip
-
-
-def _trackers(names: tuple[str, ...]) -> Any:
-    """The trackers that are asked for; whether their packages are there is known before anything is run."""
-    from bloomery.train.trackers import TRACKERS
-
-    if "none" in names and len(set(names)) > 1:
-        raise ConfigError(f"--tracker none does not go with {' and '.join(n for n in names if n != 'none')}; leave out the one or the other")
-    chosen = tuple(dict.fromkeys(name for name in names if name != "none"))
-    for name in chosen:
-        TRACKERS[name].package()
-    return chosen
+    converse(artifact_of(model, store_path), **options)
