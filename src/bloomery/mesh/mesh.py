@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,12 +117,8 @@ class Mesh:
         if not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
             dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+            atexit.register(_leave)  # or gloo's threads, still listening, abort a process that ends
         return cls(layout, dist.get_rank(), device)
-
-    def leave(self) -> None:
-        """Ends the conversation; nothing of the mesh may be used afterwards."""
-        if self.layout.world > 1 and dist.is_initialized():
-            dist.destroy_process_group()
 
     @property
     def alone(self) -> bool:
@@ -187,6 +184,11 @@ class Mesh:
     def _of(self, ranks: tuple[int, ...]) -> Axis:
         group = dist.new_group(list(ranks), use_local_synchronization=True) if len(ranks) > 1 else None
         return Axis(ranks, ranks.index(self.rank), group)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def ranks_started() -> int:

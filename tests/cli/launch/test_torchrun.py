@@ -16,6 +16,7 @@ dist.init_process_group("gloo")
 total = torch.tensor(float(dist.get_rank() + 1))
 dist.all_reduce(total)
 open(f"{os.environ['RANK']}.met", "w").write(f"{total.item():g} of {dist.get_world_size()}")
+dist.destroy_process_group()
 """
 WAIT = """
 import os, signal, sys, time
