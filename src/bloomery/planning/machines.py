@@ -33,7 +33,7 @@ class Machine(Config):
 
     def flops(self, precision: str) -> float:
         """Operations per second in a precision of matrix products."""
-        return self.bf16_flops if precision == "bf16" else self.fp32_flops
+        return self.fp32_flops if precision == "fp32" else self.bf16_flops
 
 
 MACHINES: dict[str, Machine] = {

@@ -21,6 +21,7 @@ from bloomery.optim import AdamW, OptimizerConfig
 from bloomery.planning.anatomy import Anatomy, dissect
 from bloomery.planning.trace import Stretch, without_memory
 from bloomery.train import Precision
+from bloomery.train.manner import autocast
 
 
 def anatomy_of(
@@ -48,7 +49,7 @@ def anatomy_of(
         model, batch = config.skeleton(), example(config, task, rows, time)
 
         def loss() -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            with autocast(precision, "cpu"):
                 totals = objective.read(Models(model), batch)
             terms = [total / 1.0 for total, _ in totals]
             return sum(terms[1:], terms[0])

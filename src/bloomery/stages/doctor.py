@@ -69,7 +69,7 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
     else:
         config, fill = stage.init.load(inputs, stage.seed)
     model = spread_model(config, context.mesh, fill).model.to(context.device)
-    per_row = activation_bytes(stage.objective, Models(model), source.batch(0, 1).to(context.device), stage.precision == "bf16")
+    per_row = activation_bytes(stage.objective, Models(model), source.batch(0, 1).to(context.device), stage.precision != "fp32")
     trained = stage.architecture is None or isinstance(stage.init, Continue)
     patient = Patient(
         config=config, model=model, weights="trained" if trained and stand_in is None else "fresh", source=source,

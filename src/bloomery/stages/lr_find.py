@@ -54,6 +54,6 @@ def _micro_batch(stage: Train, context: RunContext, state: TrainState, source: S
     if mesh.layout.pipeline > 1:
         return 1
     row = source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(context.device)
-    kept = activation_bytes(stage.objective, Models(state.model), row, stage.precision == "bf16")
+    kept = activation_bytes(stage.objective, Models(state.model), row, stage.precision != "fp32")
     settle(state.model, mesh)
     return choose_micro_batch(stage.rows // mesh.readers.size, round(mesh.world.total([kept])[0]) // mesh.layout.world)

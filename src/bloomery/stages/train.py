@@ -129,7 +129,7 @@ class Train(Trained):
     clip_norm: Annotated[float, Gt(0)] | None = 1.0
     """Largest global norm of the gradient; None clips nothing."""
     precision: Precision = "fp32"
-    """Of matrix products. bf16 pays where there are units for it, which few CPUs have."""
+    """Of matrix products. bf16 and fp16 pay where there are units for them, which few CPUs have."""
     healing: Healing | None = Healing()
     """What is done about steps that would harm the model; None stops at the first that is not finite, and lets all others pass."""
     ema: Annotated[float, Ge(0), Lt(1)] | None = None
@@ -476,7 +476,7 @@ class _Run:
             measure, self.activation_bytes = None, 0
         else:
             row = self.source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(context.device)
-            measure = partial(activation_bytes, stage.objective, Models(self.state.model), row, stage.precision == "bf16")
+            measure = partial(activation_bytes, stage.objective, Models(self.state.model), row, stage.precision != "fp32")
             self.activation_bytes = round(mesh.world.total([measure()])[0]) // mesh.layout.world
             chosen = choose_micro_batch(rows, self.activation_bytes)
         micro_batch = min(context.micro_batch or chosen, rows)

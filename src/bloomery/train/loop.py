@@ -5,6 +5,7 @@ Its caller decides about logging, checkpoints, measuring and stopping; it may do
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from bloomery.train.healer import Bare, Healer, Step
 from bloomery.train.healing import Event, Healing
 from bloomery.train.manner import Manner, Precision
 from bloomery.train.passes import passes
+from bloomery.train.scaling import LossScale
 from bloomery.train.snapshots import InMemory, Snapshots
 from bloomery.train.state import TrainState
 from bloomery.train.suspects import Suspects
@@ -139,6 +141,8 @@ def train(
     batches = course.ramp.batches(course.rows, source.time)
     batches.check_readers(mesh.readers.size)
     run = passes(model, holding, course.objective, manner, course.precision)
+    if course.precision == "fp16" and state.scale == LossScale(1.0):
+        state.scale = LossScale()
     care = _care(state, source, course, manner, batches, snapshots or InMemory())
     while state.step < course.steps:
         started = time.perf_counter()
@@ -153,13 +157,20 @@ def train(
         weights = [weight or 1.0 for weight in mesh.readers.total(course.objective.weights(batch))]
         holding.forget_gradients()
         at(step + 1, "forward and backward passes")
-        sums = run(batch, weights, True)
+        sums = run(batch, weights, scale=state.scale.factor)
         at(step + 1, "adding up gradients")
         holding.add_up()
+        if state.scale.factor != 1.0:
+            torch._foreach_mul_(optimizer.gradients, 1 / state.scale.factor)
         norm = clip_by_global_norm(optimizer.gradients, course.clip_norm, state.spoken, mesh.world)
         along = [norm, *care.pending]
         figures, (grad_norm, *update), asked = sums.means(holding, along, wish()._asdict())  # the step's only wait for the device
         loss = figures.pop("loss")
+        if course.precision == "fp16":
+            fits, before = math.isfinite(grad_norm), state.scale.factor
+            state.scale = state.scale.after(fits)
+            if not fits and state.scale.factor < before:
+                continue  # the same step again
         verdict = care.judge(Step(step, first_row, rows_of_step, loss, grad_norm, update))
         if verdict == "again":
             continue

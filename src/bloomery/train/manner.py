@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-Precision = Literal["fp32", "bf16"]
-"""What matrix products are computed in. Weights, optimiser state and sums are fp32 always."""
+import torch
+
+Precision = Literal["fp32", "bf16", "fp16"]
+"""What matrix products are computed in. Weights, optimiser state and sums are fp32 always; fp16 scales the loss, see `LossScale`."""
+
+
+def autocast(precision: Precision, device: torch.device | str) -> AbstractContextManager[Any]:
+    """What forward passes run under, for their precision."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 @dataclass(frozen=True, kw_only=True)

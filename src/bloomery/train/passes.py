@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from bloomery.data.batch import Batch
 from bloomery.mesh import Holding, Pipeline, accumulate
 from bloomery.models import Model, Transformer
 from bloomery.objectives import Models, Objective, Reading, Total
-from bloomery.train.manner import Manner, Precision
+from bloomery.train.manner import Manner, Precision, autocast
 
 ALONG, ASKED = "along", "asked "  # what comes along with the sums
 
@@ -84,9 +84,22 @@ def figures_of(means: Mapping[tuple[int, str], float]) -> dict[str, float]:
     return figures
 
 
-Passes = Callable[[Batch, Sequence[float], bool], Sums]
-"""(this rank's rows of a step, the weight of each term over all rows of the step, whether to learn) → the sums, with gradients left behind
-where it is to learn."""
+class Passes(Protocol):
+    """The passes of a step."""
+
+    def __call__(self, batch: Batch, weights: Sequence[float], learn: bool = True, scale: float = 1.0) -> Sums:
+        """Does them.
+
+        Args:
+            batch: this rank's rows of the step.
+            weights: of each term over all rows of the step.
+            learn: whether there are backward passes, which leave gradients behind.
+            scale: what these gradients are multiplied by.
+
+        Returns:
+            What totals and metrics add up to.
+        """
+        ...
 
 
 def passes(model: Model, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> Passes:
@@ -104,9 +117,9 @@ class Plain:
         self.model, self.holding, self.manner = model, holding, manner
         self.models, self.objective = Models(model), objective
         self.totals_of: Callable[..., Any] = torch.compile(objective.read, dynamic=False) if manner.compiled else objective.read
-        self.context = autocast(manner, precision)
+        self.context = partial(autocast, precision, manner.device)
 
-    def __call__(self, batch: Batch, weights: Sequence[float], learn: bool = True) -> Sums:
+    def __call__(self, batch: Batch, weights: Sequence[float], learn: bool = True, scale: float = 1.0) -> Sums:
         sums, time = Sums(weights), self.holding.mesh.time
         parts = list(batch.split(self.manner.micro_batch))
         for number, part in enumerate(parts):
@@ -114,7 +127,7 @@ class Plain:
             with self.context():
                 totals = self.totals_of(self.models, part.share(time.index, time.size).to(self.manner.device))
             if learn:
-                torch.autograd.backward(divided(totals, weights))
+                torch.autograd.backward(divided(totals, weights) * scale)
             sums.add(totals)
         return sums
 
@@ -125,9 +138,9 @@ class Pipelined:
     def __init__(self, model: Transformer, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> None:
         self.model, self.holding, self.manner, self.objective = model, holding, manner, objective
         self.models, self.pipeline = Models(model), Pipeline(holding.mesh, len(model.blocks))
-        self.context = autocast(manner, precision)
+        self.context = partial(autocast, precision, manner.device)
 
-    def __call__(self, batch: Batch, weights: Sequence[float], learn: bool = True) -> Sums:
+    def __call__(self, batch: Batch, weights: Sequence[float], learn: bool = True, scale: float = 1.0) -> Sums:
         sums, mesh = Sums(weights), self.holding.mesh
         parts = [part.share(mesh.time.index, mesh.time.size).to(self.manner.device) for part in batch.split(self.manner.micro_batch)]
         spans, d_model = self.pipeline.spans, self.model.config.d_model
@@ -141,7 +154,7 @@ class Pipelined:
                     return y.float()
                 totals = self.objective.totals(Reading(self.models, part, features=y))
             sums.add(totals)
-            return divided(totals, weights)
+            return divided(totals, weights) * scale
 
         like = [part.tokens.new_empty((*part.tokens.shape, d_model), dtype=torch.float32) for part in parts]
         self.pipeline.run(forward, len(parts), like, learn)
@@ -152,9 +165,3 @@ def divided(totals: Sequence[Total], weights: Sequence[float]) -> Tensor:
     """The loss of a micro-batch as its share of the step's: Σ totalᵢ / Wᵢ."""
     per_term = [total / weight for (total, _), weight in zip(totals, weights, strict=True)]
     return sum(per_term[1:], per_term[0])
-
-
-def autocast(manner: Manner, precision: Precision) -> Callable[[], Any]:
-    """What passes run under, for their precision."""
-    device = torch.device(manner.device).type
-    return lambda: torch.autocast(device, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()

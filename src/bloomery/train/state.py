@@ -13,6 +13,7 @@ from bloomery.mesh import ALONE, Holding
 from bloomery.models import Model
 from bloomery.optim import Average, Optimizer
 from bloomery.train.healing import Ledger
+from bloomery.train.scaling import LossScale
 
 
 @dataclass(eq=False)
@@ -29,6 +30,7 @@ class TrainState:
         step: optimiser steps done.
         known: what the ladder that heals the run knows.
         update: (size of the last update, whether it was taken back), on the device, until the next step fetches it; None where nobody asks.
+        scale: what the loss is multiplied by before the backward pass, and gradients divided by after it; 1 but in fp16.
         holding: the model's parameters as this rank holds them; unless given, all of them, as the only rank.
     """
 
@@ -38,6 +40,7 @@ class TrainState:
     step: int = 0
     known: Ledger = field(default=Ledger(), kw_only=True)
     update: Tensor | None = field(default=None, kw_only=True)
+    scale: LossScale = field(default=LossScale(1.0), kw_only=True)
     holding: Holding = field(default=None, kw_only=True)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -52,11 +55,14 @@ class TrainState:
     @property
     def ledger(self) -> dict[str, Any]:
         """What a checkpoint's manifest says of the state besides the step: plain data, the same on all ranks. Waits for the device."""
-        return self.known.plain() | ({} if self.update is None else {"update": self.update.tolist()})
+        update = {} if self.update is None else {"update": self.update.tolist()}
+        scale = {} if self.scale == LossScale(1.0) else {"scale": [self.scale.factor, self.scale.healthy]}
+        return self.known.plain() | update | scale
 
     @ledger.setter
     def ledger(self, plain: Mapping[str, Any]) -> None:
         self.update = None
         if "update" in plain:
             self.update = torch.tensor(plain["update"], device=next(self.model.parameters()).device)
-        self.known = Ledger.of({name: value for name, value in plain.items() if name != "update"})
+        self.scale = LossScale(*plain.get("scale", [1.0]))
+        self.known = Ledger.of({name: value for name, value in plain.items() if name not in ("update", "scale")})

@@ -17,8 +17,7 @@ from bloomery.mesh import Held
 from bloomery.objectives import Models
 from bloomery.train.inside import Attention, Inside
 from bloomery.train.loop import Course, StepReport
-from bloomery.train.manner import Manner
-from bloomery.train.passes import autocast
+from bloomery.train.manner import Manner, autocast
 from bloomery.train.state import TrainState
 from bloomery.train.strands import strands
 
@@ -133,7 +132,7 @@ class Inspector:
         return figures
 
     def _read(self, row: Batch) -> None:
-        with autocast(self.manner, self.course.precision)():
+        with autocast(self.course.precision, self.manner.device):
             self.course.objective.read(Models(self.state.model), row.to(self.manner.device))
 
 

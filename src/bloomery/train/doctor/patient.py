@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -23,7 +23,7 @@ from bloomery.optim import OptimizerConfig
 from bloomery.planning.memory import Memory
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train.inside import Inside
-from bloomery.train.manner import Precision
+from bloomery.train.manner import Precision, autocast
 from bloomery.train.memory import Plan
 from bloomery.train.passes import divided, figures_of
 
@@ -173,7 +173,7 @@ class Patient:
 
     def autocast(self) -> AbstractContextManager[object]:
         """What passes run under, for their precision."""
-        return torch.autocast(self.model.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        return autocast(self.precision, self.model.device)
 
 
 def packed_in(source: Source) -> dict[str, Packed]:
