@@ -228,11 +228,11 @@ def test_the_disk_is_full_in_the_middle_of_training(finished: Finished, tmp_path
     """In the third checkpoint, where two are kept; and, with one at the end only, where the model is written after it."""
     store, start = tmp_path / "store", finished.copy(tmp_path / "start", "Train")
     model = the(finished.store, "Train/main-*/model/model.safetensors").stat().st_size
-    checkpoint = 4 * model  # weights, two moments, their average
+    checkpoint, snapshot = 4 * model, 2 * model  # weights, two moments, their average; at step 0, to be rolled back to, without moments
     with Namespace() as space:
         space.small_disk(store, 64 << 20)
         space.copy(start, store)
-        room = int(2.6 * checkpoint) if code == OFTEN else int(checkpoint + 0.8 * model)
+        room = snapshot + (int(2.6 * checkpoint) if code == OFTEN else int(checkpoint + 0.8 * model))
         space.resize(store, space.used(store) + room)
         message = refused(RESOURCE, *finished.command(store), space=space, code=code)
         assert writes in message
