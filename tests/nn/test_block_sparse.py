@@ -48,7 +48,7 @@ def test_it_equals_dense_attention_under_its_mask(config, layout):
     heads = mixer.heads(x, layout)
     dense = mixer.out(super(BlockSparseAttention, mixer).mix(*heads, View(view.queries, view.keys, dense_mask(mixer, layout))).flatten(2))
     real = slice(None) if layout.segments is None else layout.segments > 0
-    torch.testing.assert_close(mixer(x, layout)[real], dense[real], atol=2e-5, rtol=0)
+    torch.testing.assert_close(mixer(x, layout)[real], dense[real], atol=2e-5, rtol=1e-5)
 
 
 @settings(max_examples=250, deadline=None)

@@ -40,7 +40,7 @@ def by_the_book(mixer: HashedAttention, x: torch.Tensor, layout: SequenceLayout)
 def test_it_is_its_definition(config, layout):
     mixer, x = built(config), inputs(layout)
     real = slice(None) if layout.segments is None else layout.segments > 0
-    torch.testing.assert_close(mixer(x, layout)[real], by_the_book(mixer, x, layout)[real], atol=2e-5, rtol=0)
+    torch.testing.assert_close(mixer(x, layout)[real], by_the_book(mixer, x, layout)[real], atol=2e-5, rtol=1e-5)
 
 
 @settings(max_examples=20, deadline=None)
