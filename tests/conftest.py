@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 # Shapes on public tensor boundaries are checked in tests only.
 install_import_hook([f"bloomery.{room}" for room in ("nn", "models", "data", "objectives", "generate", "optim")], "beartype.beartype")
 
-# How long an example takes depends on what else the machine does; and what one machine has passed, another should not find fault with by chance.
+# How long an example takes depends on what else the machine does; and what one run has passed, the next should not fail by chance.
 settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("house")
 
