@@ -42,14 +42,14 @@ CASES = {
     ],
     (4, FAST): [
         ("llama", "shard=2,tensor=2"), ("llama", "pipeline=2,shard=2"), ("llama", "context=2,tensor=2"),
-        ("experts", "replicate=2,shard=2,expert=2"),
+        ("experts", "replicate=2,shard=2,expert=2"), ("llama", "pipeline=4"),
     ],
     (2, SLOW): [
         ("gpt2", "context=2"), ("gpt2", "shard=2"), ("alibi", "pipeline=2"), ("experts", "context=2,expert=2"),
         ("experts", "tensor=2,expert=2"), ("experts", "pipeline=2"), ("hybrid", "tensor=2"), ("hybrid", "shard=2"),
     ],
     (4, SLOW): [
-        ("llama", "replicate=2,shard=2"), ("llama", "pipeline=2,tensor=2"), ("llama", "pipeline=4"), ("llama", "shard=2,context=2"),
+        ("llama", "replicate=2,shard=2"), ("llama", "pipeline=2,tensor=2"), ("llama", "shard=2,context=2"),
         ("llama", "pipeline=2,replicate=2,schedule=gpipe"), ("llama", "pipeline=2,tensor=2,schedule=interleaved,stages=2"),
         ("experts", "shard=2,tensor=2,expert=4"), ("alibi", "context=2,tensor=2"), ("hybrid", "shard=2,context=2"),
     ],

@@ -168,13 +168,15 @@ class Mesh:
         return Axis(ranks, self.rank, dist.new_group(list(ranks), backend="gloo") if len(ranks) > 1 else None)
 
     def ends(self) -> Axis:
-        """The first and the last rank of the pipeline, for a rank that is one of them: what both hold, they add up between them."""
-        last = self.layout.pipeline - 1
-        assert self.coordinates["pipeline"] in (0, last)
-        ranks = tuple(self.layout.rank({**self.coordinates, "pipeline": place}) for place in dict.fromkeys((0, last)))
-        key = ("ends",)
+        """The first and the last rank of the pipeline, which add up between them what both hold; any other rank has only itself.
+
+        The first time, all ranks must ask: torch names a group by how many there are already, which has to be the same for all.
+        """
+        last, key = self.layout.pipeline - 1, ("ends",)
         if key not in self._axes:
-            self._axes[key] = self._of(ranks)
+            places = dict.fromkeys((0, last)) if self.coordinates["pipeline"] in (0, last) else (self.coordinates["pipeline"],)
+            ranks = [self.layout.rank({**self.coordinates, "pipeline": place}) for place in places]
+            self._axes[key] = Axis(tuple(ranks), ranks.index(self.rank), dist.new_group(ranks, use_local_synchronization=True))
         return self._axes[key]
 
     def _axis(self, names: Sequence[str]) -> Axis:

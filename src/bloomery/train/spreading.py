@@ -52,6 +52,7 @@ def spread_model(config: ModelConfig, mesh: Mesh, fill: Fill) -> Spread:
     everything, tied = members(model), ()
     if mesh.layout.pipeline > 1:
         assert isinstance(model, Transformer)
+        mesh.ends()
         tied = ("embedding.weight",) if isinstance(model.head, TiedHead) else ()
         model.keep_layers(Pipeline(mesh, len(model.blocks)).own)
     blocks = [module for module in model.modules() if isinstance(module, Block)]
