@@ -55,7 +55,7 @@ CASES = {
     ],
     (8, SLOW): [
         ("llama", "pipeline=2,shard=2,tensor=2"), ("llama", "pipeline=2,context=2,tensor=2"), ("llama", "replicate=2,shard=2,context=2"),
-        ("llama", "shard=8"), ("llama", "pipeline=2,replicate=2,shard=2,schedule=interleaved,stages=2"),
+        ("llama", "shard=8"), ("llama", "pipeline=2,context=2,tensor=2,schedule=interleaved,stages=2"),
         ("experts", "replicate=2,shard=2,context=2,expert=4"), ("gpt2", "pipeline=2,shard=2,tensor=2"),
     ],
 }  # fmt: skip
