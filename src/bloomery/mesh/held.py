@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -44,12 +45,12 @@ class Held:
         """The whole tensor, from the parts that its ranks have of it; all of them must ask."""
         if self.cut.size == 1:
             return local
-        most = max(_numel(part) for part in self.parts)
+        most = max(prod(part.local_shape) for part in self.parts)
         flat = local.new_zeros(most)
         flat[: local.numel()] = local.flatten()
         out = local.new_empty(self.part.shape)
         for part, numbers in zip(self.parts, self.cut.gather(flat), strict=True):
-            part.put(out, numbers[: _numel(part)].view(part.local_shape))
+            part.put(out, numbers[: prod(part.local_shape)].view(part.local_shape))
         return out
 
     def own(self, whole: Tensor) -> Tensor:
@@ -130,13 +131,6 @@ def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
         buckets[-1].append(tensor)
         room -= tensor.nbytes
     return buckets
-
-
-def _numel(part: Part) -> int:
-    count = 1
-    for length in part.local_shape:
-        count *= length
-    return count
 
 
 def local_numbers(tensor: Tensor) -> Tensor | None:

@@ -48,11 +48,6 @@ class Part:
         """Of the part."""
         return tuple(sum(map(len, runs)) for runs in self.runs)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether it leaves nothing out."""
-        return self.local_shape == self.shape
-
     def divided(self, dim: int, blocks: Sequence[int], index: int, count: int) -> Part:
         """The share of one of `count` ranks of a whole dimension, in which blocks lie one after the other, each divided evenly."""
         assert sum(blocks) == self.shape[dim]
