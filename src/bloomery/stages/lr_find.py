@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from bloomery.core.errors import ConfigError
 from bloomery.data import Source
-from bloomery.mesh import settle
-from bloomery.objectives import Models
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.train import Train
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Course, Manner, StepReport, TrainState
 from bloomery.train.lr_find import RateSweep, sweep_rates
-from bloomery.train.machine import activation_bytes, choose_micro_batch
+from bloomery.train.machine import choose_micro_batch, over_ranks, row_meter
 from bloomery.train.spreading import check_course, spread_model
 
 
@@ -53,7 +51,5 @@ def _micro_batch(stage: Train, context: RunContext, state: TrainState, source: S
     mesh = context.mesh
     if mesh.layout.pipeline > 1:
         return 1
-    row = source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(context.device)
-    kept = activation_bytes(stage.objective, Models(state.model), row, stage.precision != "fp32")
-    settle(state.model, mesh)
-    return choose_micro_batch(stage.rows // mesh.readers.size, round(mesh.world.total([kept])[0]) // mesh.layout.world)
+    kept = over_ranks(mesh, row_meter(state, source, stage.objective, stage.precision, context.device)())
+    return choose_micro_batch(stage.rows // mesh.readers.size, kept)

@@ -37,9 +37,9 @@ from bloomery.data import (
     TokenShards,
     Vocabulary,
 )
-from bloomery.mesh import Layout, Lookout, settle
+from bloomery.mesh import Layout, Lookout
 from bloomery.models import ModelConfig, write_held_model
-from bloomery.objectives import CausalLM, Models, Objective
+from bloomery.objectives import CausalLM, Objective
 from bloomery.optim import AdamW, Average, Batches, BatchRamp, BatchRule, NoRamp, OptimizerConfig, Schedule, WarmupCosine
 from bloomery.planning.memory import Memory, memory
 from bloomery.stages.anatomy import anatomy_of
@@ -56,7 +56,7 @@ from bloomery.store import Store, Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Checkpoints, Course, Healing, Keep, Manner, Precision, StepReport, TrainState, train
 from bloomery.train.loop import At
-from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, activation_bytes, choose_micro_batch, compile_pays, matmul_rate
+from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch, compile_pays, matmul_rate, over_ranks, row_meter
 from bloomery.train.memory import Needs, bytes_there, memory_told
 from bloomery.train.recompute import Recompute, recompute
 from bloomery.train.records import Lines, NoLines, Progress
@@ -475,15 +475,13 @@ class _Run:
             chosen = max(1, rows // (MICRO_BATCHES_PER_STAGE * mesh.layout.pipeline))
             measure, self.activation_bytes = None, 0
         else:
-            row = self.source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(context.device)
-            measure = partial(activation_bytes, stage.objective, Models(self.state.model), row, stage.precision != "fp32")
-            self.activation_bytes = round(mesh.world.total([measure()])[0]) // mesh.layout.world
+            measure = row_meter(self.state, self.source, stage.objective, stage.precision, context.device)
+            self.activation_bytes = over_ranks(mesh, measure())
             chosen = choose_micro_batch(rows, self.activation_bytes)
         micro_batch = min(context.micro_batch or chosen, rows)
         recompute(self.state.model, context.recompute, None if measure is None else lambda: micro_batch * measure())
         if measure is not None and context.recompute.kind != "none":
             self.activation_bytes = measure()
-        settle(self.state.model, mesh)
         planned = stage.total_rows * stage.max_seq_len * self.flops_per_token
         compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
         return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)

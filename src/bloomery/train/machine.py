@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from bloomery.data.batch import Batch
+from bloomery.data.source import Source
+from bloomery.mesh import Mesh, settle
 from bloomery.mesh.held import local_numbers
 from bloomery.objectives import Models, Objective
+from bloomery.train.manner import Precision
+from bloomery.train.state import TrainState
 
 COMPILE_FLOPS = {"cpu": 1.5e14, "cuda": 1e17}
 """Planned operations from which torch.compile repays its 6 to 50 seconds twice, at a gain of 8 % and usual rates."""
@@ -66,6 +71,25 @@ def _here(tensor: Tensor) -> Tensor:
     """The numbers of a tensor that this rank holds."""
     local = local_numbers(tensor)
     return tensor if local is None else local
+
+
+def row_meter(state: TrainState, source: Source, objective: Objective, precision: Precision, device: str) -> Callable[[], int]:
+    """What measures, each time it is called, the bytes that this rank keeps of one row of a training; not along a pipeline, whose ranks have
+    parts of a pass only. All ranks must call it."""
+    mesh = state.holding.mesh
+    row = source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(device)
+
+    def measure() -> int:
+        kept = activation_bytes(objective, Models(state.model), row, precision != "fp32")
+        settle(state.model, mesh)
+        return kept
+
+    return measure
+
+
+def over_ranks(mesh: Mesh, count: int) -> int:
+    """The mean of what the ranks count, the same on all."""
+    return round(mesh.world.total([count])[0]) // mesh.layout.world
 
 
 def choose_micro_batch(rows: int, bytes_per_row: int, budget: int = ACTIVATION_BYTES) -> int:
