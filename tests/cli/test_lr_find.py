@@ -14,7 +14,7 @@ from bloomery.train.lr_find import RateSweep
 
 RECIPE = """
 from bloomery.recipe import Recipe
-from bloomery.stages.train import Continue
+from bloomery.stages.init import Continue
 from tests.stages.test_train import training
 
 def small(*, trainings: int = 1):

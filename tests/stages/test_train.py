@@ -20,11 +20,12 @@ from bloomery.objectives import CausalLM, HeadCrossEntropy, ReplacedTokens
 from bloomery.optim import Doublings, Muon
 from bloomery.stages.init import Continue, Hub, Scratch
 from bloomery.stages.prepare import Prepare
+from bloomery.stages.run import Run
 from bloomery.stages.stage import RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.stages.trace import documents_of_step, train_source
-from bloomery.stages.train import Share, Train, Watch, _Run
+from bloomery.stages.train import Share, Train, Watch
 from bloomery.store import Store
 from bloomery.text.readers import TaleStories
 from bloomery.train import Checkpoints
@@ -152,13 +153,13 @@ def test_killed_process_goes_on_to_the_same_weights(artifact, tmp_path):
 def test_a_run_that_is_asked_to_end_saves_leaves_and_goes_on(artifact, context, tmp_path, monkeypatch):
     other, before = replace(context, store=Store(tmp_path), checkpoint_every_s=1000.0), signal.getsignal(signal.SIGTERM)
 
-    def record(self, report, progress, record=_Run.record):
+    def record(self, report, progress, record=Run.record):
         record(self, report, progress)
         if report.step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Run, "record", record)
+        patch.setattr(Run, "record", record)
         with pytest.raises(StoppedError, match="asked to end, saved at step 6; the same command goes on") as stopped:
             training().run(other)
     assert stopped.value.exit_code == 75

@@ -1,0 +1,253 @@
+"""`Run`: one session of a training in its workspace, from the weights or the checkpoint that it finds to the model that it leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bloomery.core.errors import StoppedError
+from bloomery.core.units import human_bytes, human_count, human_seconds
+from bloomery.data import Mixture, TokenShards
+from bloomery.mesh import Lookout
+from bloomery.models import write_held_model
+from bloomery.optim import Average
+from bloomery.stages.healed import in_summary, write_healing
+from bloomery.stages.stage import Inputs, RunContext
+from bloomery.stages.training import Training
+from bloomery.store import Workspace, read_json, write_bytes, write_json
+from bloomery.text.tokenizer import Tokenizer
+from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, TrainState, train
+from bloomery.train.loop import At
+from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch, compile_pays, matmul_rate, over_ranks, row_meter
+from bloomery.train.memory import Needs, bytes_there
+from bloomery.train.recompute import recompute
+from bloomery.train.records import Lines, NoLines, Progress
+from bloomery.train.snapshots import OnDisk
+from bloomery.train.spreading import check_course, spread_model
+from bloomery.train.statistics import Inspector
+from bloomery.train.trackers import TRACKERS, Session, Trackers
+from bloomery.train.watch import answers, held_out
+from bloomery.train.wishes import Notice, Wish
+
+SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
+USUAL_UTILISATION = 0.5  # of the matrix rate, for the estimate before the first step
+
+
+def finish(workspace: Workspace, context: RunContext) -> dict[str, Any]:
+    """Deletes what only an unfinished run needs; the figures of the run, on the leading rank."""
+    if not context.mesh.leads:
+        return {}
+    summary = read_json(workspace.path / SUMMARY)
+    Keep(last=0, every=context.keep_every).apply(workspace.path / "checkpoints")
+    shutil.rmtree(workspace.path / "snapshots", ignore_errors=True)
+    return summary
+
+
+class Run:
+    """One session of a training, in its workspace."""
+
+    def __init__(self, stage: Training, context: RunContext, inputs: Inputs, workspace: Workspace) -> None:
+        self.stage, self.context, self.workspace, self.folder = stage, context, workspace, workspace.path
+        tokenizer = inputs[stage.tokenizer].checked("tokenizer.json")
+        if context.mesh.leads:
+            write_bytes(self.folder / "tokenizer" / "tokenizer.json", tokenizer.read_bytes())
+        self.tokenizer = Tokenizer.load(tokenizer)
+        self.raw = stage.source(inputs)
+        self.source = stage.posed(self.raw, self.tokenizer)
+        self.held_out = {tokens.name: TokenShards.open(inputs[tokens]) for tokens in stage.watch.held_out}
+        self.config, fill = stage.init.load(inputs, stage.seed)
+        stage.check_model(self.config)
+        check_course(context.mesh.layout, stage.rows, stage.max_seq_len, stage.objective)
+        spread = spread_model(self.config, context.mesh, fill)
+        live = {name: held.local for name, held in spread.holding.parameters.items()}
+        average = Average(live, stage.ema) if stage.ema is not None else None
+        self.state = TrainState(spread.model, stage.optimizer.of(spread.members), average, holding=spread.holding)
+        self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
+        self.manner = self._manner()
+        self.rate = matmul_rate(context.device) * context.mesh.layout.world
+        self.course = Course(
+            objective=stage.objective, schedule=stage.schedule, steps=stage.total_steps, rows=stage.rows, ramp=stage.ramp,
+            batch_rule=stage.batch_rule, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
+            healing=stage.healing,
+        )
+        self.checkpoints = Checkpoints(
+            self.folder / "checkpoints", context.mesh, Keep(every=context.keep_every), self.course.facts,
+            lambda line: context.say(f"{stage.reference}: {line}"),
+        )  # fmt: skip
+        resumed = self.checkpoints.resume(self.state)
+        self.metrics, self.samples = (
+            Lines(self.folder / name, self.state.step if resumed else None) if context.mesh.leads else NoLines()
+            for name in ("metrics.jsonl", "samples.jsonl")
+        )
+        session = Session(run=stage.reference, folder=self.folder, step=self.state.step if resumed else None, settings=stage.settings())
+        chosen = (TRACKERS[name] for name in context.trackers if context.mesh.leads)
+        self.trackers = Trackers(chosen, session, lambda line: context.say(f"{stage.reference}: {line}"))
+        self.resumed = resumed
+        self.saved, self.notice = time.monotonic(), Notice()
+        self.measured: dict[str, float] = {}
+
+    def to_end(self) -> dict[str, Any]:
+        """Trains what is left, writes the model, and returns the summary."""
+        stage, context, state, course, checkpoints = self.stage, self.context, self.state, self.course, self.checkpoints
+        for line in self.forecast():
+            context.say(f"{stage.reference}: {line}")
+        if not self.resumed:
+            self.measure()
+        progress = Progress(course.steps, lambda line: context.progress(f"{stage.reference}: {line}"), context.quiet)
+        seconds, began = 0.0, state.step
+        try:
+            with Lookout(context.mesh) as lookout, self.notice:
+                for report in self.steps(course, lookout.at):
+                    seconds += report.seconds
+                    self.record(report, progress)
+                    last = report.step == course.steps
+                    if last or (stage.watch.every and report.step % stage.watch.every == 0):
+                        self.measure()
+                    if last or checkpoints.keep.permanent(report.step) or any(report.wish):
+                        checkpoints.save(state)
+                        self.saved = time.monotonic()
+                    if report.wish.leave and not last:
+                        checkpoints.settle()
+                        raise StoppedError(f"{stage.reference}: asked to end, saved at step {state.step}; the same command goes on")
+                checkpoints.settle()
+        finally:
+            checkpoints.close()
+            for record in (progress, self.metrics, self.samples, self.trackers):
+                record.close()
+            if state.known.events and context.mesh.leads:
+                write_healing(self.folder, stage.reference, state.known, self.raw, self.tokenizer)
+        tokens = (stage.batches.rows_before(state.step) - stage.batches.rows_before(began)) * stage.max_seq_len
+        speed = tokens / seconds if seconds else 0.0
+        return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1)})
+
+    def wish(self) -> Wish:
+        """What this rank asks for: a checkpoint, after a while; or to leave, when it has been told to."""
+        return Wish(save=time.monotonic() - self.saved >= self.context.checkpoint_every_s, leave=self.notice.given)
+
+    def steps(self, course: Course, at: At) -> Iterator[StepReport]:
+        """The steps, looked into where statistics are asked for."""
+        snapshots = OnDisk(self.folder / "snapshots", self.checkpoints.folder, self.context.mesh) if self.stage.healing is not None else None
+        reports = train(self.state, self.source, course, self.manner, self.wish, at, snapshots)
+        if (statistics := self.stage.watch.statistics) is None:
+            return reports
+        inspector = Inspector(statistics, self.state, self.source, course, self.manner)
+        return inspector.over(reports, self.write, lambda line: self.context.say(f"{self.stage.reference}: {line}"))
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures into the lines and to the trackers."""
+        self.metrics.write(step, **figures)
+        self.trackers.write(step, figures)
+
+    def write_model(self, session: dict[str, float]) -> dict[str, Any]:
+        """The artifact's files, and the mark that says that they are all there."""
+        state, stage = self.state, self.stage
+        write_held_model(self.folder / "model", self.config, state.holding, None if state.average is None else state.average.values)
+        if not self.context.mesh.leads:
+            return {}
+        tokens = stage.batches.rows_before(state.step) * stage.max_seq_len
+        summary: dict[str, Any] = {
+            "parameters": self.config.n_params, "steps": state.step, "tokens": tokens, "flops": tokens * self.flops_per_token,
+            **self.last_figures(), **session,
+            **({"mixture": self.raw.plain()} if isinstance(self.raw, Mixture) else {}), **in_summary(state.known),
+        }
+        write_json(self.folder / SUMMARY, summary)
+        return finish(self.workspace, self.context)
+
+    def last_figures(self) -> dict[str, float]:
+        """The last loss and the last measurements, as the metrics have them."""
+        figures: dict[str, float] = {}
+        for line in (self.folder / "metrics.jsonl").read_text().splitlines():
+            found = json.loads(line)
+            figures |= {name: value for name, value in found.items() if name == "loss" or name.startswith("held_out/")}
+        return figures
+
+    def record(self, report: StepReport, progress: Progress) -> None:
+        """Metrics and progress of a step."""
+        utilisation = report.tokens_per_s * self.flops_per_token / self.rate
+        figures = {
+            "loss": report.loss, "grad_norm": report.grad_norm, "learning_rate": report.learning_rate,
+            "tokens_per_s": round(report.tokens_per_s, 1), "utilisation": round(utilisation, 4), **report.metrics,
+        }
+        figures = {name: value for name, value in figures.items() if math.isfinite(value)}
+        healed = {"healing": [event.plain() for event in report.events]} if report.events else {}
+        for event in report.events:
+            self.context.say(f"{self.stage.reference}: {event}")
+        self.metrics.write(report.step, tokens=report.tokens, learnt=report.learnt, **figures, **healed)
+        self.trackers.write(report.step, figures)
+        progress.show(report, utilisation)
+
+    def measure(self) -> None:
+        """What `Watch` asks for, with the averaged weights where an average is kept."""
+        if self.state.average is None:
+            self._measure()
+        else:
+            with self.state.average.in_place():
+                self._measure()
+
+    def _measure(self) -> None:
+        stage, watch, model, step = self.stage, self.stage.watch, self.state.model, self.state.step
+        figures: dict[str, float] = {}
+        for name, shards in self.held_out.items():
+            found = held_out(
+                model, shards, self.tokenizer, time=stage.max_seq_len, tokens=watch.tokens, rows=self.manner.micro_batch,
+                device=self.context.device, task=stage.task, objective=stage.objective, holding=self.state.holding,
+            )
+            figures |= {f"held_out/{name}/{what}": value for what, value in found.items()}
+        if figures:
+            self.write(step, figures)
+            what, words = ("bits_per_byte", "bits per byte") if stage.task.every_token else ("loss", "loss")
+            told = "  ".join(f"{name} {figures[f'held_out/{name}/{what}']:.3f}" for name in self.held_out)
+            self.context.say(f"{stage.reference}: step {step}: {words} of held-out text: {told}")
+        if not self.context.mesh.alone:  # writing needs the whole model; `chat` has it when it is done
+            return
+        texts = answers(model, watch.prompts, self.tokenizer, watch.template, watch.sampler, watch.max_new_tokens)
+        for prompt, text in zip(watch.prompts, texts, strict=True):
+            self.samples.write(step, prompt=prompt, answer=text)
+            self.context.say(f"{stage.reference}: step {step}: {prompt!r} → {text!r}")
+
+    def forecast(self) -> list[str]:
+        """What the run will take, told before it begins."""
+        stage, manner, left = self.stage, self.manner, self.stage.total_steps - self.state.step
+        tokens = (stage.total_rows - stage.batches.rows_before(self.state.step)) * stage.max_seq_len
+        flops = tokens * self.flops_per_token
+        copies = 4 + (self.state.average is not None) + (stage.healing is not None)  # weights, gradients, two moments, what to take back to
+        memory = self.config.n_params * 4 * copies + self.activation_bytes * manner.micro_batch
+        return [
+            f"{human_count(self.config.n_params)} parameters, {left} steps of {'at most ' if stage.batches.levels else ''}"
+            f"{human_count(stage.batch_tokens)} tokens: "
+            f"{human_count(tokens)} tokens, {human_count(flops)}FLOP; about "
+            f"{human_seconds(flops / (self.rate * USUAL_UTILISATION))} at half of the measured {human_count(self.rate)}FLOP/s; about "
+            f"{human_bytes(memory)} beyond the program; {manner.micro_batch} of {stage.rows} rows at a time, "
+            f"{'compiled' if manner.compiled else 'eager'}",
+            *self.source.describe(stage.total_rows),
+        ]
+
+    def needs(self) -> Needs:
+        """What steps hold in memory, and what less they could."""
+        stage, context = self.stage, self.context
+        return Needs(
+            plan=lambda rows: stage.memory(self.config, rows, context.mesh.layout, context.recompute), there=bytes_there(self.state),
+            micro_batch=self.manner.micro_batch, instead=stage.instead(self.config, context.recompute) if context.mesh.alone else {},
+        )  # fmt: skip
+
+    def _manner(self) -> Manner:
+        stage, context, mesh = self.stage, self.context, self.context.mesh
+        rows = stage.rows // mesh.readers.size
+        if mesh.layout.pipeline > 1:  # enough micro-batches that waiting at its ends counts little
+            chosen = max(1, rows // (MICRO_BATCHES_PER_STAGE * mesh.layout.pipeline))
+            measure, self.activation_bytes = None, 0
+        else:
+            measure = row_meter(self.state, self.source, stage.objective, stage.precision, context.device)
+            self.activation_bytes = over_ranks(mesh, measure())
+            chosen = choose_micro_batch(rows, self.activation_bytes)
+        micro_batch = min(context.micro_batch or chosen, rows)
+        recompute(self.state.model, context.recompute, None if measure is None else lambda: micro_batch * measure())
+        if measure is not None and context.recompute.kind != "none":
+            self.activation_bytes = measure()
+        planned = stage.total_rows * stage.max_seq_len * self.flops_per_token
+        compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
+        return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)

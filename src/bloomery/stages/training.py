@@ -1,0 +1,217 @@
+"""`Training`: what a training is: its fields, what is refused, and what follows from them; `Train` is the stage that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Lt
+
+from bloomery.core.config import Config
+from bloomery.core.errors import ConfigError
+from bloomery.core.units import Steps, Tokens, human_count
+from bloomery.data import Corpus, Cut, Given, Mixing, NextToken, Packing, Posed, RowTask, Source, TokenShards, Vocabulary
+from bloomery.mesh import Layout
+from bloomery.models import ModelConfig
+from bloomery.objectives import CausalLM, Objective
+from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, NoRamp, OptimizerConfig, Schedule, WarmupCosine
+from bloomery.planning.memory import Memory, memory
+from bloomery.stages.anatomy import anatomy_of
+from bloomery.stages.init import Continue, Init
+from bloomery.stages.rows import contributions, mixed_of, packed_of
+from bloomery.stages.stage import Inputs
+from bloomery.stages.task import check_task
+from bloomery.stages.tokenize import Tokenize
+from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
+from bloomery.stages.trained import Trained
+from bloomery.stages.watch import Watch
+from bloomery.store import Store
+from bloomery.text.tokenizer import Tokenizer
+from bloomery.train import Healing, Precision
+from bloomery.train.recompute import Recompute
+
+
+class Share(Config):
+    """A corpus's share of what is trained on."""
+
+    tokens: Tokenize
+    """The corpus; its stage's name stands for it in reports."""
+    proportion: Annotated[float, Gt(0)] = 1.0
+    """Of the rows, relative to the other shares."""
+    group: str = ""
+    """The group that it belongs to, for `Ratio`."""
+    max_epochs: Annotated[float, Gt(0)] | None = None
+    """How often the corpus may be passed over; what it cannot give, the others do. None is any number of times."""
+
+class Training(Trained):
+    """The fields of a training. `Train` carries it out."""
+
+    tokenizer: TrainTokenizer | LoadTokenizer
+    """The tokenizer of all corpora; a copy goes with the model."""
+    init: Init
+    """`Scratch(model=…)`, `Continue(base=…)` or `Hub(path=…)`."""
+    sources: tuple[Share, ...]
+    """What to train on."""
+    mixing: Mixing = Given()
+    """How much of which: `Given()` (the shares' proportions), `Temperature()`, `UniMax()`, `Ratio()` or `Curriculum()`."""
+    packing: Packing = Cut()
+    """How documents become rows: `Cut()` or `Fit()`."""
+    task: RowTask = NextToken()
+    """What is to be learnt from rows: `NextToken()`, `PrefixLM()`, `MaskedTokens()`, `SpanCorruption()` or `SentenceOrder()`."""
+    objective: Objective = CausalLM()
+    """The loss."""
+    optimizer: OptimizerConfig = AdamW()
+    """How gradients become updates."""
+    schedule: Schedule = WarmupCosine()
+    """The course of the learning rate."""
+    max_seq_len: Tokens
+    """Tokens in a row."""
+    batch_tokens: Tokens
+    """Tokens in a step, padding included; a multiple of max_seq_len."""
+    ramp: BatchRamp = NoRamp()
+    """How the batch comes to be that large: `NoRamp()`, `Doublings(at=…)` or `Rising(tokens=…)`."""
+    batch_rule: BatchRule | None = None
+    """How learning rates follow the tokens in a step; None leaves them as they are given."""
+    steps: Steps | None = None
+    """Optimiser steps. Give these or `tokens`."""
+    tokens: Tokens | None = None
+    """Tokens to train on, rounded up to whole steps. Give these or `steps`."""
+    clip_norm: Annotated[float, Gt(0)] | None = 1.0
+    """Largest global norm of the gradient; None clips nothing."""
+    precision: Precision = "fp32"
+    """Of matrix products. bf16 and fp16 pay where there are units for them, which few CPUs have."""
+    healing: Healing | None = Healing()
+    """What is done about steps that would harm the model; None stops at the first that is not finite, and lets all others pass."""
+    ema: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Decay of a moving average of the weights, which is then what is measured and kept; None keeps the last weights."""
+    seed: int = 0
+    """Of initial weights and of the order of documents."""
+    watch: Watch = Watch()
+    """What is measured along the way."""
+
+    def check(self) -> None:
+        if not self.sources:
+            raise self.refuse("sources", "names nothing to train on; give one Share at least")
+        if (self.steps is None) == (self.tokens is None):
+            raise ConfigError(f"Train.steps={self.steps} and Train.tokens={self.tokens}: give one of them, and leave out the other")
+        if self.batch_tokens % self.max_seq_len:
+            below = self.batch_tokens // self.max_seq_len * self.max_seq_len
+            near = " or ".join(str(n) for n in (below, below + self.max_seq_len) if n)
+            raise self.refuse("batch_tokens", f"is not a multiple of max_seq_len={self.max_seq_len}; {near} would be")
+        self.ramp.levels(self.rows, self.max_seq_len)
+        names = [share.tokens.name for share in self.sources]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ConfigError(f"Train.sources has two corpora named {min(twice)!r}; give their Tokenize stages names of their own")
+        corpora = {f"sources[{i}].tokens": share.tokens for i, share in enumerate(self.sources)}
+        corpora |= {f"watch.held_out[{i}]": tokens for i, tokens in enumerate(self.watch.held_out)}
+        for path, corpus in corpora.items():
+            if corpus.tokenizer != self.tokenizer:
+                raise ConfigError(f"Train.{path} is encoded with {corpus.tokenizer.reference}, not with Train.tokenizer="
+                                  f"{self.tokenizer.reference}; use one tokenizer for all")  # fmt: skip
+        if isinstance(self.init, Continue) and self.init.base.vocabulary != self.tokenizer:
+            raise ConfigError(f"Train.init.base was trained with {self.init.base.vocabulary.reference}, not with Train.tokenizer="
+                              f"{self.tokenizer.reference}; use its tokenizer")  # fmt: skip
+        self.mixing.weights([Corpus(name=s.tokens.name, tokens=1, proportion=s.proportion, group=s.group) for s in self.sources])
+        if (model := self.init.architecture) is not None:
+            self.check_model(model)
+
+    def check_model(self, model: ModelConfig) -> None:
+        """Checks the rules that join the training and its model, which may not be known before the weights are read."""
+        if self.max_seq_len > model.max_seq_len:
+            raise self.refuse("max_seq_len", f"is longer than the model's max_seq_len={model.max_seq_len}; {model.max_seq_len} is the most")
+        check_task(self.task, model, self.tokenizer, self.max_seq_len)
+        if self.watch.prompts and (model.reads_passage or not model.reads_forward):
+            raise ConfigError(f"Train.watch.prompts are for models that go on with a text, which Train.init's {model.kind()} does not; leave "
+                              "them out")  # fmt: skip
+        self.objective.check_training(model, self.task)
+
+    @property
+    def architecture(self) -> ModelConfig | None:
+        return self.init.architecture
+
+    @property
+    def vocabulary(self) -> TrainTokenizer | LoadTokenizer:
+        return self.tokenizer
+
+    @property
+    def rows(self) -> int:
+        """Rows per step, when the batch is full."""
+        return self.batch_tokens // self.max_seq_len
+
+    @property
+    def batches(self) -> Batches:
+        """How many rows each step reads."""
+        return self.ramp.batches(self.rows, self.max_seq_len)
+
+    @property
+    def total_rows(self) -> int:
+        """Rows that all steps read."""
+        return self.batches.rows_before(self.total_steps)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps, also where tokens are given."""
+        if self.tokens is not None:
+            return self.batches.steps_for(-(-self.tokens // self.max_seq_len))
+        assert self.steps is not None  # `check` wants one of them
+        return self.steps
+
+    def source(self, inputs: Inputs) -> Source:
+        """The rows that this training reads, in its order. Every byte of the shards is checked."""
+        return self._source({share.tokens.name: TokenShards.open(inputs[share.tokens]) for share in self.sources})
+
+    def posed(self, source: Source, tokenizer: Tokenizer) -> Source:
+        """The rows of `source` as the task has the model read them; the same ones for `NextToken()`."""
+        if isinstance(self.task, NextToken):
+            return source
+        return Posed(source, self.task, time=self.max_seq_len, seed=self.seed, vocabulary=Vocabulary(tokenizer))
+
+    def _source(self, shards: Mapping[str, TokenShards]) -> Source:
+        packed = packed_of(shards, self.packing, self.task.raw_time(self.max_seq_len), self.seed)
+        most = self.mixing.most_epochs()
+        corpora = []
+        for share in self.sources:
+            source = packed[share.tokens.name]
+            epochs = min((e for e in (most, share.max_epochs) if e is not None), default=None)
+            corpora.append(Corpus(
+                name=source.name, tokens=source.shards.tokens, proportion=share.proportion, group=share.group,
+                most_rows=None if epochs is None else source.rows_within(epochs),
+            ))  # fmt: skip
+        return mixed_of(packed, self.mixing.phases(corpora, self.total_rows))
+
+    def memory(self, config: ModelConfig, micro_batch: int, layout: Layout, again: Recompute) -> Memory:
+        """What the rank that holds the most holds at the worst moment of a step.
+
+        Args:
+            config: of the model.
+            micro_batch: rows per forward pass.
+            layout: of the ranks.
+            again: what is computed again; but for "full", it is planned as if nothing were.
+        """
+        anatomy = anatomy_of(
+            config, rows=micro_batch, time=self.max_seq_len, objective=self.objective, optimizer=self.optimizer, task=self.task,
+            precision=self.precision, averaged=self.ema is not None,
+        )  # fmt: skip
+        recomputed = len(anatomy.blocks) if again.kind == "full" else 0
+        return max(memory(anatomy, layout, self.rows, recomputed), key=lambda of_rank: of_rank.total)
+
+    def instead(self, config: ModelConfig, again: Recompute) -> dict[str, Callable[[], Memory]]:
+        """Settings for a training of which one rank cannot hold a row → what they would take there, the simplest first."""
+        full = {} if again.kind == "full" else {
+            "--recompute full --micro-batch 1": partial(self.memory, config, 1, Layout(), Recompute("full"))
+        }  # fmt: skip
+        return full | {
+            f"--layout shard={ranks} --micro-batch 1 on {ranks} ranks": partial(self.memory, config, 1, Layout(shard=ranks), again)
+            for ranks in (2, 4, 8) if self.rows % ranks == 0
+        }  # fmt: skip
+
+    def preview(self, store: Store) -> list[str]:
+        found = {share.tokens.name: store.find(share.tokens.reference) for share in self.sources}
+        shards = {name: TokenShards(artifact.path) for name, artifact in found.items() if artifact is not None}
+        rows = self.total_rows
+        if len(shards) == len(found):
+            return contributions(self._source(shards), rows)
+        known = {name: f"{human_count(one.tokens)} tokens an epoch" for name, one in shards.items()}
+        total = human_count(rows * self.max_seq_len)
+        return [f"{name}: {known.get(name, 'unknown until tokenized')}; its share of {total} tokens is known when all are" for name in found]
