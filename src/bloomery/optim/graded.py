@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from bloomery.optim.groups import Member, Role
-from bloomery.optim.optimizer import Optimizer, OptimizerConfig
+from bloomery.optim.optimizer import OptimizerConfig
 
 
 class Graded(OptimizerConfig):
@@ -29,8 +29,8 @@ class Graded(OptimizerConfig):
     embedding_decay: Annotated[float, Ge(0)] = 0.0
     """λ of embeddings."""
 
-    def of(self, everything: Sequence[Member]) -> Optimizer:
-        return Optimizer(everything, [self.part(everything)])
+    def parts(self, everything: Sequence[Member]) -> Sequence[torch.optim.Optimizer]:
+        return [self.part(everything)]
 
     @abstractmethod
     def part(self, everything: Sequence[Member], roles: Collection[Role] = tuple(Role)) -> torch.optim.Optimizer:
@@ -57,10 +57,12 @@ class Graded(OptimizerConfig):
         }
         groups: list[dict[str, Any]] = []
         for role in roles:
-            (rate, decay), paces = settings[role], [(member.parameter, self.pace(member)) for member in everything if member.role is role]
-            for pace in dict.fromkeys(pace for _, pace in paces):
-                parameters = [parameter for parameter, own in paces if own == pace]
-                groups.append({"params": parameters, "lr": rate * pace, "weight_decay": self.decay(decay, pace), "role": role})
+            (rate, decay), of_role = settings[role], [member for member in everything if member.role is role]
+            paces = [(member.parameter, (self.pace(member), member.layer_rate)) for member in of_role]
+            for pace, layer_rate in dict.fromkeys(both for _, both in paces):
+                parameters = [parameter for parameter, own in paces if own == (pace, layer_rate)]
+                lr = rate * pace * layer_rate
+                groups.append({"params": parameters, "lr": lr, "weight_decay": self.decay(decay, pace), "role": role})
         return groups
 
 

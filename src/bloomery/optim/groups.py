@@ -9,6 +9,7 @@ from enum import Enum
 from torch import nn
 
 from bloomery.mesh.held import Held, Holding
+from bloomery.nn.depth import Height, heights
 from bloomery.nn.experts import ExpertLinear
 from bloomery.nn.head import OutputHead
 from bloomery.nn.init import Rated
@@ -33,16 +34,19 @@ class Member:
     """A trainable parameter, its canonical name, its role, and the heights of the matrices stacked in its rows.
 
     `held` is what this rank holds of it, where ranks share it: `parameter` then has these numbers only, while `blocks` are those of the whole.
-    `narrow` is, for a model under µP, base width over width, and 1 for any other. Where it has more than two dimensions, all but the last
-    count as rows: experts lie one above the other.
+    `narrow` is, for a model under µP, base width over width, and 1 for any other. `height` is how far up in the model it stands, and
+    `layer_rate` the factor on its rate on that account. Where it has more than two dimensions, all but the last count as rows: experts lie
+    one above the other.
     """
 
     name: str
     parameter: nn.Parameter
     role: Role
     blocks: tuple[int, ...]
+    height: Height
     narrow: float = 1.0
     held: Held | None = None
+    layer_rate: float = 1.0
 
     @property
     def rate(self) -> float:
@@ -62,6 +66,7 @@ def members(model: nn.Module) -> list[Member]:
     blocks |= {id(stack.weight): stack.heights * len(stack.weight) for stack in model.modules() if isinstance(stack, ExpertLinear)}
 
     narrow = {id(p): module.hidden_rate for module in model.modules() if isinstance(module, Rated) for p in module.parameters()}
+    height = heights(model)
 
     def role(parameter: nn.Parameter) -> Role:
         if parameter.ndim < 2:
@@ -71,8 +76,8 @@ def members(model: nn.Module) -> list[Member]:
         return Role.HEAD if id(parameter) in heads else Role.MATRIX
 
     def member(name: str, parameter: nn.Parameter) -> Member:
-        heights = blocks.get(id(parameter), (parameter.shape[:-1].numel(),))
-        return Member(name, parameter, role(parameter), heights, narrow.get(id(parameter), 1.0))
+        stacked = blocks.get(id(parameter), (parameter.shape[:-1].numel(),))
+        return Member(name, parameter, role(parameter), stacked, height[name], narrow.get(id(parameter), 1.0))
 
     return [member(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 

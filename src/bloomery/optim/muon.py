@@ -16,7 +16,8 @@ from bloomery.optim.adamw import AdamW
 from bloomery.optim.deal import deals, is_shared
 from bloomery.optim.graded import Graded, Stepper
 from bloomery.optim.groups import Member, Role
-from bloomery.optim.optimizer import Optimizer, OptimizerConfig
+from bloomery.optim.layer_rates import EvenRates
+from bloomery.optim.optimizer import OptimizerConfig
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
@@ -45,14 +46,18 @@ class Muon(OptimizerConfig):
     iterations: Annotated[int, Ge(1)] = 5
     """Newton–Schulz iterations."""
     others: Graded = AdamW()
-    """For every parameter that is not a hidden matrix."""
+    """For every parameter that is not a hidden matrix; `layer_rates` are those of Muon for it, too."""
 
-    def of(self, everything: Sequence[Member]) -> Optimizer:
+    def check(self) -> None:
+        if not isinstance(self.others.layer_rates, EvenRates):
+            raise self.refuse("others", "has layer_rates of its own, and those of Muon count for all parameters; give them to Muon")
+
+    def parts(self, everything: Sequence[Member]) -> Sequence[torch.optim.Optimizer]:
         rest = [role for role in Role if role is not Role.MATRIX and any(m.role is role for m in everything)]
         parts: list[torch.optim.Optimizer] = [self.others.part(everything, rest)] if rest else []
         if matrices := [m for m in everything if m.role is Role.MATRIX]:
             parts.append(_Muon(matrices, self))
-        return Optimizer(everything, parts)
+        return parts
 
     def at(self, learning_rate: float) -> Muon:
         others = self.others.at(self.others.learning_rate * learning_rate / self.learning_rate)
@@ -77,9 +82,9 @@ def orthogonalise(matrices: Float[Tensor, "batch rows columns"], iterations: int
 class _Muon(Stepper):
     def __init__(self, matrices: Sequence[Member], config: Muon) -> None:
         groups = []
-        for rate in dict.fromkeys(m.rate for m in matrices):
-            paced = [m for m in matrices if m.rate == rate]
-            settings = {"lr": config.learning_rate * sqrt(rate), "weight_decay": config.weight_decay / sqrt(rate)}
+        for rate, layer_rate in dict.fromkeys((m.rate, m.layer_rate) for m in matrices):
+            paced = [m for m in matrices if (m.rate, m.layer_rate) == (rate, layer_rate)]
+            settings = {"lr": config.learning_rate * sqrt(rate) * layer_rate, "weight_decay": config.weight_decay / sqrt(rate)}
             groups.append({"params": [m.parameter for m in paced], "deals": deals(paced), **settings})
         super().__init__(groups)
         self.config = config

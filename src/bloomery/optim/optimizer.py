@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from bloomery.core.config import Config
 from bloomery.core.errors import ArtifactError
 from bloomery.optim.groups import Member, members
+from bloomery.optim.layer_rates import EvenRates, LayerRates
 
 
 class OptimizerConfig(Config):
-    """How gradients become updates. Subclasses write `of`."""
+    """How gradients become updates. Subclasses write `parts`."""
 
     learning_rate: Annotated[float, Gt(0)] = 3e-3
     """Full rate η; the schedule's factor multiplies it."""
+    layer_rates: LayerRates = EvenRates()
+    """Factors on all rates by layer: `EvenRates()`, `Geometric()` or `CosineRates()`."""
 
     def build(self, model: nn.Module) -> Optimizer:
         """The optimiser for all trainable parameters of a model."""
@@ -26,6 +29,10 @@ class OptimizerConfig(Config):
 
     def of(self, everything: Sequence[Member]) -> Optimizer:
         """The optimiser for these parameters, of which there may be parts only: those that this rank holds."""
+        return Optimizer(everything, self.parts(self.layer_rates.over(everything)))
+
+    def parts(self, everything: Sequence[Member]) -> Sequence[torch.optim.Optimizer]:
+        """The torch optimisers that step together, with the full rates of all parameters."""
         raise NotImplementedError
 
     def at(self, learning_rate: float) -> OptimizerConfig:
