@@ -34,7 +34,7 @@ from bloomery.models import (
 )
 from bloomery.nn import Mamba2Config
 from bloomery.objectives import CausalLM
-from bloomery.optim import AdamW, Average, Constant, Muon, OptimizerConfig
+from bloomery.optim import AdamW, Average, Constant, Embeddings, Everything, LastLayers, Muon, OptimizerConfig, Trainable
 from bloomery.planning.memory import memory
 from bloomery.stages.anatomy import anatomy_of, example
 from bloomery.stages.cost_curve import peak_bytes
@@ -42,7 +42,7 @@ from bloomery.train import Course, Manner, Precision, TrainState, train
 from bloomery.train.recompute import Recompute, recompute
 from bloomery.train.spreading import fresh, spread_model
 
-NEXT_TOKEN, ADAMW, ONE_RANK, NOTHING_AGAIN = NextToken(), AdamW(), Layout(), Recompute()
+NEXT_TOKEN, ADAMW, EVERYTHING, ONE_RANK, NOTHING_AGAIN = NextToken(), AdamW(), Everything(), Layout(), Recompute()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ class Case:
     ema: float | None = None
     layout: Layout = ONE_RANK
     again: Recompute = NOTHING_AGAIN
+    trainable: Trainable = EVERYTHING
 
 
 LLAMA = LlamaConfig(vocab_size=4096, d_model=256, n_layers=6, n_heads=4, max_seq_len=256)
@@ -74,6 +75,8 @@ CASES = {
     ),
     "llama, long rows, grouped": Case(config=LLAMA.replace(n_kv_heads=2, n_layers=3, max_seq_len=1024), rows=2, micro_batch=1),
     "llama, all blocks recomputed": Case(config=LLAMA, rows=8, micro_batch=4, again=Recompute("full")),
+    "llama, the last 2 of 6 layers": Case(config=LLAMA, rows=8, micro_batch=2, trainable=LastLayers(count=2)),
+    "llama, frozen embeddings": Case(config=LLAMA.replace(n_layers=3), rows=4, micro_batch=2, trainable=Everything() - Embeddings()),
     "gpt2": Case(config=Gpt2Config(**SMALL), rows=8, micro_batch=4),
     "qwen3, bf16, Muon": Case(config=Qwen3Config(**SMALL), rows=4, micro_batch=4, precision="bf16", optimizer=Muon()),
     "gemma2, windows": Case(config=Gemma2Config(**SMALL, d_ff=256, windows=(32, None)), rows=4, micro_batch=2),
@@ -135,7 +138,7 @@ def measured(case: Case) -> list[int]:
 def measure(case: Case) -> int:
     """The same on this rank."""
     mesh = Mesh.join(case.layout)
-    parts = spread_model(case.config, mesh, fresh(case.config, seed=0))
+    parts = spread_model(case.config, mesh, fresh(case.config, seed=0), case.trainable)
     model, local = parts.model, {name: held.local for name, held in parts.holding.parameters.items()}
     average = None if case.ema is None else Average(local, case.ema)
     state = TrainState(model, case.optimizer.of(parts.members), average, holding=parts.holding)
@@ -153,7 +156,7 @@ def planned(case: Case) -> list[float]:
     """The same, foretold, of the ranks of each place in the pipeline."""
     anatomy = anatomy_of(
         case.config, rows=case.micro_batch, time=case.config.max_seq_len, task=case.task, optimizer=case.optimizer, precision=case.precision,
-        averaged=case.ema is not None,
+        averaged=case.ema is not None, trainable=case.trainable,
     )
     return [rank.total for rank in memory(anatomy, case.layout, case.rows, len(anatomy.blocks) if case.again.kind == "full" else 0)]
 

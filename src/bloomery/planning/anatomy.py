@@ -138,7 +138,7 @@ def dissect(
         updater.step()
     sharing = sharing_of(model)
     weights = {
-        name: Weight(p.nbytes, p.requires_grad, kept.get(name, 0) + p.nbytes * averaged, sharing.get(name, "whole"))
+        name: Weight(p.nbytes, p.requires_grad, kept.get(name, 0) + p.nbytes * (averaged and p.requires_grad), sharing.get(name, "whole"))
         for name, p in model.named_parameters()
     }
     return Anatomy(

@@ -220,7 +220,8 @@ def trace(model: nn.Module, step: Callable[[], Tensor]) -> tuple[Stretch, ...]:
 
     def ends(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         mark(0)
-        output.register_hook(lambda gradient: mark(0))
+        if output.requires_grad:
+            output.register_hook(lambda gradient: mark(0))
         if inputs[0].requires_grad:
             inputs[0].register_hook(lambda gradient: mark(0))
 

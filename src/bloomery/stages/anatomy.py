@@ -17,7 +17,7 @@ from bloomery.models import ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.objectives import CausalLM, Models, Objective
-from bloomery.optim import AdamW, OptimizerConfig
+from bloomery.optim import AdamW, Everything, OptimizerConfig, Trainable
 from bloomery.planning.anatomy import Anatomy, dissect
 from bloomery.planning.trace import Stretch, without_memory
 from bloomery.train import Precision
@@ -26,7 +26,7 @@ from bloomery.train.manner import autocast
 
 def anatomy_of(
     config: ModelConfig, *, rows: int, time: int, objective: Objective = CausalLM(), optimizer: OptimizerConfig = AdamW(),  # noqa: B008
-    task: RowTask = NextToken(), precision: Precision = "fp32", averaged: bool = False,  # noqa: B008
+    task: RowTask = NextToken(), precision: Precision = "fp32", averaged: bool = False, trainable: Trainable = Everything(),  # noqa: B008
 ) -> Anatomy:
     """Of a training of a model in micro-batches of `rows` packed rows of `time` places.
 
@@ -39,14 +39,16 @@ def anatomy_of(
         task: what is to be learnt from rows.
         precision: of matrix products.
         averaged: whether a moving average of the weights is kept.
+        trainable: what of the model is trained.
     """
-    if (short := shortened(config)) is not None:
+    if isinstance(trainable, Everything) and (short := shortened(config)) is not None:  # else layers are not alike
         small = anatomy_of(
             short, rows=rows, time=time, objective=objective, optimizer=optimizer, task=task, precision=precision, averaged=averaged,
         )  # fmt: skip
         return lengthened(small, cycle_of(short), config.n_layers)
     with without_memory():
         model, batch = config.skeleton(), example(config, task, rows, time)
+        trainable.freeze(model)
 
         def loss() -> Tensor:
             with autocast(precision, "cpu"):

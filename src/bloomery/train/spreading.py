@@ -14,6 +14,7 @@ from bloomery.nn.block import Block
 from bloomery.nn.head import TiedHead
 from bloomery.nn.init import Pour, initialise
 from bloomery.objectives import Objective
+from bloomery.optim import Everything, Trainable
 from bloomery.optim.groups import Member, members, members_held
 
 Fill = Callable[[Pour], None]
@@ -35,13 +36,14 @@ class Spread:
     members: list[Member]
 
 
-def spread_model(config: ModelConfig, mesh: Mesh, fill: Fill) -> Spread:
+def spread_model(config: ModelConfig, mesh: Mesh, fill: Fill, trainable: Trainable = Everything()) -> Spread:  # noqa: B008
     """This rank's part of a model.
 
     Args:
         config: of the whole model.
         mesh: the ranks.
         fill: where its weights come from: `fresh(config, seed)`, or what reads a file.
+        trainable: what of it is trained; the rest is frozen before it is spread, so that ranks neither keep nor add up gradients of it.
 
     Raises:
         ConfigError: the model cannot be spread like that.
@@ -49,6 +51,9 @@ def spread_model(config: ModelConfig, mesh: Mesh, fill: Fill) -> Spread:
     with torch.device("meta"):
         model = config.skeleton()
     check_layout(config, model, mesh)
+    trainable.freeze(model)
+    if mesh.layout.pipeline > 1 and not all(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"--layout {mesh.layout}: stages of a pipeline would have nothing to train under {trainable}; take replicate and shard")
     everything, tied = members(model), ()
     if mesh.layout.pipeline > 1:
         assert isinstance(model, Transformer)
