@@ -39,6 +39,11 @@ class Axis:
         """How many ranks it has."""
         return len(self.ranks)
 
+    def share(self, rows: int) -> tuple[int, int]:
+        """The first of a number of rows that this rank reads, and how many it reads."""
+        each = rows // self.size
+        return self.index * each, each
+
     def sum_(self, tensor: Tensor) -> Tensor:
         """Adds up a tensor over the axis, in place."""
         if self.size > 1:

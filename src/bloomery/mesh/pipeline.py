@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError
-from bloomery.mesh.mesh import Axis, Mesh
+from bloomery.mesh.mesh import Mesh
 from bloomery.mesh.schedules import Action, schedule
 
 Forward = Callable[[int, int, Tensor | None], Tensor]
@@ -99,9 +99,3 @@ class Pipeline:
 
     def _tag(self, source: int, target: int, micro: int) -> int:
         return 2 * (micro * self.n_stages + min(source, target)) + (source > target)
-
-
-def share_of(rows: int, axis: Axis) -> tuple[int, int]:
-    """The first of a number of rows that a rank of an axis reads, and how many it reads."""
-    each = rows // axis.size
-    return axis.index * each, each

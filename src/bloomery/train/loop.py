@@ -16,7 +16,7 @@ import torch
 from bloomery.core.config import to_plain
 from bloomery.core.rng import derive_seed
 from bloomery.data.source import Source
-from bloomery.mesh import Phase, share_of
+from bloomery.mesh import Phase
 from bloomery.objectives import Objective
 from bloomery.optim import BatchRamp, BatchRule, NoRamp, Schedule, clip_by_global_norm
 from bloomery.optim.batch import Batches
@@ -152,7 +152,7 @@ def train(
         rows_of_step, first_row = batches.rows_of(step), batches.rows_before(step) + state.known.skipped_rows
         at(step + 1, "reading rows")
         torch.manual_seed(derive_seed(course.seed, "step", step))
-        first, rows = share_of(rows_of_step, mesh.readers)
+        first, rows = mesh.readers.share(rows_of_step)
         batch = source.batch(first_row + first, rows)
         weights = [weight or 1.0 for weight in mesh.readers.total(course.objective.weights(batch))]
         holding.forget_gradients()
