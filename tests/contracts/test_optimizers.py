@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bloomery.core.identity import content_key
 from bloomery.models import LlamaConfig
 from bloomery.optim import OptimizerConfig, Schedule, Warmed
-from bloomery.stages.anatomy import anatomy_of
+from bloomery.stages.anatomy import Planned, anatomy_of
 
 TINY = LlamaConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16)
 
@@ -60,7 +60,7 @@ class TestEveryOptimizer:
         model = TINY.build(seed=0)
         optimizer = kind().build(model)
         run(kind(), model, optimizer, 0, 1)
-        planned = anatomy_of(TINY, rows=2, time=16, optimizer=kind()).weights
+        planned = anatomy_of(Planned(config=TINY, time=16, optimizer=kind()), 2).weights
         assert sum(weight.state for weight in planned.values()) == sum(slot.nbytes for slot in optimizer.state().values())
 
     def test_a_factor_of_zero_moves_nothing(self, kind):

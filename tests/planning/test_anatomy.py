@@ -7,25 +7,27 @@ from bloomery.data import MaskedTokens, NextToken
 from bloomery.optim import Muon
 from bloomery.planning.anatomy import sharing_of
 from bloomery.stages import anatomy
-from bloomery.stages.anatomy import anatomy_of, shortened
+from bloomery.stages.anatomy import Planned, anatomy_of, shortened
 
 
 @pytest.mark.parametrize(("name", "layers"), [("llama", 5), ("gemma2", 9), ("bert", 5), ("mixtral", 5)])
 def test_a_deep_stack_is_known_from_three_cycles_of_its_layers(name, layers, monkeypatch):
     config = CASES[name].replace(n_layers=layers)
-    settings = {"rows": 2, "time": 24, "task": NextToken() if config.reads_forward else MaskedTokens()}
+    planned = Planned(config=config, time=24, task=NextToken() if config.reads_forward else MaskedTokens())
     assert shortened(config) is not None
-    told = anatomy_of(config, **settings)
+    told = anatomy_of(planned, 2)
     monkeypatch.setattr(anatomy, "shortened", lambda config: None)
-    assert anatomy_of(config, **settings) == told
+    assert anatomy_of(planned, 2) == told
 
 
 def test_what_an_optimiser_keeps_is_known_by_parameter():
-    found = anatomy_of(CASES["llama"], rows=1, time=16, optimizer=Muon()).weights
+    found = anatomy_of(Planned(config=CASES["llama"], time=16, optimizer=Muon()), 1).weights
     assert found["blocks.0.ff.down.weight"].state == found["blocks.0.ff.down.weight"].bytes
     assert found["embedding.weight"].state == 2 * found["embedding.weight"].bytes + 4
-    averaged = anatomy_of(CASES["llama"], rows=1, time=16, averaged=True).weights
+    averaged = anatomy_of(Planned(config=CASES["llama"], time=16, decay=0.9), 1).weights
     assert averaged["embedding.weight"].state == 3 * averaged["embedding.weight"].bytes + 4
+    guarded = anatomy_of(Planned(config=CASES["llama"], time=16, decay=0.9, guarded=True), 1).weights
+    assert guarded["embedding.weight"].state == 4 * guarded["embedding.weight"].bytes + 4
 
 
 def test_modules_say_how_their_weights_can_be_shared():

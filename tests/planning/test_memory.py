@@ -11,14 +11,14 @@ from bloomery.mesh import Layout
 from bloomery.models import LlamaConfig, MixtralConfig
 from bloomery.planning.anatomy import Anatomy
 from bloomery.planning.memory import memory
-from bloomery.stages.anatomy import anatomy_of
+from bloomery.stages.anatomy import Planned, anatomy_of
 
 SMALL = LlamaConfig(vocab_size=4096, d_model=64, n_layers=8, n_heads=8, max_seq_len=64)
 
 
 @cache
 def small() -> Anatomy:
-    return anatomy_of(SMALL, rows=1, time=64)
+    return anatomy_of(Planned(config=SMALL, time=64), 1)
 
 
 @pytest.mark.parametrize("name", ["llama, Muon, mostly weights", "llama, the last 2 of 6 layers", "gemma2, windows", "t5"])
@@ -78,7 +78,7 @@ def test_gpipe_keeps_all_micro_batches_and_1f1b_as_many_as_there_are_ranks_behin
 
 def test_experts_that_live_on_some_ranks_only_are_not_gathered():
     config = MixtralConfig(vocab_size=512, d_model=64, n_layers=2, n_heads=4, d_ff=128, n_experts=8, n_active=2, max_seq_len=64)
-    anatomy = anatomy_of(config, rows=1, time=64)
+    anatomy = anatomy_of(Planned(config=config, time=64), 1)
     together, apart = (memory(anatomy, Layout(shard=8, expert=expert), rows=8)[0] for expert in (1, 8))
     assert apart.weights == pytest.approx(together.weights)
     assert apart.communication < together.communication / 2

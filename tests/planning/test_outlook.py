@@ -16,17 +16,18 @@ from bloomery.planning.anatomy import between
 from bloomery.planning.machines import MACHINES, machine
 from bloomery.planning.outlook import Planner, Setting
 from bloomery.planning.speed import bandwidth, speed
-from bloomery.stages.anatomy import anatomy_of
+from bloomery.stages.anatomy import Planned, anatomy_of
 from bloomery.stages.planner import planner_of, usual
 
 CONFIG = LlamaConfig(vocab_size=4096, d_model=512, n_layers=8, n_heads=8, max_seq_len=256)
 MIB = 1 << 20
-ANATOMY = cache(lambda rows: anatomy_of(CONFIG, rows=rows, time=256))
+PLANNED = Planned(config=CONFIG, time=256)
+ANATOMY = cache(lambda rows: anatomy_of(PLANNED, rows))
 
 
 @cache
 def planner(memory: int = 80 << 30, utilisation: float = 0.5) -> Planner:
-    made = planner_of(CONFIG, machine("h100").replace(memory=memory), rows=64, time=256, precision="fp32", utilisation=utilisation)
+    made = planner_of(PLANNED, machine("h100").replace(memory=memory), 64, utilisation)
     return replace(made, anatomy=ANATOMY)
 
 
@@ -35,7 +36,7 @@ def of(layout: Layout, micro_batch: int = 1, **changes) -> Setting:
 
 
 def test_anatomies_between_one_and_two_rows_go_on_as_they_began():
-    one, two, four = (anatomy_of(CONFIG.replace(n_layers=2), rows=rows, time=64) for rows in (1, 2, 4))
+    one, two, four = (anatomy_of(Planned(config=CONFIG.replace(n_layers=2), time=64), rows) for rows in (1, 2, 4))
     told = between(one, two, 4)
     assert told.first[1].forward == four.first[1].forward
     assert told.first[3].backward.left == four.first[3].backward.left
@@ -144,7 +145,7 @@ def test_a_machine_that_is_none_is_refused_with_the_nearest():
 
 
 def test_ten_billion_parameters_are_planned_for_64_ranks():
-    made = planner_of(preset("10b"), machine("h100"), rows=1024, time=512)
+    made = planner_of(Planned(config=preset("10b"), time=512, precision="bf16"), machine("h100"), 1024)
     there = next(made.fitting(64))
     assert there.fits
     assert there.setting.layout.world == 64

@@ -46,7 +46,7 @@ from bloomery.objectives import CausalLM
 from bloomery.optim import AdamW
 from bloomery.train import Manner, TrainState, train
 from bloomery.planning.memory import memory
-from bloomery.stages.anatomy import anatomy_of
+from bloomery.stages.anatomy import Planned, anatomy_of
 from bloomery.train.memory import Needs, bytes_there, memory_told
 from tests.train.toys import Uneven, course
 
@@ -63,7 +63,7 @@ def step(micro_batch):
     state = TrainState(model, AdamW().build(model))
 
     def plan(rows):
-        return max(memory(anatomy_of(model.config, rows=rows, time=256, objective=CausalLM()), Layout(), 64), key=lambda one: one.total)
+        return max(memory(anatomy_of(Planned(config=model.config, time=256), rows), Layout(), 64), key=lambda one: one.total)
 
     with memory_told(Needs(plan=plan, micro_batch=micro_batch, there=bytes_there(state)), "cpu"):
         next(train(state, Long(), course(rows=64), Manner(micro_batch=micro_batch)))

@@ -18,12 +18,12 @@ from bloomery.data.tasks import SpanCorruption
 from bloomery.mesh import Layout
 from bloomery.models import ModelConfig
 from bloomery.models.presets import preset
-from bloomery.objectives import CausalLM
 from bloomery.optim import AdamW, Muon
 from bloomery.planning.machines import Machine, machine
 from bloomery.planning.outlook import USABLE, Outlook, Planner
 from bloomery.planning.sizing import advice, best_split
 from bloomery.recipe import PlannedStage
+from bloomery.stages.anatomy import Planned
 from bloomery.stages.planner import planner_of, usual
 from bloomery.stages.train import Train
 from bloomery.train import Precision
@@ -93,10 +93,8 @@ def size(
     layout = Layout.parse(means.layout)
     share, new = layout.readers if ranks is None else ranks, count_of(tokens)
     rows = max(1, round(count_of(batch_tokens) / time / share)) * share
-    planner = planner_of(
-        config, means.named, rows=rows, time=time, objective=CausalLM(), optimizer=OPTIMIZERS[optimizer], task=usual_task(config),
-        precision=precision, utilisation=means.utilisation,
-    )  # fmt: skip
+    planned = Planned(config=config, time=time, optimizer=OPTIMIZERS[optimizer], task=usual_task(config), precision=precision, guarded=True)
+    planner = planner_of(planned, means.named, rows, means.utilisation)
     console.print(Text(headline(model, config, time), "bold"))
     step = f"steps of {rows} rows of {time}: {human_count(rows * time)} tokens"
     console.print(Text(f"{step}; weights, gradients and {optimizer} in fp32, products in {precision}"))
@@ -133,7 +131,7 @@ def print_trainings(planned: Sequence[PlannedStage], means: Means) -> None:
         if row.status == "ready" or not isinstance(stage, Train) or stage.architecture is None:
             continue
         config = stage.architecture
-        planner = planner_for(stage, config, means.named, means.utilisation)
+        planner = planner_of(stage.planned(config), means.named, stage.rows, means.utilisation)
         console.print(Text(headline(stage.reference, config, stage.max_seq_len), "bold"))
         there = chosen(planner, means, Layout.parse(means.layout), None)
         tokens = stage.total_rows * stage.max_seq_len
@@ -142,14 +140,6 @@ def print_trainings(planned: Sequence[PlannedStage], means: Means) -> None:
             print_ways(planner, there)
         for line in advice(config.n_params, 0, tokens):
             console.print(Text(f"  {line}", "dim"))
-
-
-def planner_for(stage: Train, config: ModelConfig, machine: Machine, utilisation: float) -> Planner:
-    """Of a training stage, whose model is known."""
-    return planner_of(
-        config, machine, rows=stage.rows, time=stage.max_seq_len, objective=stage.objective, optimizer=stage.optimizer, task=stage.task,
-        precision=stage.precision, averaged=stage.ema is not None, utilisation=utilisation,
-    )  # fmt: skip
 
 
 def headline(name: str, config: ModelConfig, time: int) -> str:

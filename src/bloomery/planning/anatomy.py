@@ -24,7 +24,7 @@ class Weight:
     Attributes:
         bytes: of its numbers.
         trained: whether it has a gradient.
-        state: bytes that the optimiser keeps for it, and an average of weights where there is one.
+        state: bytes that whatever updates it keeps for it.
         sharing: how it can be divided.
     """
 
@@ -105,16 +105,16 @@ class Anatomy:
 class Updater(Protocol):
     """What changes weights by their gradients."""
 
-    def step(self, factor: float = 1.0) -> None:
+    def step(self) -> None:
         """Changes them."""
 
     def state(self) -> dict[str, Tensor]:
-        """All that it keeps, under `<name of the parameter>|<slot>`."""
+        """All that is kept for it, under `<name of the parameter>|<slot>`."""
         ...
 
 
 def dissect(
-    model: nn.Module, loss: Callable[[], Tensor], optimizer: Callable[[], Updater], *, rows: int, time: int, row_bytes: int, averaged: bool
+    model: nn.Module, loss: Callable[[], Tensor], optimizer: Callable[[], Updater], *, rows: int, time: int, row_bytes: int,
 ) -> Anatomy:
     """Does two micro-batches and two updates on tensors without memory (see `without_memory`), and notes what they take.
 
@@ -125,7 +125,6 @@ def dissect(
         rows: in the micro-batch.
         time: places in a row.
         row_bytes: of a row of the batch.
-        averaged: whether a moving average of the weights is kept.
     """
     first, further = trace(model, loss), trace(model, loss)
     updater = optimizer()
@@ -138,7 +137,7 @@ def dissect(
         updater.step()
     sharing = sharing_of(model)
     weights = {
-        name: Weight(p.nbytes, p.requires_grad, kept.get(name, 0) + p.nbytes * (averaged and p.requires_grad), sharing.get(name, "whole"))
+        name: Weight(p.nbytes, p.requires_grad, kept.get(name, 0), sharing.get(name, "whole"))
         for name, p in model.named_parameters()
     }
     return Anatomy(

@@ -33,7 +33,7 @@ class Memory:
     Attributes:
         weights: its own, in the precision that the optimiser changes them in.
         gradients: of these.
-        optimizer: its state, and an average of weights where there is one.
+        optimizer: its state, the average of weights, and the copy of them that updates are taken back to, where there are such.
         activations: what the backward passes in flight need, and what is computed with at the moment.
         logits: what the loss and the head hold, of logits and their gradients.
         buffers: tables of the model, and the rows of the step.

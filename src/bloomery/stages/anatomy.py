@@ -3,62 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from math import lcm
+from dataclasses import dataclass, replace
+from math import inf, lcm
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
 from bloomery.data import Batch, NextToken, RowTask
 from bloomery.data.batch import Labels
 from bloomery.data.tasks import SpanCorruption
+from bloomery.mesh import ALONE, Holding
 from bloomery.models import ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.objectives import CausalLM, Models, Objective
-from bloomery.optim import AdamW, Everything, OptimizerConfig, Trainable
+from bloomery.optim import AdamW, Average, Everything, OptimizerConfig, Trainable
 from bloomery.planning.anatomy import Anatomy, dissect
 from bloomery.planning.trace import Stretch, without_memory
 from bloomery.train import Precision
+from bloomery.train.guard import Guard
 from bloomery.train.manner import autocast
 
 
-def anatomy_of(
-    config: ModelConfig, *, rows: int, time: int, objective: Objective = CausalLM(), optimizer: OptimizerConfig = AdamW(),  # noqa: B008
-    task: RowTask = NextToken(), precision: Precision = "fp32", averaged: bool = False, trainable: Trainable = Everything(),  # noqa: B008
-) -> Anatomy:
-    """Of a training of a model in micro-batches of `rows` packed rows of `time` places.
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A training, as far as its memory and its speed go.
 
-    Args:
+    Attributes:
         config: of the model.
-        rows: in a micro-batch.
         time: places in a row.
         objective: the loss.
         optimizer: what takes the steps.
         task: what is to be learnt from rows.
         precision: of matrix products.
-        averaged: whether a moving average of the weights is kept.
+        decay: of the moving average of the weights; None where none is kept.
+        guarded: whether updates can be taken back, for which a copy of the weights is kept.
         trainable: what of the model is trained.
     """
-    if isinstance(trainable, Everything) and (short := shortened(config)) is not None:  # else layers are not alike
-        small = anatomy_of(
-            short, rows=rows, time=time, objective=objective, optimizer=optimizer, task=task, precision=precision, averaged=averaged,
-        )  # fmt: skip
-        return lengthened(small, cycle_of(short), config.n_layers)
+
+    config: ModelConfig
+    time: int
+    objective: Objective = CausalLM()  # noqa: RUF009
+    optimizer: OptimizerConfig = AdamW()  # noqa: RUF009
+    task: RowTask = NextToken()  # noqa: RUF009
+    precision: Precision = "fp32"
+    decay: float | None = None
+    guarded: bool = False
+    trainable: Trainable = Everything()  # noqa: RUF009
+
+
+def anatomy_of(planned: Planned, rows: int) -> Anatomy:
+    """Of a training in micro-batches of so many packed rows."""
+    config = planned.config
+    if isinstance(planned.trainable, Everything) and (short := shortened(config)) is not None:  # else layers are not alike
+        return lengthened(anatomy_of(replace(planned, config=short), rows), cycle_of(short), config.n_layers)
     with without_memory():
-        model, batch = config.skeleton(), example(config, task, rows, time)
-        trainable.freeze(model)
+        model, batch = config.skeleton(), example(config, planned.task, rows, planned.time)
+        planned.trainable.freeze(model)
 
         def loss() -> Tensor:
-            with autocast(precision, "cpu"):
-                totals = objective.read(Models(model), batch)
+            with autocast(planned.precision, "cpu"):
+                totals = planned.objective.read(Models(model), batch)
             terms = [total / 1.0 for total, _ in totals]
             return sum(terms[1:], terms[0])
 
-        return dissect(
-            model, loss, lambda: optimizer.build(model), rows=rows, time=time, row_bytes=bytes_of(batch) // rows, averaged=averaged,
-        )  # fmt: skip
+        return dissect(model, loss, lambda: Updates(planned, model), rows=rows, time=planned.time, row_bytes=bytes_of(batch) // rows)
+
+
+class Updates:
+    """What a training does to its weights once it has gradients, and what it keeps for that."""
+
+    def __init__(self, planned: Planned, model: nn.Module) -> None:
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._optimizer = planned.optimizer.build(model)
+        self._guard = Guard(Holding.alone(model, ALONE)) if planned.guarded else None
+        self._average = None if planned.decay is None else Average(trained, planned.decay)
+
+    def step(self) -> None:
+        """Changes the weights."""
+        if self._guard is None:
+            self._optimizer.step()
+        else:
+            self._guard.update(self._optimizer.step, inf)
+        if self._average is not None:
+            self._average.update()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that is kept, under `<name of the parameter>|<slot>`."""
+        average = {} if self._average is None else self._average.values
+        before = {} if self._guard is None else self._guard.before
+        kept = {"average": average, "before": before}
+        return self._optimizer.state() | {f"{name}|{slot}": tensor for slot, some in kept.items() for name, tensor in some.items()}
 
 
 def cycle_of(parts: TransformerConfig) -> int:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 import torch
 
 from bloomery.core.errors import ConfigError
-from bloomery.data import NextToken, RowTask
 from bloomery.mesh import Layout, Mesh
 from bloomery.mesh.spread import check
 from bloomery.models import ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
-from bloomery.objectives import CausalLM, Objective
-from bloomery.optim import AdamW, OptimizerConfig
-from bloomery.planning.anatomy import Anatomy
+from bloomery.objectives import Objective
 from bloomery.planning.machines import Machine
 from bloomery.planning.outlook import Planner, Setting
 from bloomery.planning.speed import Work
 from bloomery.planning.trace import forward_of
-from bloomery.stages.anatomy import anatomy_of
-from bloomery.train import Precision
+from bloomery.stages.anatomy import Planned, anatomy_of
 from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch
 from bloomery.train.spreading import check_course, check_layout
 
@@ -30,37 +26,26 @@ UTILISATION = 0.5
 """Of a machine's peak, while nothing is waited for: what large products reach in training, as long as nobody has measured better."""
 
 
-def planner_of(
-    config: ModelConfig, machine: Machine, *, rows: int, time: int, objective: Objective = CausalLM(),  # noqa: B008
-    optimizer: OptimizerConfig = AdamW(), task: RowTask = NextToken(), precision: Precision = "bf16", averaged: bool = False,  # noqa: B008
-    utilisation: float = UTILISATION,
-) -> Planner:
+def planner_of(planned: Planned, machine: Machine, rows: int, utilisation: float = UTILISATION) -> Planner:
     """Of a training of a model.
 
     Args:
-        config: of the model.
+        planned: the training.
         machine: of each rank.
         rows: of a step.
-        time: places in a row.
-        objective: the loss.
-        optimizer: what takes the steps.
-        task: what is to be learnt from rows.
-        precision: of matrix products.
-        averaged: whether a moving average of the weights is kept.
         utilisation: share of the machine's peak while nothing is waited for.
     """
-
-    @cache
-    def anatomy(micro_batch: int) -> Anatomy:
-        return anatomy_of(
-            config, rows=micro_batch, time=time, objective=objective, optimizer=optimizer, task=task, precision=precision, averaged=averaged,
-        )  # fmt: skip
-
-    work = Work(
-        flops_per_token=config.flops_per_token(time), rows=rows, time=time, precision=precision, active_experts=active_experts(config),
-    )  # fmt: skip
     return Planner(
-        work=work, machine=machine, anatomy=anatomy, refusal=refusal_of(config, rows, time, objective), utilisation=utilisation,
+        work=work_of(planned, rows), machine=machine, anatomy=cache(partial(anatomy_of, planned)),
+        refusal=refusal_of(planned.config, rows, planned.time, planned.objective), utilisation=utilisation,
+    )  # fmt: skip
+
+
+def work_of(planned: Planned, rows: int) -> Work:
+    """What a step of so many rows computes."""
+    return Work(
+        flops_per_token=planned.config.flops_per_token(planned.time), rows=rows, time=planned.time, precision=planned.precision,
+        active_experts=active_experts(planned.config),
     )  # fmt: skip
 
 

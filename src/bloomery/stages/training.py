@@ -17,7 +17,7 @@ from bloomery.models import ModelConfig
 from bloomery.objectives import CausalLM, Objective
 from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, NoRamp, OptimizerConfig, Schedule, WarmupCosine
 from bloomery.planning.memory import Memory, memory
-from bloomery.stages.anatomy import anatomy_of
+from bloomery.stages.anatomy import Planned, anatomy_of
 from bloomery.stages.init import Continue, Init
 from bloomery.stages.rows import contributions, mixed_of, packed_of
 from bloomery.stages.stage import Inputs
@@ -180,6 +180,17 @@ class Training(Trained):
             ))  # fmt: skip
         return mixed_of(packed, self.mixing.phases(corpora, self.total_rows))
 
+    def planned(self, config: ModelConfig) -> Planned:
+        """What a plan has to know of it.
+
+        Args:
+            config: of the model.
+        """
+        return Planned(
+            config=config, time=self.max_seq_len, objective=self.objective, optimizer=self.optimizer, task=self.task,
+            precision=self.precision, decay=self.ema, guarded=self.healing is not None,
+        )  # fmt: skip
+
     def memory(self, config: ModelConfig, micro_batch: int, layout: Layout, again: Recompute) -> Memory:
         """What the rank that holds the most holds at the worst moment of a step.
 
@@ -189,10 +200,7 @@ class Training(Trained):
             layout: of the ranks.
             again: what is computed again; but for "full", it is planned as if nothing were.
         """
-        anatomy = anatomy_of(
-            config, rows=micro_batch, time=self.max_seq_len, objective=self.objective, optimizer=self.optimizer, task=self.task,
-            precision=self.precision, averaged=self.ema is not None,
-        )  # fmt: skip
+        anatomy = anatomy_of(self.planned(config), micro_batch)
         recomputed = len(anatomy.blocks) if again.kind == "full" else 0
         return max(memory(anatomy, layout, self.rows, recomputed), key=lambda of_rank: of_rank.total)
 

@@ -22,7 +22,8 @@ class Guard:
 
     def __init__(self, holding: Holding) -> None:
         self._held, self._world = holding.trainable(), holding.mesh.world
-        self._before = [torch.empty_like(held.local) for held in self._held]
+        self.before = {held.name: torch.empty_like(held.local) for held in self._held}
+        """The weights before the last update, by name."""
 
     @torch.no_grad()
     def update(self, make: Callable[[], None], limit: float) -> Tensor:
@@ -38,14 +39,15 @@ class Guard:
             (size, 1 if it was taken back), on the device.
         """
         weights = [held.local.detach() for held in self._held]
-        torch._foreach_copy_(self._before, weights)
+        before = list(self.before.values())
+        torch._foreach_copy_(before, weights)
         make()
-        pairs = [(new, old) for new, old, held in zip(weights, self._before, self._held, strict=True) if held.speaks]
+        pairs = [(new, old) for new, old, held in zip(weights, before, self._held, strict=True) if held.speaks]
         moved, whole = [torch.dist(new, old) for new, old in pairs], [torch.linalg.vector_norm(old) for _, old in pairs]
-        zero = [self._before[0].new_zeros(())]  # a rank may speak for none
+        zero = [before[0].new_zeros(())]  # a rank may speak for none
         squares = torch.stack([torch.stack(norms or zero).double().square().sum() for norms in (moved, whole)])
         size = torch.div(*self._world.sum_(squares).sqrt().unbind())
         refused = ~((size <= limit) & size.isfinite())
-        for new, old in zip(weights, self._before, strict=True):
+        for new, old in zip(weights, before, strict=True):
             torch.where(refused, old, new, out=new)
         return torch.stack([size, refused.double()]).float()
