@@ -29,7 +29,7 @@ def run(
     reports = list(train(state, Uneven(), course, Manner(micro_batch=micro_batch)))
     weights = {name: held.whole(held.local.detach()).clone() for name, held in parts.holding.parameters.items()}
     learnt = {
-        "gradients": {name for name, held in parts.holding.parameters.items() if held.parameter.grad is not None or held.local.grad is not None},
+        "gradients": {name for name, held in parts.holding.parameters.items() for one in (held.parameter, held.local) if one.grad is not None},
         "state": {path.rsplit("|", 1)[0] for path in state.optimizer.state()},
     }  # fmt: skip
     return {"losses": [r.loss for r in reports], "norms": [r.grad_norm for r in reports], "weights": weights} | learnt

@@ -30,7 +30,7 @@ def find(recipe: Recipe, context: RunContext, stage_name: str | None, low: float
     write_text(plot_path, plot(f"loss of {stage.name} at rising rates", lambda axes: _draw(axes, found), "learning rate"))
     console = Console(highlight=False, quiet=context.quiet)
     console.print(_table(f"{label_of(stage)}: loss at rising rates", found))
-    for line in advice(found, stage.optimizer.learning_rate):
+    for line in advice(found, stage.updater.learning_rate):
         console.print(line, soft_wrap=True)
     console.print(f"the plot is {plot_path}")
 

@@ -45,7 +45,7 @@ def write_held_model(folder: Path, config: ModelConfig, holding: Holding, values
         folder: as in `write_model`.
         config: of the whole model.
         holding: its parameters, as this rank holds them.
-        values: what this rank holds of what is to be written in their stead, by name: of their average, say.
+        values: what this rank holds of what is to be written in the stead of some, by name: of their average, say.
 
     Raises:
         ResourceError: the first rank cannot write; raised on all of them.
@@ -75,7 +75,7 @@ def _wholes(holding: Holding, names: Sequence[str], kinds: Mapping[str, Kind], v
     for name, own, speaker in zip(names, mine, speakers, strict=True):
         whole = torch.empty(0, dtype=kinds[name].dtype)
         if name in held:
-            whole = held[name].whole(held[name].local.detach() if values is None else values[name])
+            whole = held[name].whole((values or {}).get(name, held[name].local.detach()))
         if own or mesh.leads:
             whole = mesh.world.hand(whole.cpu(), kinds[name].shape, speaker, 0)
         yield whole

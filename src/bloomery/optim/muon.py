@@ -59,6 +59,10 @@ class Muon(OptimizerConfig):
             parts.append(_Muon(matrices, self))
         return parts
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        return (self.kind(), self.others.kind())
+
     def at(self, learning_rate: float) -> Muon:
         others = self.others.at(self.others.learning_rate * learning_rate / self.learning_rate)
         return self.replace(learning_rate=learning_rate, others=others)

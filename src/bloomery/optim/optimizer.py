@@ -35,6 +35,11 @@ class OptimizerConfig(Config):
         """The torch optimisers that step together, with the full rates of all parameters."""
         raise NotImplementedError
 
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules by which it moves weights: optimisers that have the same can go on with each other's state."""
+        return (self.kind(),)
+
     def at(self, learning_rate: float) -> OptimizerConfig:
         """The same at another learning rate; rates that go with it keep their ratio."""
         return self.replace(learning_rate=learning_rate)

@@ -42,6 +42,10 @@ class Convert(Trained):
     def vocabulary(self) -> TrainTokenizer | LoadTokenizer:
         return self.base.vocabulary
 
+    @property
+    def peak_rate(self) -> float | None:
+        return self.base.peak_rate
+
     def estimate(self) -> str:
         before, after = self.base.architecture, self.architecture
         if before is None or after is None:

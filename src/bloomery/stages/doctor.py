@@ -68,13 +68,13 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
         config, fill = stage.architecture, fresh(stage.architecture, stage.seed)
     else:
         config, fill = stage.init.load(inputs, stage.seed)
-    model = spread_model(config, context.mesh, fill).model.to(context.device)
+    model = spread_model(config, context.mesh, fill, stage.trainable).model.to(context.device)
     per_row = activation_bytes(stage.objective, Models(model), source.batch(0, 1).to(context.device), stage.precision != "fp32")
     trained = stage.architecture is None or isinstance(stage.init, Continue)
     patient = Patient(
         config=config, model=model, weights="trained" if trained and stand_in is None else "fresh", source=source,
         again=lambda: stage.posed(stage._source(shards), tokenizer), tokenizer=tokenizer, task=stage.task, objective=stage.objective,
-        optimizer=stage.optimizer, rows=stage.rows, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed, effort=effort,
+        optimizer=stage.updater, rows=stage.rows, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed, effort=effort,
         rate=1.0 if stage.batch_rule is None else stage.batch_rule.factor(stage.batch_tokens),
         plan=lambda rows: stage.memory(config, rows, Layout(), context.recompute), instead=stage.instead(config, context.recompute),
         micro_batch=min(context.micro_batch or choose_micro_batch(stage.rows, per_row), stage.rows),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bloomery.core.config import Config
 from bloomery.models import ModelConfig, pour_model, read_config
@@ -43,10 +43,13 @@ class Scratch(Init):
 
 
 class Continue(Init):
-    """The weights that another training left, or a conversion of them; the optimiser starts anew."""
+    """The weights that another training left, or a conversion of them."""
 
     base: Trained
     """The training, or the `Convert`, to go on from."""
+    carry: Literal["weights", "optimizer"] = "weights"
+    """What else is taken over: with "optimizer", the optimiser's state of every parameter that the base trained, which must have left it
+    (`keeps`); what it did not train starts anew, as all does with "weights"."""
 
     @property
     def architecture(self) -> ModelConfig | None:

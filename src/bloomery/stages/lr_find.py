@@ -33,7 +33,7 @@ def find_rate(stage: Train, context: RunContext, low: float, high: float, steps:
     config, fill = stage.init.load(inputs, stage.seed)
     mesh = context.mesh
     check_course(mesh.layout, stage.rows, stage.max_seq_len, stage.objective)
-    spread = spread_model(config, mesh, fill)
+    spread = spread_model(config, mesh, fill, stage.trainable)
     state = TrainState(spread.model, stage.optimizer.at(high).of(spread.members), holding=spread.holding)
     course = Course(
         objective=stage.objective, schedule=stage.schedule, steps=steps, rows=stage.rows, batch_rule=stage.batch_rule,

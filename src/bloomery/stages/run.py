@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 from bloomery.core.errors import StoppedError
@@ -14,13 +15,15 @@ from bloomery.core.units import human_bytes, human_count, human_seconds
 from bloomery.data import Mixture, TokenShards
 from bloomery.mesh import Lookout
 from bloomery.models import write_held_model
-from bloomery.optim import Average
+from bloomery.optim import Average, Everything
 from bloomery.stages.healed import in_summary, write_healing
+from bloomery.stages.init import Continue
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.training import Training
 from bloomery.store import Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, TrainState, train
+from bloomery.train.checkpoints.carried import carry_slots, leave_slots
 from bloomery.train.loop import At
 from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch, compile_pays, matmul_rate, over_ranks, row_meter
 from bloomery.train.memory import Needs, bytes_there
@@ -33,6 +36,7 @@ from bloomery.train.trackers import TRACKERS, Session, Trackers
 from bloomery.train.watch import answers, held_out
 from bloomery.train.wishes import Notice, Wish
 
+SLOTS = "optimizer"  # in an artifact: the optimiser's state, where it is kept
 SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
 USUAL_UTILISATION = 0.5  # of the matrix rate, for the estimate before the first step
 
@@ -62,10 +66,12 @@ class Run:
         self.config, fill = stage.init.load(inputs, stage.seed)
         stage.check_model(self.config)
         check_course(context.mesh.layout, stage.rows, stage.max_seq_len, stage.objective)
-        spread = spread_model(self.config, context.mesh, fill)
-        live = {name: held.local for name, held in spread.holding.parameters.items()}
+        spread = spread_model(self.config, context.mesh, fill, stage.trainable)
+        live = {held.name: held.local for held in spread.holding.trainable()}
         average = Average(live, stage.ema) if stage.ema is not None else None
-        self.state = TrainState(spread.model, stage.optimizer.of(spread.members), average, holding=spread.holding)
+        self.state = TrainState(spread.model, stage.updater.of(spread.members), average, holding=spread.holding)
+        frozen = not isinstance(stage.trainable, Everything)
+        self.trained = sum(prod(held.part.shape) for held in spread.holding.trainable()) if frozen else self.config.n_params
         self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
         self.manner = self._manner()
         self.rate = matmul_rate(context.device) * context.mesh.layout.world
@@ -79,6 +85,10 @@ class Run:
             lambda line: context.say(f"{stage.reference}: {line}"),
         )  # fmt: skip
         resumed = self.checkpoints.resume(self.state)
+        if not resumed and isinstance(stage.init, Continue) and stage.init.carry == "optimizer":
+            carried = carry_slots(inputs[stage.init.base].path / SLOTS, self.state)
+            context.say(f"{stage.reference}: {carried} of {len(spread.holding.trainable())} parameters go on with the optimiser's state of "
+                        f"{stage.init.base.reference}")  # fmt: skip
         self.metrics, self.samples = (
             Lines(self.folder / name, self.state.step if resumed else None) if context.mesh.leads else NoLines()
             for name in ("metrics.jsonl", "samples.jsonl")
@@ -146,6 +156,8 @@ class Run:
         """The artifact's files, and the mark that says that they are all there."""
         state, stage = self.state, self.stage
         write_held_model(self.folder / "model", self.config, state.holding, None if state.average is None else state.average.values)
+        if stage.keeps == "optimizer":
+            leave_slots(self.folder / SLOTS, state)
         if not self.context.mesh.leads:
             return {}
         tokens = stage.batches.rows_before(state.step) * stage.max_seq_len
@@ -214,10 +226,11 @@ class Run:
         stage, manner, left = self.stage, self.manner, self.stage.total_steps - self.state.step
         tokens = (stage.total_rows - stage.batches.rows_before(self.state.step)) * stage.max_seq_len
         flops = tokens * self.flops_per_token
-        copies = 4 + (self.state.average is not None) + (stage.healing is not None)  # weights, gradients, two moments, what to take back to
-        memory = self.config.n_params * 4 * copies + self.activation_bytes * manner.micro_batch
+        copies = 3 + (self.state.average is not None) + (stage.healing is not None)  # gradients, two moments, what to take back to
+        params, trained = self.config.n_params, self.trained
+        memory = 4 * (params + trained * copies) + self.activation_bytes * manner.micro_batch
         return [
-            f"{human_count(self.config.n_params)} parameters, {left} steps of {'at most ' if stage.batches.levels else ''}"
+            f"{human_count(params)} parameters, {'' if trained == params else f'{human_count(trained)} of them trained, '}{left} steps of {'at most ' if stage.batches.levels else ''}"
             f"{human_count(stage.batch_tokens)} tokens: "
             f"{human_count(tokens)} tokens, {human_count(flops)}FLOP; about "
             f"{human_seconds(flops / (self.rate * USUAL_UTILISATION))} at half of the measured {human_count(self.rate)}FLOP/s; about "

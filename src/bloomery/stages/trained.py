@@ -25,3 +25,8 @@ class Trained(Stage):
     @abstractmethod
     def vocabulary(self) -> TrainTokenizer | LoadTokenizer:
         """The stage that made its tokenizer."""
+
+    @property
+    def peak_rate(self) -> float | None:
+        """The highest learning rate that its weights were trained at; None where that is not known."""
+        return None

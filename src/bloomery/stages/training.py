@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 
+import torch
 from annotated_types import Ge, Gt, Lt
 
 from bloomery.core.config import Config
@@ -15,10 +16,11 @@ from bloomery.data import Corpus, Cut, Given, Mixing, NextToken, Packing, Posed,
 from bloomery.mesh import Layout
 from bloomery.models import ModelConfig
 from bloomery.objectives import CausalLM, Objective
-from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, NoRamp, OptimizerConfig, Schedule, WarmupCosine
+from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, Everything, NoRamp, OptimizerConfig, Schedule, Trainable, WarmupCosine
 from bloomery.planning.memory import Memory, memory
 from bloomery.stages.anatomy import Planned, anatomy_of
 from bloomery.stages.init import Continue, Init
+from bloomery.stages.rate import OwnRate, Rate
 from bloomery.stages.rows import contributions, mixed_of, packed_of
 from bloomery.stages.stage import Inputs
 from bloomery.stages.task import check_task
@@ -63,6 +65,10 @@ class Training(Trained):
     """The loss."""
     optimizer: OptimizerConfig = AdamW()
     """How gradients become updates."""
+    rate: Rate = OwnRate()
+    """Where the full learning rate comes from: `OwnRate()`, that of the optimizer, or `ShareOf(base=…)`."""
+    trainable: Trainable = Everything()
+    """What of the model is trained: `Everything()`, `LastLayers(count=…)`, `Heads()`, `Paths(paths=…)`, `Everything() - Embeddings()`, …"""
     schedule: Schedule = WarmupCosine()
     """The course of the learning rate."""
     max_seq_len: Tokens
@@ -89,6 +95,8 @@ class Training(Trained):
     """Of initial weights and of the order of documents."""
     watch: Watch = Watch()
     """What is measured along the way."""
+    keeps: Literal["model", "optimizer"] = "model"
+    """What is left when it is done: the model, or with it the optimiser's state, for a phase that goes on with it (`then`)."""
 
     def check(self) -> None:
         if not self.sources:
@@ -112,9 +120,19 @@ class Training(Trained):
         if isinstance(self.init, Continue) and self.init.base.vocabulary != self.tokenizer:
             raise ConfigError(f"Train.init.base was trained with {self.init.base.vocabulary.reference}, not with Train.tokenizer="
                               f"{self.tokenizer.reference}; use its tokenizer")  # fmt: skip
+        if isinstance(self.init, Continue) and self.init.carry == "optimizer":
+            self._check_carried(self.init.base)
         self.mixing.weights([Corpus(name=s.tokens.name, tokens=1, proportion=s.proportion, group=s.group) for s in self.sources])
         if (model := self.init.architecture) is not None:
             self.check_model(model)
+
+    def _check_carried(self, base: Trained) -> None:
+        if not isinstance(base, Training) or base.keeps != "optimizer":
+            raise ConfigError(f"Train.init.carry='optimizer': {base.kind()}/{base.name} leaves no state of an optimiser; give a Train "
+                              "keeps='optimizer', as base.then(…) does, or carry='weights'")  # fmt: skip
+        if base.optimizer.rules != self.optimizer.rules:
+            raise ConfigError(f"Train.init.carry='optimizer': the base's state is that of {' and '.join(base.optimizer.rules)}, with which "
+                              f"{' and '.join(self.optimizer.rules)} cannot go on; take the same, or carry='weights'")  # fmt: skip
 
     def check_model(self, model: ModelConfig) -> None:
         """Checks the rules that join the training and its model, which may not be known before the weights are read."""
@@ -125,6 +143,36 @@ class Training(Trained):
             raise ConfigError(f"Train.watch.prompts are for models that go on with a text, which Train.init's {model.kind()} does not; leave "
                               "them out")  # fmt: skip
         self.objective.check_training(model, self.task)
+        if not isinstance(self.trainable, Everything):
+            with torch.device("meta"):
+                self.trainable.freeze(model.skeleton())
+
+    def then(self, *, name: str, **changes: Any) -> Self:
+        """The next phase: this training once more, on from the weights that it leaves and with the optimiser's state of what both train, but
+        for what is changed.
+
+            base.then(name="top", trainable=LastLayers(count=12), steps=500).then(name="all", trainable=Everything(), steps=500)
+
+        It reads its rows from the first on, in the order of its seed. Where this training is wanted for itself as well, give it
+        keeps="optimizer", so that it is made once.
+
+        Args:
+            name: of the phase.
+            changes: fields that are other ones than here; `steps` and `tokens` take each other's place.
+        """
+        base = self if self.keeps == "optimizer" else self.replace(keeps="optimizer")
+        length = {} if {"steps", "tokens"}.isdisjoint(changes) else {"steps": None, "tokens": None}
+        init = Continue(base=base, carry="optimizer")
+        return self.replace(**{"name": name, "init": init, "keeps": "model"} | length | changes)
+
+    @property
+    def updater(self) -> OptimizerConfig:
+        """The optimiser at the rate that it has in this training."""
+        return self.rate.given_to(self.optimizer)
+
+    @property
+    def peak_rate(self) -> float:
+        return self.updater.learning_rate * (1.0 if self.batch_rule is None else self.batch_rule.factor(self.batch_tokens))
 
     @property
     def architecture(self) -> ModelConfig | None:
@@ -188,7 +236,7 @@ class Training(Trained):
         """
         return Planned(
             config=config, time=self.max_seq_len, objective=self.objective, optimizer=self.optimizer, task=self.task,
-            precision=self.precision, decay=self.ema, guarded=self.healing is not None,
+            precision=self.precision, decay=self.ema, guarded=self.healing is not None, trainable=self.trainable,
         )  # fmt: skip
 
     def memory(self, config: ModelConfig, micro_batch: int, layout: Layout, again: Recompute) -> Memory:

@@ -83,9 +83,9 @@ class Needs:
 
 def bytes_there(state: TrainState) -> int:
     """What this rank has of weights, their average, and the optimiser's state."""
-    weights = sum(held.local.nbytes for held in state.holding.parameters.values())
-    kept = sum(tensor.nbytes for tensor in state.optimizer.state().values())
-    return weights * (1 if state.average is None else 2) + kept
+    weights = [held.local for held in state.holding.parameters.values()]
+    average = {} if state.average is None else state.average.values
+    return sum(tensor.nbytes for tensor in (*weights, *average.values(), *state.optimizer.state().values()))
 
 
 @contextmanager

@@ -53,7 +53,8 @@ def spread_model(config: ModelConfig, mesh: Mesh, fill: Fill, trainable: Trainab
     check_layout(config, model, mesh)
     trainable.freeze(model)
     if mesh.layout.pipeline > 1 and not all(parameter.requires_grad for parameter in model.parameters()):
-        raise ConfigError(f"--layout {mesh.layout}: stages of a pipeline would have nothing to train under {trainable}; take replicate and shard")
+        raise ConfigError(f"--layout {mesh.layout}: stages of a pipeline would have nothing to train under {trainable}; take replicate and "
+                          "shard")  # fmt: skip
     everything, tied = members(model), ()
     if mesh.layout.pipeline > 1:
         assert isinstance(model, Transformer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from bloomery.core.errors import ArtifactError, BloomeryError, ResourceError
 from bloomery.mesh import Mesh
 from bloomery.store.files import os_errors
-from bloomery.train.checkpoints.contents import entries, load, verify
+from bloomery.train.checkpoints.contents import Entry, entries, load, verify
 from bloomery.train.checkpoints.folder import (
     USUAL,
     Keep,
@@ -45,15 +45,17 @@ class Checkpoints:
         keep: which ones stay.
         facts: what decides the numbers besides the state, as plain data; a checkpoint with other facts is not gone on from.
         say: told what happens; on the first rank only.
+        contents: what of a state is written; all that there is unless told otherwise, and only then can it be resumed.
     """
 
     def __init__(
         self, folder: Path, mesh: Mesh, keep: Keep = USUAL, facts: Mapping[str, Any] | None = None,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = print, contents: Callable[[TrainState], Iterable[Entry]] = entries,
     ) -> None:  # fmt: skip
         self.folder, self.mesh, self.keep = folder, mesh, keep
         self.facts = json.loads(json.dumps(facts or {}))
         self._say = say if mesh.leads else lambda _: None
+        self._contents = contents
         self._ranks = mesh.apart()  # the thread's sums may not get between those of the steps
         self._buffers: dict[str, Tensor] = {}
         self._newest: dict[str, Any] = {}
@@ -70,7 +72,7 @@ class Checkpoints:
         }  # fmt: skip
         if about == self._newest:
             return
-        saved = [Saved(one.key, self._copy(one.key, one.tensor), one.part) for one in entries(state) if one.spoken]
+        saved = [Saved(one.key, self._copy(one.key, one.tensor), one.part) for one in self._contents(state) if one.spoken]
         self._thread = threading.Thread(target=self._write, args=(saved, about), name="checkpoint", daemon=True)
         self._thread.start()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -60,19 +60,26 @@ def load(state: TrainState, reader: Reader, average_updates: int) -> None:
         reader: of a checkpoint that has been checked.
         average_updates: how many updates the average has seen.
     """
-    slots: dict[str, Tensor] = {}
     for name, held in state.holding.parameters.items():
         with torch.no_grad():
             held.local.copy_(reader.read(f"weights/{name}", held.part))
         if state.average is not None and name in state.average.values:
             state.average.values[name].copy_(reader.read(f"average/{name}", held.part))
+    state.optimizer.load(slots_of(state, reader, state.holding.parameters))
+    if state.average is not None:
+        state.average.updates = average_updates
+
+
+def slots_of(state: TrainState, reader: Reader, names: Iterable[str]) -> dict[str, Tensor]:
+    """What there is of the optimiser's state of some parameters, as far as this rank holds them."""
+    slots: dict[str, Tensor] = {}
+    for name in names:
+        held = state.holding.parameters[name]
         for slot in reader.slots(name):
             key = f"{SLOTS}{name}|{slot}"
             part = held.part if reader.shapes[key] == held.part.shape else Part.whole(reader.shapes[key])
             slots[f"{name}|{slot}"] = reader.read(key, part).to(held.local.device)
-    state.optimizer.load(slots)
-    if state.average is not None:
-        state.average.updates = average_updates
+    return slots
 
 
 def verify(state: TrainState, reader: Reader) -> None:
