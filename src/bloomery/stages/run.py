@@ -230,7 +230,8 @@ class Run:
         params, trained = self.config.n_params, self.trained
         memory = 4 * (params + trained * copies) + self.activation_bytes * manner.micro_batch
         return [
-            f"{human_count(params)} parameters, {'' if trained == params else f'{human_count(trained)} of them trained, '}{left} steps of {'at most ' if stage.batches.levels else ''}"
+            f"{human_count(params)} parameters{'' if trained == params else f', {human_count(trained)} of them trained'}, "
+            f"{left} steps of {'at most ' if stage.batches.levels else ''}"
             f"{human_count(stage.batch_tokens)} tokens: "
             f"{human_count(tokens)} tokens, {human_count(flops)}FLOP; about "
             f"{human_seconds(flops / (self.rate * USUAL_UTILISATION))} at half of the measured {human_count(self.rate)}FLOP/s; about "
