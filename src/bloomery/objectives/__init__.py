@@ -2,11 +2,14 @@
 
 from bloomery.objectives.balance import LoadBalance, RouterZ
 from bloomery.objectives.causal_lm import CausalLM
+from bloomery.objectives.ewc import EWC
+from bloomery.objectives.frozen import Frozen, Importance
 from bloomery.objectives.heads import HeadCrossEntropy, HeadLoss, HeadSquaredError
-from bloomery.objectives.objective import Combined, Models, Objective, Reading, Sum, Total, real_tokens
+from bloomery.objectives.l2_sp import L2SP
+from bloomery.objectives.objective import Combined, Models, Objective, Penalty, Reading, Sum, Total, real_tokens
 from bloomery.objectives.replaced import ReplacedTokens
 
 __all__ = [
-    "CausalLM", "Combined", "HeadCrossEntropy", "HeadLoss", "HeadSquaredError", "LoadBalance", "Models", "Objective", "Reading",
-    "ReplacedTokens", "RouterZ", "Sum", "Total", "real_tokens",
+    "EWC", "L2SP", "CausalLM", "Combined", "Frozen", "HeadCrossEntropy", "HeadLoss", "HeadSquaredError", "Importance", "LoadBalance", "Models",
+    "Objective", "Penalty", "Reading", "ReplacedTokens", "RouterZ", "Sum", "Total", "real_tokens",
 ]  # fmt: skip

@@ -14,9 +14,12 @@ from bloomery.data.batch import Batch
 from bloomery.data.tasks import RowTask
 from bloomery.models import Model, ModelConfig, TaskModel
 from bloomery.nn.seen import Seen
+from bloomery.objectives.frozen import Frozen, Importance
 
 Total = tuple[Tensor, dict[str, Tensor]]
 """Σ weight·loss, differentiable, and further sums over the same weight, detached."""
+Stiffness = float | Tensor
+"""How hard a penalty pulls: at all numbers of a tensor, or at each."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,19 @@ class Sum:
 
 @dataclass(frozen=True)
 class Models:
-    """The models that an objective may ask. Only `policy` is trained."""
+    """The models that an objective may ask.
+
+    Attributes:
+        policy: the one that is trained.
+        frozen: those that are not, by `Frozen.address`.
+    """
 
     policy: Model
-    reference: Model | None = None
+    frozen: Mapping[str, Model] = field(default_factory=dict)
+
+    def of(self, frozen: Frozen) -> Model:
+        """The model that a loss names."""
+        return self.frozen[frozen.address]
 
 
 class Reading:
@@ -57,6 +69,7 @@ class Reading:
         self._seen = Seen() if looks_inside else None
         self._features = features
         self._scores: Mapping[str, Tensor] | None = None
+        self._beside: dict[str, Reading] = {}
 
     def features(self) -> Float[Tensor, "batch time d_features"]:
         """What the vocabulary's head reads."""
@@ -64,6 +77,12 @@ class Reading:
             batch = self.batch
             self._features = self.models.policy.features(batch.tokens, batch.layout, seen=self._seen, passage=batch.passage)
         return self._features
+
+    def beside(self, frozen: Frozen) -> Reading:
+        """What a frozen model makes of the same batch; its weights take no gradients, so that nothing is kept of its pass but what is asked."""
+        if (address := frozen.address) not in self._beside:
+            self._beside[address] = Reading(Models(self.models.of(frozen)), self.batch, self._seen is not None)
+        return self._beside[address]
 
     def seen(self) -> Seen:
         """The inner states of the pass; for terms that look inside."""
@@ -109,6 +128,19 @@ class Objective(Config):
     def check_training(self, model: ModelConfig, task: RowTask) -> None:
         """Raises `ConfigError` where a model or a task does not give what the loss needs; asked when a training's config is built."""
 
+    def frozen(self) -> tuple[Frozen, ...]:
+        """The models beside the one that is trained whose passes it reads (`Reading.beside`)."""
+        return ()
+
+    def penalties(self) -> tuple[tuple[float, Penalty], ...]:
+        """The terms, with their factors, that are on weights and no sums over rows."""
+        return ()
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether there is a term that is a sum over rows."""
+        return not self.penalties()
+
     def totals(self, reading: Reading) -> Sequence[Total]:
         """Those of each term; an objective is one term unless it says otherwise."""
         return (self.total(reading),)
@@ -152,9 +184,20 @@ class Combined(Objective):
         """Whether any of them does."""
         return any(objective.looks_inside for _, objective in self.terms)
 
+    @property
+    def reads_rows(self) -> bool:
+        return any(objective.reads_rows for _, objective in self.terms)
+
     def check_training(self, model: ModelConfig, task: RowTask) -> None:
         for _, objective in self.terms:
             objective.check_training(model, task)
+
+    def frozen(self) -> tuple[Frozen, ...]:
+        named = {one.address: one for _, objective in self.terms for one in objective.frozen()}
+        return tuple(named.values())
+
+    def penalties(self) -> tuple[tuple[float, Penalty], ...]:
+        return tuple((factor * share, penalty) for factor, objective in self.terms for share, penalty in objective.penalties())
 
     def totals(self, reading: Reading) -> Sequence[Total]:
         parts = [(factor, part) for factor, objective in self.terms for part in objective.totals(reading)]
@@ -162,6 +205,45 @@ class Combined(Objective):
 
     def weights(self, batch: Batch) -> tuple[float, ...]:
         return tuple(weight for _, objective in self.terms for weight in objective.weights(batch))
+
+
+class Penalty(Objective):
+    """A loss on weights, for what was learnt before; a term beside another loss: `CausalLM() + EWC(fisher=…)`.
+
+        ½ Σᵢ sᵢ·(θᵢ − θ*ᵢ)² over the weights that are trained
+
+    It is no sum over rows. Once all ranks' gradients of a step are added up, each rank adds sᵢ·(θᵢ − θ*ᵢ) to those of the weights that it
+    holds, so that it counts once a step, with a weight of 1, whatever the micro-batches, the layout and the ranks, and costs no pass.
+    """
+
+    metric: ClassVar[str]
+    """What its value is called in the metrics."""
+
+    anchor: Frozen
+    """θ*: the weights that it pulls towards. Those that this model has not, or in another shape, are new."""
+
+    @property
+    def importance(self) -> Importance | None:
+        """What is known of the weights one by one."""
+        return None
+
+    @property
+    def new_stiffness(self) -> float:
+        """s of the weights that the anchor has not; their θ* is 0."""
+        return 0.0
+
+    def stiffness(self, importance: Tensor | None) -> Stiffness:
+        """s of a tensor of the anchor's, of which this importance is known; None where none is."""
+        raise NotImplementedError
+
+    def penalties(self) -> tuple[tuple[float, Penalty], ...]:
+        return ((1.0, self),)
+
+    def totals(self, reading: Reading) -> Sequence[Total]:
+        return ()
+
+    def weights(self, batch: Batch) -> tuple[float, ...]:
+        return ()
 
 
 def real_tokens(batch: Batch) -> Tensor:

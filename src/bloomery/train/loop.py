@@ -118,6 +118,7 @@ def train(
         g = Σ over micro-batches and terms of ∂(totalᵢ / Wᵢ);  Wᵢ = the weight of all rows of the step, as term i counts them
 
     The division by Wᵢ, known before the first backward pass, is the only one, so that the micro-batch changes nothing but rounding.
+    Terms on weights (`Penalty`) join when the gradients of all rows and ranks are added up.
 
     Args:
         state: fresh or from a checkpoint; consistent at every yield.
@@ -140,7 +141,7 @@ def train(
     mesh = holding.mesh
     batches = course.ramp.batches(course.rows, source.time)
     batches.check_readers(mesh.readers.size)
-    run = passes(model, holding, course.objective, manner, course.precision)
+    run = passes(state.models, holding, course.objective, manner, course.precision)
     if course.precision == "fp16" and state.scale == LossScale(1.0):
         state.scale = LossScale()
     care = _care(state, source, course, manner, batches, snapshots or InMemory())
@@ -162,6 +163,8 @@ def train(
         holding.add_up()
         if state.scale.factor != 1.0:
             torch._foreach_mul_(optimizer.gradients, 1 / state.scale.factor)
+        for pull in state.beside.pulls:
+            sums.add_once(pull.add(mesh.device))
         norm = clip_by_global_norm(optimizer.gradients, course.clip_norm, state.spoken, mesh.world)
         along = [norm, *care.pending]
         figures, (grad_norm, *update), asked = sums.means(holding, along, wish()._asdict())  # the step's only wait for the device
@@ -195,6 +198,6 @@ def _care(state: TrainState, source: Source, course: Course, manner: Manner, bat
     """Who minds the steps."""
     if course.healing is None:
         return Bare(source)
-    eager = passes(state.model, state.holding, course.objective, replace(manner, micro_batch=1, compiled=False), course.precision)
+    eager = passes(state.models, state.holding, course.objective, replace(manner, micro_batch=1, compiled=False), course.precision)
     suspects = Suspects(state.model, eager, source, course.objective, state.holding, state.optimizer, course.healing)
     return Healer(course.healing, state, source, batches.rows_before, suspects, snapshots)

@@ -80,7 +80,7 @@ def row_meter(state: TrainState, source: Source, objective: Objective, precision
     row = source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(device)
 
     def measure() -> int:
-        kept = activation_bytes(objective, Models(state.model), row, precision != "fp32")
+        kept = activation_bytes(objective, state.models, row, precision != "fp32")
         settle(state.model, mesh)
         return kept
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bloomery.data.batch import Batch
 from bloomery.mesh import Holding, Pipeline, accumulate
-from bloomery.models import Model, Transformer
+from bloomery.models import Transformer
 from bloomery.objectives import Models, Objective, Reading, Total
 from bloomery.train.manner import Manner, Precision, autocast
 
@@ -35,6 +35,12 @@ class Sums:
         for term, (total, metrics) in enumerate(totals):
             for name, value in {"": total.detach(), **metrics}.items():
                 self._sums[term, name] = self._sums[term, name] + value if (term, name) in self._sums else value
+
+    def add_once(self, total: Total) -> None:
+        """This rank's part of a term that is no sum over rows: it counts once a step, with a weight of 1."""
+        term, (value, metrics) = len(self.weights), total
+        self.weights = (*self.weights, 1.0)
+        self._sums |= {(term, name): one for name, one in {"": value, **metrics}.items()}
 
     def over(
         self, holding: Holding, along: Sequence[Tensor] = (), asked: Mapping[str, float] | None = None, copies: int = 1
@@ -102,20 +108,19 @@ class Passes(Protocol):
         ...
 
 
-def passes(model: Model, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> Passes:
+def passes(models: Models, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> Passes:
     """The passes as the layout asks for them."""
     if holding.mesh.layout.pipeline > 1:
-        assert isinstance(model, Transformer)
-        return Pipelined(model, holding, objective, manner, precision)
-    return Plain(model, holding, objective, manner, precision)
+        return Pipelined(models, holding, objective, manner, precision)
+    return Plain(models, holding, objective, manner, precision)
 
 
 class Plain:
     """One micro-batch after the other, each forward and backward."""
 
-    def __init__(self, model: Model, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> None:
-        self.model, self.holding, self.manner = model, holding, manner
-        self.models, self.objective = Models(model), objective
+    def __init__(self, models: Models, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> None:
+        self.model, self.holding, self.manner = models.policy, holding, manner
+        self.models, self.objective = models, objective
         self.totals_of: Callable[..., Any] = torch.compile(objective.read, dynamic=False) if manner.compiled else objective.read
         self.context = partial(autocast, precision, manner.device)
 
@@ -135,9 +140,10 @@ class Plain:
 class Pipelined:
     """Along a pipeline of ranks that each hold some of the layers."""
 
-    def __init__(self, model: Transformer, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> None:
-        self.model, self.holding, self.manner, self.objective = model, holding, manner, objective
-        self.models, self.pipeline = Models(model), Pipeline(holding.mesh, len(model.blocks))
+    def __init__(self, models: Models, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> None:
+        assert isinstance(models.policy, Transformer)
+        self.model, self.holding, self.manner, self.objective = models.policy, holding, manner, objective
+        self.models, self.pipeline = models, Pipeline(holding.mesh, len(self.model.blocks))
         self.context = partial(autocast, precision, manner.device)
 
     def __call__(self, batch: Batch, weights: Sequence[float], learn: bool = True, scale: float = 1.0) -> Sums:

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from bloomery.mesh import ALONE, Holding
 from bloomery.models import Model
+from bloomery.objectives import Models
 from bloomery.optim import Average, Optimizer
+from bloomery.train.beside import Beside
 from bloomery.train.healing import Ledger
 from bloomery.train.scaling import LossScale
 
@@ -32,6 +34,7 @@ class TrainState:
         update: (size of the last update, whether it was taken back), on the device, until the next step fetches it; None where nobody asks.
         scale: what the loss is multiplied by before the backward pass, and gradients divided by after it; 1 but in fp16.
         holding: the model's parameters as this rank holds them; unless given, all of them, as the only rank.
+        beside: what the objective looks back at; no part of what a step changes, and in no checkpoint.
     """
 
     model: Model
@@ -42,10 +45,16 @@ class TrainState:
     update: Tensor | None = field(default=None, kw_only=True)
     scale: LossScale = field(default=LossScale(1.0), kw_only=True)
     holding: Holding = field(default=None, kw_only=True)  # type: ignore[assignment]
+    beside: Beside = field(default=Beside(), kw_only=True)
 
     def __post_init__(self) -> None:
         if self.holding is None:
             self.holding = Holding.alone(self.model, ALONE)
+
+    @property
+    def models(self) -> Models:
+        """The models that the objective may ask."""
+        return Models(self.model, self.beside.frozen)
 
     @property
     def spoken(self) -> list[Tensor]:

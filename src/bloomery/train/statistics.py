@@ -14,7 +14,6 @@ from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
 from bloomery.data.source import Source
 from bloomery.mesh import Held
-from bloomery.objectives import Models
 from bloomery.train.inside import Attention, Inside
 from bloomery.train.loop import Course, StepReport
 from bloomery.train.manner import Manner, autocast
@@ -133,7 +132,7 @@ class Inspector:
 
     def _read(self, row: Batch) -> None:
         with autocast(self.course.precision, self.manner.device):
-            self.course.objective.read(Models(self.state.model), row.to(self.manner.device))
+            self.course.objective.read(self.state.models, row.to(self.manner.device))
 
 
 def _wholes(held: Held, before: Tensor) -> dict[str, Tensor]:

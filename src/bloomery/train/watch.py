@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
@@ -14,18 +15,19 @@ from bloomery.data.tasks import NextToken, RowTask, Vocabulary, once
 from bloomery.generate import Sampler, stream
 from bloomery.mesh import ALONE, Holding, settle
 from bloomery.models import Model, causal
-from bloomery.objectives import CausalLM, Objective
+from bloomery.objectives import CausalLM, Models, Objective
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train.manner import Manner
 from bloomery.train.passes import figures_of, passes
 
 NEXT_TOKEN, CAUSAL_LM = NextToken(), CausalLM()
+NONE: Mapping[str, Model] = MappingProxyType({})
 
 
 def held_out(
     model: Model, shards: TokenShards, tokenizer: Tokenizer, *, time: int, tokens: int, rows: int, device: str = "cpu",
-    task: RowTask = NEXT_TOKEN, objective: Objective = CAUSAL_LM, holding: Holding | None = None,
+    task: RowTask = NEXT_TOKEN, objective: Objective = CAUSAL_LM, holding: Holding | None = None, frozen: Mapping[str, Model] = NONE,
 ) -> Mapping[str, float]:
     """How well a model predicts text that it is not trained on.
 
@@ -48,6 +50,7 @@ def held_out(
         task: under which the text is read.
         objective: what is measured under tasks other than `NextToken`.
         holding: where ranks share the model, what this one has of it.
+        frozen: the models that the objective asks beside it.
 
     Returns:
         `bits_per_byte`, and `loss` in nats per token; or `loss` and the objective's metrics, with `masked_perplexity` = exp(nll) under tasks
@@ -56,7 +59,7 @@ def held_out(
     """
     objective = CAUSAL_LM if task.every_token else objective
     holding = holding or Holding.alone(model, ALONE)
-    run = passes(model, holding, objective, Manner(micro_batch=rows, device=device), "fp32")
+    run = passes(Models(model, frozen), holding, objective, Manner(micro_batch=rows, device=device), "fp32")
     if task.every_token:
         batches = Packed(shards, Cut(), time=time, seed=0).once(rows)
     else:
