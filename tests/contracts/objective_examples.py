@@ -21,11 +21,16 @@ from bloomery.models import (
 )
 from bloomery.nn.layout import SequenceLayout
 from bloomery.objectives import (
+    EWC,
+    L2SP,
     CausalLM,
     Combined,
+    Frozen,
     HeadCrossEntropy,
     HeadSquaredError,
+    Importance,
     LoadBalance,
+    Models,
     Objective,
     ReplacedTokens,
     RouterZ,
@@ -80,6 +85,27 @@ def labelled() -> Batch:
     return replace(plain, labels=labels)
 
 
+class Old(Frozen):
+    """A model that losses look back at, for tests."""
+
+    model: ModelConfig = TINY
+    """Its sizes."""
+    seed: int = 1
+    """Of its weights."""
+
+    @property
+    def architecture(self) -> ModelConfig:
+        return self.model
+
+
+class OldMatters(Importance):
+    """What mattered to it."""
+
+    @property
+    def measured_on(self) -> Frozen:
+        return Old()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Example:
     """An objective, a model that it fits, and a batch of five rows."""
@@ -88,6 +114,12 @@ class Example:
     model: ModelConfig = TINY
     batch: Callable[[], Batch] = uneven
 
+    def models(self) -> Models:
+        """The model, and those that the objective looks at beside it."""
+        olds = [one for one in self.objective.frozen() if isinstance(one, Old)]
+        frozen = {one.address: one.model.build(one.seed).requires_grad_(requires_grad=False).eval() for one in olds}
+        return Models(self.model.build(seed=0), frozen)
+
 
 EXAMPLES: dict[type[Objective], Example] = {
     LoadBalance: Example(objective=LoadBalance(), model=EXPERTS, batch=packed),
@@ -95,6 +127,8 @@ EXAMPLES: dict[type[Objective], Example] = {
     ReplacedTokens: Example(objective=ReplacedTokens(), model=PAIR, batch=masked),
     HeadCrossEntropy: Example(objective=HeadCrossEntropy(head="mood", label_smoothing=0.1), model=HEADS, batch=labelled),
     HeadSquaredError: Example(objective=HeadSquaredError(head="stars"), model=HEADS, batch=labelled),
+    EWC: Example(objective=EWC(fisher=OldMatters())),
+    L2SP: Example(objective=L2SP(anchor=Old())),
     Combined: Example(objective=0.5 * CausalLM() + 0.25 * CausalLM(z_loss=0.1)),
 }
 

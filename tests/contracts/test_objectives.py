@@ -7,7 +7,7 @@ import torch
 from tests.contracts.objective_examples import TINY, example, uneven
 
 from bloomery.data.batch import Labels
-from bloomery.objectives import CausalLM, HeadLoss, Models, Objective
+from bloomery.objectives import CausalLM, HeadLoss, Models, Objective, Penalty
 
 
 def everything(kind):
@@ -21,11 +21,12 @@ def silenced(batch):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in everything(Objective)[1:] if kind.__module__.startswith("bloomery.")
-                                  and kind is not HeadLoss], ids=lambda kind: kind.__name__)  # fmt: skip
+                                  and kind not in (HeadLoss, Penalty)], ids=lambda kind: kind.__name__)  # fmt: skip
 class TestEveryObjective:
     def test_totals_weights_and_metrics_of_parts_add_up_to_the_whole(self, kind):
         given = example(kind)
-        models, whole = Models(given.model.build(seed=0).eval()), given.batch()
+        models, whole = given.models(), given.batch()
+        models.policy.eval()
         once, parts = given.objective(models, whole), [given.objective(models, part) for part in whole.split(2)]
         assert len(parts) > 1
         for term, total in enumerate(once):
@@ -38,16 +39,17 @@ class TestEveryObjective:
     def test_there_are_weights_for_all_terms_and_something_to_learn(self, kind):
         given = example(kind)
         weights = given.objective.weights(given.batch())
-        assert len(weights) == len(given.objective(Models(given.model.build(seed=0)), given.batch()))
+        assert len(weights) == len(given.objective(given.models(), given.batch()))
         assert all(weight > 0 for weight in weights)
+        assert bool(weights) == given.objective.reads_rows
 
     def test_a_term_of_no_weight_has_no_gradient(self, kind):
         given = example(kind)
-        model, silent = given.model.build(seed=0), silenced(given.batch())
-        for term in given.objective(Models(model), silent):
+        models, silent = given.models(), silenced(given.batch())
+        for term in given.objective(models, silent):
             if term.weight == 0:
                 assert not any(g is not None and g.any() for g in torch.autograd.grad(
-                    term.total, list(model.parameters()), allow_unused=True, retain_graph=True))  # fmt: skip
+                    term.total, list(models.policy.parameters()), allow_unused=True, retain_graph=True))  # fmt: skip
 
 
 def test_composition_weighs_its_terms():

@@ -47,7 +47,8 @@ def importance(pour: Any) -> None:
 
 
 def beside(objective: Objective, holding: Any) -> Beside:
-    return Beside(pulls=[pull_of(factor, one, holding, anchor, importance if one.importance else None) for factor, one in objective.penalties()])
+    pulls = [pull_of(factor, one, holding, anchor, importance if one.importance else None) for factor, one in objective.penalties()]
+    return Beside(pulls=pulls)
 
 
 def run(layout: Layout, objective: Objective, micro_batch: int = ROWS, steps: int = 3, config: ModelConfig = TINY) -> dict[str, Any]:
@@ -112,8 +113,8 @@ def test_on_quadratics_it_is_the_joint_optimum():
         model.theta.grad = (b * (model.theta - v)).detach()
         pull.add("cpu")
         model.theta.data -= 0.5 * model.theta.grad
-    torch.testing.assert_close(model.theta.detach(), (a * u + b * v) / (a + b), atol=1e-5, rtol=0)  # without the ½ it would be (2au + bv)/(2a + b)
-    assert ((2 * a * u + b * v) / (2 * a + b) - model.theta).abs().max() > 1e-2
+    torch.testing.assert_close(model.theta.detach(), (a * u + b * v) / (a + b), atol=1e-5, rtol=0)
+    assert ((2 * a * u + b * v) / (2 * a + b) - model.theta).abs().max() > 1e-2  # where it would be without the ½
 
 
 def test_new_weights_are_pulled_to_zero_by_l2_sp_and_not_at_all_by_ewc():

@@ -28,12 +28,11 @@ class Unigram(nn.Module):
     def __init__(self, logits: torch.Tensor) -> None:
         super().__init__()
         self.logits = nn.Parameter(logits)
-        self.head = self
 
     def features(self, tokens, layout, passage=None):
         return torch.zeros(*tokens.shape, 1)
 
-    def forward(self, features):
+    def head(self, features):
         return self.logits.expand(len(features), -1)
 
 
@@ -59,15 +58,16 @@ def test_batches_change_nothing(size: int):
 def test_sampled_comes_to_exact():
     model, rows = SMALL.build(seed=0), small(2)
     exact, _ = fisher(model, [rows], Exact())
-    sampled, _ = fisher(model, [rows], Sampled(draws=800))
+    sampled, _ = fisher(model, [rows], Sampled(draws=400))
     for name, value in exact.items():
-        assert (sampled[name].sum() / value.sum()).item() == pytest.approx(1.0, abs=0.15), name
+        assert (sampled[name].sum() / value.sum()).item() == pytest.approx(1.0, abs=0.2), name
 
 
 def test_the_square_of_a_mean_is_another_number():
     model, rows = SMALL.build(seed=0), small(32)
     found, _ = fisher(model, [rows], Empirical())
-    total, _ = model.head.cross_entropy(model.features(rows.tokens, rows.layout).flatten(0, 1), rows.targets.flatten(), rows.loss_weight.flatten())
+    features = model.features(rows.tokens, rows.layout).flatten(0, 1)
+    total, _ = model.head.cross_entropy(features, rows.targets.flatten(), rows.loss_weight.flatten())
     squares = [g.square().sum() for g in torch.autograd.grad(total / rows.weight, list(model.parameters()))]
     assert sum(squares) < 0.5 * sum(value.sum() for value in found.values())
 

@@ -19,7 +19,7 @@ class EWC(Penalty):
     F is per token (or per label) of the old task, as the loss beside it is per token of the new one, so that λ = 1 gives a token of either the
     same say: where the old loss is ½ F·(θ − θ*)², the minimum is that of both losses added up. Smaller λ lets go sooner.
 
-    For several tasks one after the other, let each `Fisher` begin with the one before it: `Fisher(model=second, before=Fisher(model=first, …))`.
+    For several tasks one after the other, let each `Fisher` begin with the one before it: `Fisher(model=second, before=…)`.
 
     Source: Kirkpatrick et al. (2017), arXiv 1612.00796, equation 3; one penalty for all tasks: Huszár (2018), PNAS 115(11).
     """
@@ -35,8 +35,12 @@ class EWC(Penalty):
 
     def check(self) -> None:
         if self.anchor != self.fisher.measured_on:
-            raise ConfigError(f"EWC.fisher was measured on {self.fisher.measured_on.address}, and EWC.anchor is {self.anchor.address}; leave the "
-                              "anchor out, or measure the Fisher information of it")  # fmt: skip
+            raise ConfigError(f"EWC.fisher was measured on {self.fisher.measured_on.address}, and EWC.anchor is {self.anchor.address}; leave "
+                              "the anchor out, or measure the Fisher information of it")  # fmt: skip
+
+    @property
+    def towards(self) -> Frozen:
+        return self.anchor
 
     @property
     def importance(self) -> Importance:

@@ -10,8 +10,8 @@ from bloomery.models.model import ModelConfig
 
 
 class Frozen(Config):
-    """A model that a loss asks and nothing changes: a teacher, or what the model was before. A stage that leaves a model is one (`Trained`), and
-    so is a folder of the Hugging Face hub (`Hub`).
+    """A model that a loss asks and nothing changes: a teacher, or what the model was before. A stage that leaves a model is one (`Trained`),
+    and so is a folder of the Hugging Face hub (`Hub`).
 
     Losses find it by this value: `reading.beside(self.teacher)`.
     """

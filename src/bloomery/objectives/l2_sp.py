@@ -26,6 +26,10 @@ class L2SP(Penalty):
     new_strength: Annotated[float, Ge(0)] = 0.01
     """β."""
 
+    @property
+    def towards(self) -> Frozen:
+        return self.anchor
+
     def stiffness(self, importance: Tensor | None) -> Stiffness:
         return self.strength
 

@@ -219,8 +219,10 @@ class Penalty(Objective):
     metric: ClassVar[str]
     """What its value is called in the metrics."""
 
-    anchor: Frozen
-    """θ*: the weights that it pulls towards. Those that this model has not, or in another shape, are new."""
+    @property
+    def towards(self) -> Frozen:
+        """θ*: the model whose weights it pulls towards. Those that it has not, or in another shape, are new."""
+        raise NotImplementedError
 
     @property
     def importance(self) -> Importance | None:

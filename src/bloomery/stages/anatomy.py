@@ -14,10 +14,10 @@ from bloomery.data import Batch, NextToken, RowTask
 from bloomery.data.batch import Labels
 from bloomery.data.tasks import SpanCorruption
 from bloomery.mesh import ALONE, Holding
-from bloomery.models import ModelConfig, TransformerConfig
+from bloomery.models import Model, ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
 from bloomery.nn.layout import Passage, SequenceLayout
-from bloomery.objectives import CausalLM, Models, Objective
+from bloomery.objectives import CausalLM, Frozen, Models, Objective
 from bloomery.optim import AdamW, Average, Everything, OptimizerConfig, Trainable
 from bloomery.planning.anatomy import Anatomy, dissect
 from bloomery.planning.trace import Stretch, without_memory
@@ -61,10 +61,13 @@ def anatomy_of(planned: Planned, rows: int) -> Anatomy:
     with without_memory():
         model, batch = config.skeleton(), example(config, planned.task, rows, planned.time)
         planned.trainable.freeze(model)
+        others = {one.address: _skeleton(one) for one in planned.objective.frozen()}
+        frozen = {address: built for address, built in others.items() if built is not None}
+        objective = planned.objective if len(frozen) == len(others) else CausalLM()  # teachers whose sizes are not known yet are left out
 
         def loss() -> Tensor:
             with autocast(planned.precision, "cpu"):
-                totals = planned.objective.read(Models(model), batch)
+                totals = objective.read(Models(model, frozen), batch)
             terms = [total / 1.0 for total, _ in totals]
             return sum(terms[1:], terms[0])
 
@@ -95,6 +98,10 @@ class Updates:
         before = {} if self._guard is None else self._guard.before
         kept = {"average": average, "before": before}
         return self._optimizer.state() | {f"{name}|{slot}": tensor for slot, some in kept.items() for name, tensor in some.items()}
+
+
+def _skeleton(frozen: Frozen) -> Model | None:
+    return None if frozen.architecture is None else frozen.architecture.skeleton().requires_grad_(requires_grad=False)
 
 
 def cycle_of(parts: TransformerConfig) -> int:

@@ -12,6 +12,7 @@ from bloomery.data.encodings import Chat
 from bloomery.mesh import Layout
 from bloomery.objectives import Models
 from bloomery.stages.init import Continue
+from bloomery.stages.look_back import frozen_models
 from bloomery.stages.prepare import documents
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
@@ -69,12 +70,14 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
     else:
         config, fill = stage.init.load(inputs, stage.seed)
     model = spread_model(config, context.mesh, fill, stage.trainable).model.to(context.device)
-    per_row = activation_bytes(stage.objective, Models(model), source.batch(0, 1).to(context.device), stage.precision != "fp32")
+    frozen = frozen_models(stage.objective, inputs, context.mesh, config)
+    per_row = activation_bytes(stage.objective, Models(model, frozen), source.batch(0, 1).to(context.device), stage.precision != "fp32")
     trained = stage.architecture is None or isinstance(stage.init, Continue)
     patient = Patient(
         config=config, model=model, weights="trained" if trained and stand_in is None else "fresh", source=source,
         again=lambda: stage.posed(stage._source(shards), tokenizer), tokenizer=tokenizer, task=stage.task, objective=stage.objective,
-        optimizer=stage.updater, rows=stage.rows, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed, effort=effort,
+        optimizer=stage.updater, frozen=frozen, rows=stage.rows, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
+        effort=effort,
         rate=1.0 if stage.batch_rule is None else stage.batch_rule.factor(stage.batch_tokens),
         plan=lambda rows: stage.memory(config, rows, Layout(), context.recompute), instead=stage.instead(config, context.recompute),
         micro_batch=min(context.micro_batch or choose_micro_batch(stage.rows, per_row), stage.rows),
@@ -87,9 +90,10 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
 
 
 def needed(stage: Train) -> list[Stage]:
-    """What a training reads to start: its tokenizer, its tokens, and the training that it goes on from."""
+    """What a training reads to start: its tokenizer, its tokens, the training that it goes on from, and what its objective looks back at."""
     base = [stage.init.base] if isinstance(stage.init, Continue) else []
-    return list({one.reference: one for one in (stage.tokenizer, *(share.tokens for share in stage.sources), *base)}.values())
+    looked_at = [one for path, one in stage.inputs().items() if path.startswith("objective.")]
+    return list({one.reference: one for one in (stage.tokenizer, *(share.tokens for share in stage.sources), *base, *looked_at)}.values())
 
 
 def may_make(stage: Stage, make: Make, store: Store) -> bool:

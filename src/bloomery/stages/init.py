@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 from bloomery.core.config import Config
 from bloomery.models import ModelConfig, pour_model, read_config
+from bloomery.models.families import config_from_hub
 from bloomery.models.hub import load_hub
+from bloomery.objectives import Frozen
 from bloomery.stages.stage import Inputs
 from bloomery.stages.trained import Trained
-from bloomery.store import sha256_of
+from bloomery.store import read_json, sha256_of
 from bloomery.train.spreading import Fill, fresh, pour_all
 
 
@@ -61,8 +63,8 @@ class Continue(Init):
         return read_config(folder), lambda pour: pour_model(folder, pour)
 
 
-class Hub(Init):
-    """The weights of a Hugging Face folder; it counts by its contents, not by where it lies."""
+class Hub(Init, Frozen):
+    """The weights of a Hugging Face folder; it counts by its contents, not by where it lies. A loss can look at it, too."""
 
     path: Path
     """Holds `config.json` and `*.safetensors`."""
@@ -74,6 +76,10 @@ class Hub(Init):
         if not files:
             raise self.refuse("path", "holds no config.json and no *.safetensors; download the model's files into it")
         return {file.name: sha256_of(file) for file in files}
+
+    @cached_property
+    def architecture(self) -> ModelConfig | None:
+        return config_from_hub(read_json(self.path / "config.json"))
 
     def identity(self, path: str = "") -> dict[str, Any]:
         return {"kind": self.kind(), "contents": self.contents}

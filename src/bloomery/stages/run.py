@@ -18,6 +18,7 @@ from bloomery.models import write_held_model
 from bloomery.optim import Average, Everything
 from bloomery.stages.healed import in_summary, write_healing
 from bloomery.stages.init import Continue
+from bloomery.stages.look_back import beside_of
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.training import Training
 from bloomery.store import Workspace, read_json, write_bytes, write_json
@@ -69,7 +70,8 @@ class Run:
         spread = spread_model(self.config, context.mesh, fill, stage.trainable)
         live = {held.name: held.local for held in spread.holding.trainable()}
         average = Average(live, stage.ema) if stage.ema is not None else None
-        self.state = TrainState(spread.model, stage.updater.of(spread.members), average, holding=spread.holding)
+        beside = beside_of(stage.objective, inputs, spread.holding, self.config)
+        self.state = TrainState(spread.model, stage.updater.of(spread.members), average, holding=spread.holding, beside=beside)
         frozen = not isinstance(stage.trainable, Everything)
         self.trained = sum(prod(held.part.shape) for held in spread.holding.trainable()) if frozen else self.config.n_params
         self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
@@ -207,6 +209,7 @@ class Run:
             found = held_out(
                 model, shards, self.tokenizer, time=stage.max_seq_len, tokens=watch.tokens, rows=self.manner.micro_batch,
                 device=self.context.device, task=stage.task, objective=stage.objective, holding=self.state.holding,
+                frozen=self.state.beside.frozen,
             )
             figures |= {f"held_out/{name}/{what}": value for what, value in found.items()}
         if figures:
@@ -227,6 +230,7 @@ class Run:
         tokens = (stage.total_rows - stage.batches.rows_before(self.state.step)) * stage.max_seq_len
         flops = tokens * self.flops_per_token
         copies = 3 + (self.state.average is not None) + (stage.healing is not None)  # gradients, two moments, what to take back to
+        copies += 2 * len(self.state.beside.pulls)
         params, trained = self.config.n_params, self.trained
         memory = 4 * (params + trained * copies) + self.activation_bytes * manner.micro_batch
         return [

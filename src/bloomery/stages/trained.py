@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from bloomery.models import ModelConfig
+from bloomery.objectives import Frozen
 from bloomery.stages.stage import Stage
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
 
 
-class Trained(Stage):
-    """A stage whose artifact holds a model and its tokenizer.
+class Trained(Stage, Frozen):
+    """A stage whose artifact holds a model and its tokenizer. A loss can look back at it, or learn from it, as it stands.
 
         model/           config.json, model.safetensors
         tokenizer/       tokenizer.json

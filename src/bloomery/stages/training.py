@@ -20,6 +20,7 @@ from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, Everything, NoR
 from bloomery.planning.memory import Memory, memory
 from bloomery.stages.anatomy import Planned, anatomy_of
 from bloomery.stages.init import Continue, Init
+from bloomery.stages.look_back import check_look_back
 from bloomery.stages.rate import OwnRate, Rate
 from bloomery.stages.rows import contributions, mixed_of, packed_of
 from bloomery.stages.stage import Inputs
@@ -122,6 +123,9 @@ class Training(Trained):
                               f"{self.tokenizer.reference}; use its tokenizer")  # fmt: skip
         if isinstance(self.init, Continue) and self.init.carry == "optimizer":
             self._check_carried(self.init.base)
+        if not self.objective.reads_rows:
+            raise self.refuse("objective", "only holds weights where they were; add a loss of rows to it, as CausalLM() + …")
+        check_look_back(self.objective, self.tokenizer, self.architecture)
         self.mixing.weights([Corpus(name=s.tokens.name, tokens=1, proportion=s.proportion, group=s.group) for s in self.sources])
         if (model := self.init.architecture) is not None:
             self.check_model(model)

@@ -75,7 +75,7 @@ def pull_of(factor: float, penalty: Penalty, holding: Holding, anchor: Fill, imp
     """
     rest, known = _kept(anchor, holding), {} if importance is None else _kept(importance, holding)
     if not holding.mesh.world.total([len(rest)])[0]:
-        raise ConfigError(f"{penalty.kind()}.anchor={penalty.anchor.address} has none of the weights that are trained; penalise what was "
+        raise ConfigError(f"{penalty.kind()}.anchor={penalty.towards.address} has none of the weights that are trained; penalise what was "
                           "trained before, or take another term")  # fmt: skip
     springs = []
     for held in holding.trainable():

@@ -97,6 +97,7 @@ class Patient:
         instead: what they hold under other settings; see `Needs`.
         precision: of matrix products.
         seed: of the training.
+        frozen: the models that the objective asks beside it.
         said: for documents that are conversations, by id: the texts in them that are to be learnt.
         effort: how thoroughly to look.
     """
@@ -118,6 +119,7 @@ class Patient:
     clip_norm: float | None = 1.0
     precision: Precision = "fp32"
     seed: int = 0
+    frozen: Mapping[str, Model] = field(default_factory=dict)
     said: Mapping[str, Sequence[str]] = field(default_factory=dict)
     effort: Effort = FULL
 
@@ -150,7 +152,7 @@ class Patient:
         as a step's first pass has them."""
         torch.manual_seed(derive_seed(self.seed, "step", 0))
         weights = [weight or 1.0 for weight in self.objective.weights(of or batch)]
-        totals = self.objective.read(Models(model), batch)
+        totals = self.objective.read(Models(model, self.frozen), batch)
         sums = {(i, name): float(value.detach()) / weights[i] for i, (total, rest) in enumerate(totals) for name, value in
                 {"": total, **rest}.items()}  # fmt: skip
         return divided(totals, weights), figures_of(sums)

@@ -1,0 +1,79 @@
+"""What the objective of a training looks back at, opened: frozen models, anchors of weights and what is known of each of them."""
+
+from __future__ import annotations
+
+from bloomery.core.errors import ConfigError
+from bloomery.mesh import Holding, Mesh
+from bloomery.models import Model, ModelConfig
+from bloomery.objectives import Frozen, Importance, Objective
+from bloomery.stages.fisher import Fisher
+from bloomery.stages.init import Continue, Hub
+from bloomery.stages.stage import Inputs, Stage
+from bloomery.stages.trained import Trained
+from bloomery.train.beside import Beside, pull_of
+from bloomery.train.spreading import Fill, spread_model
+
+
+def check_look_back(objective: Objective, tokenizer: Stage, model: ModelConfig | None) -> None:
+    """Raises `ConfigError` where the same ids do not mean the same to a training and to what its objective looks back at.
+
+    Args:
+        objective: of the training.
+        tokenizer: of the training.
+        model: of the training, where it is known.
+    """
+    for one in (*objective.frozen(), *(penalty.towards for _, penalty in objective.penalties())):
+        if isinstance(one, Trained) and one.vocabulary != tokenizer:
+            raise ConfigError(f"Train.objective looks at {one.reference}, which was trained with {one.vocabulary.reference}, not with "
+                              f"Train.tokenizer={tokenizer.reference}; let the same ids mean the same")  # fmt: skip
+        theirs = one.architecture
+        if model is not None and theirs is not None and model.vocab_size != theirs.vocab_size:
+            raise ConfigError(f"Train.objective looks at a {theirs.kind()} of vocab_size={theirs.vocab_size}, and the model's is "
+                              f"{model.vocab_size}; the same ids must mean the same: take models of one tokenizer")  # fmt: skip
+
+
+def beside_of(objective: Objective, inputs: Inputs, holding: Holding, config: ModelConfig) -> Beside:
+    """All that an objective looks back at, as this rank holds it.
+
+    Args:
+        objective: of the training.
+        inputs: with the stages among the objective's fields.
+        holding: of the model that is trained.
+        config: of that model.
+    """
+    pulls = []
+    for factor, penalty in objective.penalties():
+        importance = None if penalty.importance is None else importance_of(penalty.importance, inputs)
+        pulls.append(pull_of(factor, penalty, holding, told(penalty.towards, inputs)[1], importance))
+    return Beside(frozen_models(objective, inputs, holding.mesh, config), pulls)
+
+
+def frozen_models(objective: Objective, inputs: Inputs, mesh: Mesh, config: ModelConfig) -> dict[str, Model]:
+    """The models that a loss asks beside the one that is trained, each spread over the ranks as that one is, in the state in which models are
+    asked, and without gradients.
+
+    Raises:
+        ConfigError: one has another vocabulary.
+    """
+    models = {}
+    for one in objective.frozen():
+        theirs, fill = told(one, inputs)
+        if theirs.vocab_size != config.vocab_size:
+            raise ConfigError(f"objective looks at a {theirs.kind()} of vocab_size={theirs.vocab_size}, and the model's is "
+                              f"{config.vocab_size}; the same ids must mean the same: take a teacher of the same tokenizer")  # fmt: skip
+        model = spread_model(theirs, mesh, fill).model
+        models[one.address] = model.requires_grad_(requires_grad=False).eval()
+    return models
+
+
+def told(frozen: Frozen, inputs: Inputs) -> tuple[ModelConfig, Fill]:
+    """The config of such a model, and what tells its weights."""
+    init = Continue(base=frozen) if isinstance(frozen, Trained) else frozen
+    assert isinstance(init, Continue | Hub), "a Trained or a Hub is what a model comes from"
+    return init.load(inputs, seed=0)
+
+
+def importance_of(importance: Importance, inputs: Inputs) -> Fill:
+    """What tells the importance of each number of the weights."""
+    assert isinstance(importance, Fisher)
+    return importance.fill(inputs[importance])
