@@ -10,8 +10,9 @@ import torch
 from bloomery.core.errors import ConfigError
 from bloomery.mesh import ALONE, Holding, Layout, Mesh
 from bloomery.models import ModelConfig
-from bloomery.objectives import EWC, L2SP, CausalLM, Frozen, Importance, Objective
+from bloomery.objectives import EWC, L2SP, CausalLM, Distil, DistilHidden, Frozen, Importance, Objective
 from bloomery.optim import AdamW
+from bloomery.stages.look_back import Nothing
 from bloomery.train import Manner, TrainState, train
 from bloomery.train.beside import Beside, pull_of
 from bloomery.train.spreading import fresh, pour_all, spread_model
@@ -144,3 +145,26 @@ def test_an_anchor_is_that_of_the_fisher_information():
     assert EWC(fisher=Known()).identity() == EWC(fisher=Known(), anchor=Given()).identity()
     with pytest.raises(ConfigError, match=r"EWC\.fisher was measured on .*; leave the anchor out"):
         EWC(fisher=Known(), anchor=Given(seed=5))
+
+
+def taught(layouts: list[str]) -> list[dict[str, Any]]:
+    return [run_taught(Layout.parse(layout)) for layout in layouts]
+
+
+def run_taught(layout: Layout) -> dict[str, Any]:
+    mesh, teacher = Mesh.join(layout), Given()
+    objective = 0.5 * CausalLM() + 0.5 * Distil(teacher=teacher, temperature=2.0) + 0.1 * DistilHidden(teacher=teacher)
+    parts = spread_model(TINY, mesh, fresh(TINY, seed=0))
+    state = TrainState(parts.model, AdamW(learning_rate=1e-2, eps=1e-6).of(parts.members), holding=parts.holding)
+    state.beside = Beside(frozen={teacher.address: spread_model(TINY, mesh, fresh(TINY, seed=1), Nothing()).model.eval()})
+    reports = list(train(state, Uneven(), course(3, objective=objective), Manner(micro_batch=1)))
+    weights = {name: held.whole(held.local.detach()).clone() for name, held in parts.holding.parameters.items()}
+    return {"losses": [r.loss for r in reports], "weights": weights}
+
+
+def test_a_teacher_is_spread_with_its_student():
+    alone, layouts = run_taught(Layout()), ["replicate=2", "shard=2,zero=3", "shard=2,zero=1"]
+    for ranks in zip(*on_ranks(2, taught, layouts), strict=True):
+        weights = {name: value for rank in ranks for name, value in rank["weights"].items()}
+        assert all(rank["losses"] == pytest.approx(alone["losses"], rel=1e-5) for rank in ranks)
+        assert all((weights[name] - value).abs().max() < 1e-5 for name, value in alone["weights"].items())

@@ -157,7 +157,7 @@ def test_bf16_multiplies_in_bf16_and_keeps_weights_in_fp32():
     batch, state = Uneven().batch(0, 2), fresh()
 
     def nll(precision):
-        sums = Plain(state.model, state.holding, CausalLM(), Manner(micro_batch=2), precision)(batch, [batch.weight])
+        sums = Plain(state.models, state.holding, CausalLM(), Manner(micro_batch=2), precision)(batch, [batch.weight])
         return sums.means(state.holding, [])[0]["nll"]
 
     exact, coarse = nll("fp32"), nll("bf16")

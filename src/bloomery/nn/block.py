@@ -181,7 +181,7 @@ class SerialBlock(Block):
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None
     ) -> Float[Tensor, "batch time d_model"]:
-        x = self.join(x, at(self.mixer_norm, layout), lambda h: self.mixer(h, layout, cache))
+        x = self.join(x, at(self.mixer_norm, layout), lambda h: self.mixer(mixed(h, seen), layout, cache))
         return self.join(x, at(self.ff_norm, layout), lambda h: self.ff(kept(h, seen)))
 
 
@@ -196,7 +196,7 @@ class MixerBlock(Block):
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None
     ) -> Float[Tensor, "batch time d_model"]:
-        return self.join(x, at(self.mixer_norm, layout), lambda h: self.mixer(h, layout, cache))
+        return self.join(x, at(self.mixer_norm, layout), lambda h: self.mixer(mixed(h, seen), layout, cache))
 
 
 class ParallelBlock(Block):
@@ -210,7 +210,14 @@ class ParallelBlock(Block):
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None
     ) -> Float[Tensor, "batch time d_model"]:
         h = at(self.norm, layout)(x)
-        return x + self.mixer(h, layout, cache) + self.ff(kept(h, seen))
+        return x + self.mixer(mixed(h, seen), layout, cache) + self.ff(kept(h, seen))
+
+
+def mixed(h: Tensor, seen: Seen | None) -> Tensor:
+    """What a mixer reads, noted where it is asked for."""
+    if seen is not None:
+        seen.mixer_inputs.append(h)
+    return h
 
 
 def kept(h: Tensor, seen: Seen | None) -> Tensor:

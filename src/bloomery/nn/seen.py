@@ -13,10 +13,12 @@ class Seen:
 
     Attributes:
         hidden: (batch, time, d_model) each: the residual stream before each block, and after the last one.
+        mixer_inputs: (batch, time, d_model) each: what each mixer read (where attention looks follows from it).
         ff_inputs: (batch, time, d_model) each: what each feed-forward layer read (a router's logits follow from it).
         last: (batch, time, d_model): behind the last norm; what heads read, but for a transform before that of the vocabulary.
     """
 
     hidden: list[Tensor] = field(default_factory=list)
+    mixer_inputs: list[Tensor] = field(default_factory=list)
     ff_inputs: list[Tensor] = field(default_factory=list)
     last: Tensor | None = None

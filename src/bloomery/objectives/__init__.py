@@ -2,6 +2,8 @@
 
 from bloomery.objectives.balance import LoadBalance, RouterZ
 from bloomery.objectives.causal_lm import CausalLM
+from bloomery.objectives.distil import Distil, Divergence, ForwardKL, FromTeacher, JensenShannon, ReverseKL
+from bloomery.objectives.distil_inside import DistilAttention, DistilHidden, DistilSimilarity, InsideTeacher
 from bloomery.objectives.ewc import EWC
 from bloomery.objectives.frozen import Frozen, Importance
 from bloomery.objectives.heads import HeadCrossEntropy, HeadLoss, HeadSquaredError
@@ -10,6 +12,7 @@ from bloomery.objectives.objective import Combined, Models, Objective, Penalty, 
 from bloomery.objectives.replaced import ReplacedTokens
 
 __all__ = [
-    "EWC", "L2SP", "CausalLM", "Combined", "Frozen", "HeadCrossEntropy", "HeadLoss", "HeadSquaredError", "Importance", "LoadBalance", "Models",
-    "Objective", "Penalty", "Reading", "ReplacedTokens", "RouterZ", "Sum", "Total", "real_tokens",
+    "EWC", "L2SP", "CausalLM", "Combined", "Distil", "DistilAttention", "DistilHidden", "DistilSimilarity", "Divergence", "ForwardKL",
+    "FromTeacher", "Frozen", "HeadCrossEntropy", "HeadLoss", "HeadSquaredError", "Importance", "InsideTeacher", "JensenShannon", "LoadBalance",
+    "Models", "Objective", "Penalty", "Reading", "ReplacedTokens", "ReverseKL", "RouterZ", "Sum", "Total", "real_tokens",
 ]  # fmt: skip

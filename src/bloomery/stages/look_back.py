@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from torch import nn
+
 from bloomery.core.errors import ConfigError
 from bloomery.mesh import Holding, Mesh
 from bloomery.models import Model, ModelConfig
 from bloomery.objectives import Frozen, Importance, Objective
+from bloomery.optim.groups import Member
+from bloomery.optim.trainable import Trainable
 from bloomery.stages.fisher import Fisher
 from bloomery.stages.init import Continue, Hub
 from bloomery.stages.stage import Inputs, Stage
@@ -61,9 +67,18 @@ def frozen_models(objective: Objective, inputs: Inputs, mesh: Mesh, config: Mode
         if theirs.vocab_size != config.vocab_size:
             raise ConfigError(f"objective looks at a {theirs.kind()} of vocab_size={theirs.vocab_size}, and the model's is "
                               f"{config.vocab_size}; the same ids must mean the same: take a teacher of the same tokenizer")  # fmt: skip
-        model = spread_model(theirs, mesh, fill).model
-        models[one.address] = model.requires_grad_(requires_grad=False).eval()
+        models[one.address] = spread_model(theirs, mesh, fill, Nothing()).model.eval()
     return models
+
+
+class Nothing(Trainable):
+    """No parameter takes a gradient."""
+
+    def names(self, everything: Sequence[Member]) -> frozenset[str]:
+        return frozenset()
+
+    def freeze(self, model: nn.Module) -> None:
+        model.requires_grad_(requires_grad=False)
 
 
 def told(frozen: Frozen, inputs: Inputs) -> tuple[ModelConfig, Fill]:

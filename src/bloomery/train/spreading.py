@@ -108,6 +108,9 @@ def check_course(layout: Layout, rows: int, time: int, objective: Objective) -> 
     if time % (ranks := layout.context * layout.tensor):
         raise ConfigError(f"--layout {layout}: max_seq_len={time} is not shared evenly by context · tensor = {ranks} ranks; "
                           f"{-(-time // ranks) * ranks} would be")  # fmt: skip
+    if objective.frozen() and layout.pipeline > 1:
+        raise ConfigError(f"--layout {layout}: {objective.kind()} asks another model, of which pipeline ranks have a part; "
+                          "take replicate and shard")  # fmt: skip
     if objective.looks_inside and layout.context * layout.tensor * layout.pipeline > 1:
         raise ConfigError(f"--layout {layout}: {objective.kind()} looks at the inner states of whole documents, which context, tensor and "
                           "pipeline ranks have parts of; take replicate and shard")  # fmt: skip
