@@ -177,11 +177,10 @@ class Lookout:
 
 
 def meeting_place() -> dist.Store:
-    """A connection of one's own to the store through which the ranks met, as the launcher's environment says."""
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # a launcher that starts ranks again keeps its store
-    store = dist.TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=30))
-    return dist.PrefixStore(f"bloomery/{life}", store)
+    """A connection of one's own to the store through which the ranks met."""
+    store = dist.distributed_c10d._get_default_store().clone()  # a store of its own would have to find the others again
+    store.set_timeout(timedelta(seconds=30))
+    return dist.PrefixStore("lookout", store)
 
 
 def end_process(told: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bloomery.core.errors import ConfigError
 from bloomery.mesh.layout import AXES, Layout
+from bloomery.mesh.meeting import meet
 
 FIRST_TIMEOUT_S = 1800.0  # until the first step is done: loading, compiling and connecting take long; and between steps, where one may measure
 
@@ -111,6 +112,7 @@ class Mesh:
 
         Raises:
             ConfigError: another number of ranks was started.
+            ResourceError: some did not come.
         """
         if (started := ranks_started()) != layout.world:
             raise ConfigError(f"--layout {layout} has {layout.world} ranks, and {started} were started; start as many, or change the layout")
@@ -121,7 +123,8 @@ class Mesh:
             device = f"cuda:{os.environ['LOCAL_RANK']}"
         if not dist.is_initialized():
             backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+            rank, store = int(os.environ["RANK"]), meet(timeout_s)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=started, timeout=timedelta(seconds=timeout_s))
             atexit.register(_leave)  # or gloo's threads, still listening, abort a process that ends
         return cls(layout, dist.get_rank(), device)
 
