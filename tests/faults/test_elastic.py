@@ -1,0 +1,99 @@
+"""Ranks come and go under torchrun: the run goes on from its last checkpoint on those that are there, as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.faults.agents import BLOOMERY, RECIPE, ROOT, TORCHRUN, Launched, arguments, comes_to, losses, saved
+
+from bloomery.recipe import load_recipe, run
+from bloomery.stages.stage import RunContext
+from bloomery.store import Store
+
+STEPS, MANY = 60, 2000  # what takes a second or two, and what is not done before another machine has come and gone
+pytestmark = pytest.mark.timeout(600)
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """A text, and the store of one rank that nothing has happened to."""
+
+    folder: Path
+
+    @property
+    def text(self) -> Path:
+        return self.folder / "text.jsonl"
+
+    def train(self, steps: int) -> dict[int, float]:
+        """The losses of a training of so many steps."""
+        store = self.folder / f"store-{steps}"
+        recipe = load_recipe(str(ROOT / RECIPE)).set({"text": str(self.text), "steps": str(steps)})
+        run(recipe, RunContext(store=Store(store), quiet=True, compile="never", trackers=()))
+        return losses(store)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    made, draw = Undisturbed(tmp_path_factory.mktemp("undisturbed")), random.Random(1)
+    words = ["".join(draw.choices("aeioubcdlmnrst", k=draw.randint(2, 8))) for _ in range(400)]
+    made.text.write_text("".join(json.dumps({"text": " ".join(draw.choices(words, k=40))}) + "\n" for _ in range(400)))
+    return made
+
+
+def going_on(log: Path) -> list[str]:
+    """What the lives of a run said about where they go on from."""
+    return [line.split(": ", 1)[1] for line in log.read_text().splitlines() if ": going on from step" in line]
+
+
+def test_after_a_loss_all_start_anew_and_later_on_one_process_fewer(undisturbed: Undisturbed, tmp_path: Path):
+    log, store = tmp_path / "log", tmp_path / "store"
+    bloomery = arguments(undisturbed.text, store, STEPS)
+    with Launched((*BLOOMERY, *bloomery, "--layout", "shard=2", "--launch", "torchrun", "--restarts", "1"), log) as launched:
+        comes_to(10, store)
+        first_life = launched.ranks
+        launched.kill(0)
+        comes_to(30, store)
+        assert not set(first_life.values()) & set(launched.ranks.values())
+        launched.kill(1)
+        assert launched.ends() == 128 + 9, log.read_text()
+    command = (*TORCHRUN, "--standalone", "--nproc-per-node=1", "-m", "bloomery.cli", *bloomery, "--layout", "shard=auto")
+    with Launched(command, log) as fewer:
+        assert fewer.ends() == 0, log.read_text()
+    restarted, smaller = going_on(log)
+    assert int(restarted.split()[-1]) >= 10
+    assert re.fullmatch(r"going on from step [3-6]\d, which was written under shard=2", smaller)
+    assert losses(store) == pytest.approx(undisturbed.train(STEPS), rel=1e-5)  # and so the tokens were the same
+
+
+@pytest.mark.slow
+def test_machines_join_and_are_lost(undisturbed: Undisturbed, tmp_path: Path):
+    """Elastic for real: one machine begins, another joins, and goes down."""
+    log, store = tmp_path / "log", tmp_path / "store"
+    bloomery = arguments(undisturbed.text, store, MANY)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{probe.getsockname()[1]}"
+    rendezvous = (
+        "--rdzv-backend=c10d", f"--rdzv-endpoint={place}", "--rdzv-id=run", "--local-addr=127.0.0.1",
+        "--rdzv-conf=last_call_timeout=2,keep_alive_interval=1,keep_alive_max_attempt=3",
+    )  # fmt: skip
+    command = (
+        *TORCHRUN, "--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=3", *rendezvous, "-m", "bloomery.cli", *bloomery, "--layout", "shard=auto"
+    )
+    with Launched(command, log) as first:
+        comes_to(10, store)
+        with Launched(command, log) as second:
+            second.has_rank(1)
+            comes_to(saved(store) + 20, store)
+            second.lose()
+        assert first.ends() == 0, log.read_text()
+    joined, alone = going_on(log)
+    assert joined.endswith(", which was written under one rank")
+    assert alone.endswith(", which was written under shard=2")
+    assert losses(store) == pytest.approx(undisturbed.train(MANY), rel=1e-4)
