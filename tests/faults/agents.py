@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +24,13 @@ class Launched:
 
     command: tuple[str, ...]
     log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen = field(init=False)
 
     def __post_init__(self) -> None:
         with open(self.log, "a") as log:
-            self.process = subprocess.Popen(self.command, cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT)
+            environment = {**ENVIRONMENT, **self.environment}
+            self.process = subprocess.Popen(self.command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
     @property
     def ranks(self) -> dict[int, int]:
@@ -47,7 +50,8 @@ class Launched:
         """Waits until it has started a rank of this number."""
         until = time.monotonic() + timeout_s
         while rank not in self.ranks:
-            assert time.monotonic() < until and self.process.poll() is None, self.log.read_text()
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < until, self.log.read_text()
             time.sleep(0.1)
 
     def kill(self, rank: int) -> None:

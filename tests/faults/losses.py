@@ -5,29 +5,35 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.faults.lives import COURSE, be_rank
-from tests.train.resuming import Told, state_of
+from tests.train.resuming import MODEL, Told, state_of
 
 from bloomery.core.errors import BloomeryError, DataError
-from bloomery.mesh import Layout, Lookout
-from bloomery.train import Checkpoints, Manner, train
+from bloomery.mesh import Layout, Lookout, Mesh
+from bloomery.train import Checkpoints, Manner, TrainState, train
 from bloomery.train.wishes import Notice, Wish
 
 STEP = 3  # in which it happens
 
 
 class Fatal(Told):
-    """Rows that something happens at, on the last rank."""
+    """Rows that something happens at.
 
-    def __init__(self, what: str) -> None:
+    Args:
+        happening: what; None where nothing does.
+    """
+
+    def __init__(self, happening: Callable[[], None] | None) -> None:
         super().__init__()
-        self.what = what
+        self.happening = happening
 
     def rows(self, first_row: int, rows: int):
-        if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1 and first_row // COURSE.rows == STEP - 1:
-            happen(self.what)
+        if self.happening is not None and first_row // COURSE.rows == STEP - 1:
+            self.happening()
         return super().rows(first_row, rows)
 
 
@@ -41,8 +47,9 @@ def happen(what: str) -> None:
         raise DataError("row 17 cannot be read")
 
 
-def rank(what: str, layout: str, folder: Path, number: int, port: int) -> None:
-    """One rank's part of a run at which `what` happens; leaves what it has to say in `<rank>.said`, and an exit code."""
+def rank(what: str, where: str, layout: str, victim: int, folder: Path, number: int, port: int) -> None:
+    """One rank's part of a run at which `what` happens to the victim, "connecting", "reading" or in the "passes"; leaves what it has to say in
+    `<rank>.said`, and an exit code."""
     world = Layout.parse(layout).world
     be_rank(number, world, port)
 
@@ -50,12 +57,17 @@ def rank(what: str, layout: str, folder: Path, number: int, port: int) -> None:
         (folder / f"{number}.said").write_text(told)
         os._exit(code)
 
-    state, notice = state_of(Layout.parse(layout)), Notice()
-    mesh = state.holding.mesh
-    checkpoints = Checkpoints(folder / "checkpoints", mesh)
+    happening, notice = (lambda: happen(what)) if number == victim else None, Notice()
     try:
-        with Lookout(mesh, patience_s=4.0, beat_s=0.4, leave=leave) as lookout, notice:
-            for report in train(state, Fatal(what), COURSE, Manner(micro_batch=4), lambda: Wish(leave=notice.given), lookout.at):
+        with Lookout(Mesh.join(Layout.parse(layout)), patience_s=4.0, beat_s=0.4, silence_s=4.0, leave=leave) as lookout, notice:
+            if happening and where == "connecting":
+                happening()
+            state = state_of(Layout.parse(layout), model=MODEL.replace(n_layers=3))
+            checkpoints = Checkpoints(folder / "checkpoints", state.holding.mesh)
+            if happening and where == "passes":
+                in_step(STEP, state, happening)
+            source = Fatal(happening if where == "reading" else None)
+            for report in train(state, source, COURSE, Manner(micro_batch=2), lambda: Wish(leave=notice.given), lookout.at):
                 if report.wish.leave:
                     checkpoints.save(state)
                     checkpoints.settle()
@@ -63,3 +75,16 @@ def rank(what: str, layout: str, folder: Path, number: int, port: int) -> None:
     except BloomeryError as error:
         leave(str(error), error.exit_code)
     leave("came to its end", 0)
+
+
+def in_step(step: int, state: TrainState, happening: Callable[[], None]) -> None:
+    """Lets something happen at the second of the micro-batches of a step, of which there are as many in each."""
+    passed, each = [], COURSE.rows // 2
+
+    def hook(*_: Any) -> None:
+        passed.append(1)
+        if len(passed) == (step - 1) * each + 2:
+            happening()
+
+    own = next(name for name in state.holding.parameters if ".mixer." in name)
+    state.model.get_submodule(own.partition(".mixer.")[0] + ".mixer").register_forward_pre_hook(hook)

@@ -6,10 +6,10 @@ import os
 
 import pytest
 import torch.distributed as dist
-from tests.mesh.ranks import on_ranks
 
 from bloomery.core.errors import ResourceError
 from bloomery.mesh import Layout, Mesh
+from tests.mesh.ranks import on_ranks
 
 
 def join(port: int, said: float, **environment: str) -> list[float] | str:

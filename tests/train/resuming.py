@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bloomery.mesh import ALONE, Layout, Mesh
-from bloomery.models import LlamaConfig, write_held_model
+from bloomery.models import LlamaConfig, ModelConfig, write_held_model
 from bloomery.objectives import CausalLM
 from bloomery.optim import AdamW, Average, OptimizerConfig, WarmupCosine
 from bloomery.train import Checkpoints, Course, Keep, Manner, TrainState, train
@@ -33,10 +33,10 @@ class Told(Uneven):
         return out
 
 
-def state_of(layout: Layout, optimizer: OptimizerConfig | None = None) -> TrainState:
+def state_of(layout: Layout, optimizer: OptimizerConfig | None = None, model: ModelConfig = MODEL) -> TrainState:
     """A fresh state with an average of the weights, under a layout."""
     mesh = ALONE if layout.world == 1 else Mesh.join(layout)
-    parts = spread_model(MODEL, mesh, fresh(MODEL, seed=0))
+    parts = spread_model(model, mesh, fresh(model, seed=0))
     average = Average({name: held.local for name, held in parts.holding.parameters.items()}, 0.9)
     return TrainState(parts.model, (optimizer or AdamW(learning_rate=1e-2)).of(parts.members), average, holding=parts.holding)
 

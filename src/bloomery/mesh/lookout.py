@@ -23,8 +23,8 @@ PHASES: tuple[Phase, ...] = ("between steps", "reading rows", "forward and backw
 
 SLOWER = 10.0  # times the longest part of the step before: not even a busy machine is that much slower
 
-SILENCE_S = 60.0  # after so long in one place, whatever it is, a rank asks whether all others still speak
 SURELY = 15.0  # beats: of a thread that only has to say where it is
+HEARD = 5.0  # beats after which all have heard what the first rank has found; it may keep all words, and takes them with it when it goes
 
 
 class Word(NamedTuple):
@@ -56,18 +56,21 @@ class Lookout:
     """Keeps an eye on the ranks of a run. Each tells the store through which the ranks met, once in a while, where it is; where one comes no
     further, or is gone, the others read who it was, and leave.
 
-    Used as a context manager around the steps. It costs nothing where there is one rank only.
+    Used as a context manager around a training, from before its ranks connect to the end. It costs nothing where there is one rank only.
 
     Args:
         mesh: the ranks.
         patience_s: how long a part of a step may take, unless it took a tenth of that in the step before; the first step, and what lies between
             steps, may take `FIRST_TIMEOUT_S`.
         beat_s: seconds between words.
+        silence_s: after so long in one place, whatever it is, a rank asks whether all others still speak.
         leave: how a process is ended whose main thread is stuck, told why.
     """
 
-    def __init__(self, mesh: Mesh, patience_s: float = 120.0, beat_s: float = 1.0, leave: Callable[[str], None] | None = None) -> None:
-        self.mesh, self.patience_s, self.beat_s = mesh, patience_s, beat_s
+    def __init__(
+        self, mesh: Mesh, patience_s: float = 120.0, beat_s: float = 1.0, silence_s: float = 60.0, leave: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.mesh, self.patience_s, self.beat_s, self.silence_s = mesh, patience_s, beat_s, silence_s
         self._leave = leave or end_process
         self._step, self._phase, self._since = 0, PHASES[0], time.monotonic()
         self._longest, self._usual = 0.0, FIRST_TIMEOUT_S  # seconds of the longest phase of this step, and of the one before
@@ -104,7 +107,7 @@ class Lookout:
         self._over.set()
         self._thread.join()
         if told:
-            self._tell(verdict=told)
+            self._conclude(told)
             raise ResourceError(told) from error
         if error is not None:
             self._tell(error=f"{type(error).__name__}: {error}")
@@ -116,9 +119,11 @@ class Lookout:
             self._tell()
             late = time.monotonic() - self._since
             patience_s = FIRST_TIMEOUT_S if self._phase == PHASES[0] else min(max(self.patience_s, SLOWER * self._usual), FIRST_TIMEOUT_S)
-            told = self._who_is_late(late) if late > patience_s else self._who_is_gone(SURELY) if late > SILENCE_S else ""
+            told = self._heard()
+            if not told and late > min(patience_s, self.silence_s):
+                told = self._who_is_late(late) if late > patience_s else self._who_is_gone(SURELY)
             if told:
-                self._tell(verdict=told)
+                self._conclude(told)
                 self._leave(told)
                 return
 
@@ -130,6 +135,20 @@ class Lookout:
         word = Word(self._beat, self._step, self._phase, waits, _where(frame), error, verdict)
         with contextlib.suppress(RuntimeError):  # the store is gone; what ranks do together will fail, too
             self._store.set(_key(self.mesh.rank), json.dumps(word))
+
+    def _conclude(self, told: str) -> None:
+        """Says what is the matter with others; the first rank stays until all have heard it."""
+        self._tell(verdict=told)
+        if self.mesh.leads:
+            time.sleep(HEARD * self.beat_s)
+
+    def _heard(self) -> str:
+        """What the first rank has found to be the matter."""
+        assert self._store is not None
+        with contextlib.suppress(RuntimeError):  # as in `_tell`
+            if self._store.check([_key(0)]):
+                return Word(*json.loads(self._store.get(_key(0)))).verdict
+        return ""
 
     def _forget(self) -> None:
         """Takes the last word back: who has come to the end is not gone."""
@@ -178,7 +197,7 @@ class Lookout:
 
 def meeting_place() -> dist.Store:
     """A connection of one's own to the store through which the ranks met."""
-    store = dist.distributed_c10d._get_default_store().clone()  # a store of its own would have to find the others again
+    store = dist.distributed_c10d._get_default_store().clone()  # type: ignore[missing-attribute] (torch's stubs lack it)
     store.set_timeout(timedelta(seconds=30))
     return dist.PrefixStore("lookout", store)
 

@@ -7,14 +7,14 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from math import prod
 from typing import Any
 
 from bloomery.core.errors import StoppedError
 from bloomery.core.units import human_bytes, human_count, human_seconds
 from bloomery.data import Mixture, TokenShards
-from bloomery.mesh import Lookout
-from bloomery.models import write_held_model
+from bloomery.models import Model, read_model, write_held_model
 from bloomery.optim import Average, Everything
 from bloomery.stages.healed import in_summary, write_healing
 from bloomery.stages.init import Continue
@@ -53,10 +53,18 @@ def finish(workspace: Workspace, context: RunContext) -> dict[str, Any]:
 
 
 class Run:
-    """One session of a training, in its workspace."""
+    """One session of a training, in its workspace.
 
-    def __init__(self, stage: Training, context: RunContext, inputs: Inputs, workspace: Workspace) -> None:
-        self.stage, self.context, self.workspace, self.folder = stage, context, workspace, workspace.path
+    Args:
+        stage: what it does.
+        context: where and how.
+        inputs: the artifacts that it reads.
+        workspace: that it fills.
+        at: told what is being done.
+    """
+
+    def __init__(self, stage: Training, context: RunContext, inputs: Inputs, workspace: Workspace, at: At) -> None:
+        self.stage, self.context, self.workspace, self.folder, self.at = stage, context, workspace, workspace.path, at
         tokenizer = inputs[stage.tokenizer].checked("tokenizer.json")
         if context.mesh.leads:
             write_bytes(self.folder / "tokenizer" / "tokenizer.json", tokenizer.read_bytes())
@@ -107,13 +115,15 @@ class Run:
         stage, context, state, course, checkpoints = self.stage, self.context, self.state, self.course, self.checkpoints
         for line in self.forecast():
             context.say(f"{stage.reference}: {line}")
+        if stage.watch.prompts and not context.mesh.alone:
+            context.say(f"{stage.reference}: its prompts are answered when the model is written; until then no rank has the whole of it")
         if not self.resumed:
             self.measure()
         progress = Progress(course.steps, lambda line: context.progress(f"{stage.reference}: {line}"), context.quiet)
         seconds, began = 0.0, state.step
         try:
-            with Lookout(context.mesh) as lookout, self.notice:
-                for report in self.steps(course, lookout.at):
+            with self.notice:
+                for report in self.steps(course):
                     seconds += report.seconds
                     self.record(report, progress)
                     last = report.step == course.steps
@@ -140,10 +150,10 @@ class Run:
         """What this rank asks for: a checkpoint, after a while; or to leave, when it has been told to."""
         return Wish(save=time.monotonic() - self.saved >= self.context.checkpoint_every_s, leave=self.notice.given)
 
-    def steps(self, course: Course, at: At) -> Iterator[StepReport]:
+    def steps(self, course: Course) -> Iterator[StepReport]:
         """The steps, looked into where statistics are asked for."""
         snapshots = OnDisk(self.folder / "snapshots", self.checkpoints.folder, self.context.mesh) if self.stage.healing is not None else None
-        reports = train(self.state, self.source, course, self.manner, self.wish, at, snapshots)
+        reports = train(self.state, self.source, course, self.manner, self.wish, self.at, snapshots)
         if (statistics := self.stage.watch.statistics) is None:
             return reports
         inspector = Inspector(statistics, self.state, self.source, course, self.manner)
@@ -162,6 +172,9 @@ class Run:
             leave_slots(self.folder / SLOTS, state)
         if not self.context.mesh.leads:
             return {}
+        if not self.context.mesh.alone and stage.watch.prompts:
+            with closing(Lines(self.folder / "samples.jsonl", state.step - 1)) as samples:
+                self.answer(read_model(self.folder / "model")[1], samples)
         tokens = stage.batches.rows_before(state.step) * stage.max_seq_len
         summary: dict[str, Any] = {
             "parameters": self.config.n_params, "steps": state.step, "tokens": tokens, "flops": tokens * self.flops_per_token,
@@ -217,12 +230,16 @@ class Run:
             what, words = ("bits_per_byte", "bits per byte") if stage.task.every_token else ("loss", "loss")
             told = "  ".join(f"{name} {figures[f'held_out/{name}/{what}']:.3f}" for name in self.held_out)
             self.context.say(f"{stage.reference}: step {step}: {words} of held-out text: {told}")
-        if not self.context.mesh.alone:  # writing needs the whole model; `chat` has it when it is done
-            return
+        if self.context.mesh.alone:
+            self.answer(model, self.samples)
+
+    def answer(self, model: Model, samples: Lines) -> None:
+        """What a model that this rank has as a whole makes of the watched prompts."""
+        watch, step = self.stage.watch, self.state.step
         texts = answers(model, watch.prompts, self.tokenizer, watch.template, watch.sampler, watch.max_new_tokens)
         for prompt, text in zip(watch.prompts, texts, strict=True):
-            self.samples.write(step, prompt=prompt, answer=text)
-            self.context.say(f"{stage.reference}: step {step}: {prompt!r} → {text!r}")
+            samples.write(step, prompt=prompt, answer=text)
+            self.context.say(f"{self.stage.reference}: step {step}: {prompt!r} → {text!r}")
 
     def forecast(self) -> list[str]:
         """What the run will take, told before it begins."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from bloomery.mesh import Lookout
 from bloomery.stages.run import SUMMARY, Run, finish
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.training import Share, Training
@@ -37,6 +38,7 @@ class Train(Training):
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         if context.mesh.world.tell("written" if (workspace.path / SUMMARY).exists() else "", 0):
             return finish(workspace, context)
-        run = Run(self, context, inputs, workspace)
-        with memory_told(run.needs(), context.device):
-            return run.to_end()
+        with Lookout(context.mesh) as lookout:
+            run = Run(self, context, inputs, workspace, lookout.at)
+            with memory_told(run.needs(), context.device):
+                return run.to_end()

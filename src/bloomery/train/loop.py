@@ -65,8 +65,9 @@ class Course:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What, with the step, says the place in the data, what is random, and the rates: plain data, for checkpoints."""
-        decisive = {"schedule": self.schedule, "ramp": self.ramp, "batch_rule": self.batch_rule}
+        """What, with the step, says the place in the data, what is random, the rates, and what is done about bad steps: plain data, for
+        checkpoints."""
+        decisive = {"schedule": self.schedule, "ramp": self.ramp, "batch_rule": self.batch_rule, "healing": self.healing}
         return {"rows": self.rows, "seed": self.seed, "steps": self.steps, **to_plain(decisive)}
 
 
