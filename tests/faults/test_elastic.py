@@ -18,7 +18,7 @@ from bloomery.store import Store
 
 STEPS, MANY = 60, 2000  # what takes a second or two, and what is not done before another machine has come and gone
 JOINABLE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # or torch 2.13 does not tell a machine that joins where the others meet
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,6 @@ def test_after_a_loss_all_start_anew_and_later_on_one_process_fewer(undisturbed:
     assert losses(store) == pytest.approx(undisturbed.train(STEPS), rel=1e-5)  # and so the tokens were the same
 
 
-@pytest.mark.slow
 def test_machines_join_and_are_lost(undisturbed: Undisturbed, tmp_path: Path):
     """Elastic for real: one machine begins, another joins, and goes down."""
     log, store = tmp_path / "log", tmp_path / "store"

@@ -48,7 +48,7 @@ FAILED = r"rank 1 left in step 3, reading rows.*: DataError: row 17 cannot be re
 
 
 @pytest.mark.parametrize(("what", "layout", "said", "code"), [
-    ("SIGKILL", "shard=2", GONE, -9), ("SIGSTOP", "pipeline=2", GONE, -9), ("sleep", "shard=2", STUCK, 6), ("sleep", "tensor=2", STUCK, 6),
+    ("SIGKILL", "shard=2", GONE, -9), ("sleep", "shard=2", STUCK, 6), ("sleep", "tensor=2", STUCK, 6),
     ("fail", "tensor=2", FAILED, 3),
 ], ids=lambda value: value if isinstance(value, str) and " " not in value else "")  # fmt: skip
 def test_the_others_say_who_is_lost_and_where(tmp_path: Path, what: str, layout: str, said: str, code: int):
