@@ -44,7 +44,7 @@ def row_of(documents: list[list[int]], time: int) -> Rows:
 
 def stacked(rows: list[Rows]) -> Rows:
     """Rows one below the other."""
-    return Rows(*(np.concatenate(arrays) for arrays in zip(*rows, strict=True)))
+    return Rows(*(np.concatenate(arrays) for arrays in zip(*(one[:4] for one in rows), strict=True)))
 
 
 class Shelf(Source):

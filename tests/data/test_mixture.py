@@ -64,11 +64,12 @@ def test_rows_are_those_of_the_sources_in_their_own_order(two):
 def test_supply_tells_repetitions_and_cuts(two):
     web, chats = Mixture(two, {"web": 0.7, "chats": 0.3}).supply(1000)
     assert (web.source, web.rows, web.tokens, web.epochs) == ("web", 700, 2800, 2800 / 25)
-    assert (chats.rows, chats.documents, chats.cut_documents, chats.cut_tokens) == (300, 5, 1, 5)
+    assert (chats.rows, chats.documents, chats.unlearnt, chats.cut_documents, chats.cut_tokens) == (300, 4, 1, 1, 5)
     per_epoch = two["chats"].arrangement.rows_per_epoch()
     assert chats.epochs == pytest.approx(300 / per_epoch, rel=0.1)
-    assert chats.tokens == round(chats.epochs * 12)
+    assert chats.tokens == round(chats.epochs * 11)
     assert "1 documents are longer than a row: 5 tokens are cut per epoch" in str(chats)
+    assert "1 documents are left out, of which nothing in a row is to be learnt" in str(chats)
     assert "each about 112.0 times" in str(web)
 
 

@@ -27,6 +27,15 @@ class Encoding(Config):
     beside: ClassVar[tuple[str, ...]] = ()
     """Further columns that it reads."""
 
+    @property
+    def labels_for(self) -> str | None:
+        """The head that its sequences bring labels for; None where they bring none."""
+        return None
+
+    def told(self, label: float) -> str:
+        """What a label means, for people."""
+        return f"{label:g}"
+
     def encode(self, documents: pa.RecordBatch, tokenizer: Tokenizer) -> Iterator[Encoded]:
         """The sequences of those documents that have what the encoding needs, in order.
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from bloomery.core.errors import ConfigError
-from bloomery.data.source import Rows, Source, Span, Supply
+from bloomery.data.source import Rows, Source, Span, Supply, Told
 
 FINEST = 1_000_000  # proportions are taken as fractions with denominators up to it
 LONGEST_PERIOD = 100_000
@@ -60,10 +60,15 @@ class Mixture(Source):
 
     def rows(self, first_row: int, rows: int) -> Rows:
         parts = [(source.rows(first, len(places)), places) for _, source, first, places in self._shares(first_row, rows)]
-        out = Rows(*(np.empty((rows, self.time), array.dtype) for array in parts[0][0]))
+        heads = {head for arrays, _ in parts for head in arrays.labels}
+        labels = {head: Told(*(np.zeros((rows, self.time), np.float32) for _ in Told._fields)) for head in sorted(heads)}
+        out = Rows(*(np.empty((rows, self.time), array.dtype) for array in parts[0][0][:4]), labels)
         for arrays, places in parts:
-            for target, array in zip(out, arrays, strict=True):
+            for target, array in zip(out[:4], arrays[:4], strict=True):
                 target[places] = array
+            for head, told in arrays.labels.items():
+                for target, array in zip(labels[head], told, strict=True):
+                    target[places] = array
         return out
 
     def documents(self, first_row: int, rows: int) -> list[Span]:

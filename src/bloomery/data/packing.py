@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge
@@ -112,6 +112,9 @@ class Arrangement(ABC):
 class Packing(Config):
     """How documents are laid into rows."""
 
+    whole: ClassVar[bool] = False
+    """Whether a document stands in one row, and what of it is too long for that is left out."""
+
     def arrange(self, lengths: Int[np.ndarray, " documents"], time: int, seed: int) -> Arrangement:
         """The arrangement of documents of these lengths in rows of `time` tokens."""
         raise NotImplementedError
@@ -145,6 +148,8 @@ class Fit(Packing):
     Source: Ding et al. (2024), arXiv 2404.10830, section 3.2 (best-fit decreasing); departures: bounded window, shuffled rows, no
     splitting of long documents.
     """
+
+    whole: ClassVar[bool] = True
 
     window: Annotated[int, Ge(1)] = 4096
     """Documents that are packed together; larger packs tighter."""

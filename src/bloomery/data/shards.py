@@ -2,8 +2,8 @@
 
     shards.json             what the ids mean, and how many shards there are; written last
     tokens-00000.bin        the token ids, uint16 or uint32, little-endian
-    mask-00000.bin          for conversations: one byte per token, 1 where the model is to learn it
-    documents-00000.arrow   id, tokens and bytes of each document, in the order of the tokens; written last of its shard
+    mask-00000.bin          for conversations: one byte per token, 1 where the model is to learn it; for labelled rows, where a label stands
+    documents-00000.arrow   id, tokens and bytes of each document, in the order of the tokens, and its labels; written last of its shard
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float32, Integer, UInt8
 
 from bloomery.core.errors import ArtifactError, DataError
 from bloomery.store import Artifact, read_json, write_json
@@ -25,6 +25,7 @@ from bloomery.store.files import atomic_file
 
 INDEX = "shards.json"
 SCHEMA = pa.schema([("id", pa.string()), ("tokens", pa.int64()), ("bytes", pa.int64()), ("learnt", pa.int64())])
+LABELLED = pa.schema([*SCHEMA, ("labels", pa.list_(pa.float32())), ("cut", pa.int64())])
 
 
 class Encoded(NamedTuple):
@@ -34,13 +35,17 @@ class Encoded(NamedTuple):
         id: the document's id, by which `bloomery trace` names it.
         tokens: (time,) integer ids.
         bytes: length in UTF-8 bytes of the text that the tokens stand for.
-        mask: (time,) of 0 and 1, 1 where the token is to be learnt; None where all are.
+        mask: (time,) of 0 and 1, 1 where the token is to be learnt; None where all are. Of a labelled row, 1 where a label stands.
+        labels: of a labelled row, one for each 1 of its mask: the number of a class, or a number.
+        cut: tokens that its encoding has cut from it.
     """
 
     id: str
     tokens: Integer[np.ndarray, " time"]
     bytes: int
     mask: Integer[np.ndarray, " time"] | None = None
+    labels: Sequence[float] | None = None
+    cut: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +67,14 @@ class ShardIndex:
         pad: the id of `<|pad|>`.
         masked: whether there are masks.
         shards: counts of each shard, in order.
+        head: the head that the labels are for; None where there are none.
     """
 
     vocab_size: int
     pad: int
     masked: bool
     shards: tuple[ShardCounts, ...]
+    head: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> ShardIndex:
@@ -84,7 +91,9 @@ def token_dtype(vocab_size: int) -> np.dtype:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
-def write_shard(folder: Path, number: int, documents: Iterable[Encoded], *, vocab_size: int, masked: bool = False) -> ShardCounts:
+def write_shard(
+    folder: Path, number: int, documents: Iterable[Encoded], *, vocab_size: int, masked: bool = False, labelled: bool = False,
+) -> ShardCounts:  # fmt: skip
     """Writes one shard, its documents' table last: where that file exists, the shard is whole.
 
     Args:
@@ -93,15 +102,16 @@ def write_shard(folder: Path, number: int, documents: Iterable[Encoded], *, voca
         documents: consumed once, in order; memory stays at one document plus the table.
         vocab_size: every id must be below it.
         masked: whether each document brings a mask.
+        labelled: whether each brings labels as well.
 
     Returns:
         What has been written.
 
     Raises:
-        DataError: a document without tokens, with an id outside the vocabulary, or with a mask of another length.
+        DataError: a document without tokens, with an id outside the vocabulary, or with a mask or labels of another length.
     """
     dtype = token_dtype(vocab_size)
-    ids, tokens, sizes, learnt = [], [], [], []
+    ids, tokens, sizes, learnt, labels, cut = [], [], [], [], [], []
     tokens_path, mask_path, table_path = _paths(folder, number)
     with atomic_file(tokens_path) as token_file, atomic_file(mask_path) if masked else nullcontext() as mask_file:
         for document in documents:
@@ -114,7 +124,12 @@ def write_shard(folder: Path, number: int, documents: Iterable[Encoded], *, voca
             tokens.append(len(array))
             sizes.append(document.bytes)
             learnt.append(len(array) if mask is None else int(mask.sum()))
-    table = pa.table([ids, tokens, sizes, learnt], schema=SCHEMA)
+            if labelled and len(document.labels or ()) != learnt[-1]:
+                raise DataError(f"document {document.id!r} has {len(document.labels or ())} labels for {learnt[-1]} places; give one for each")
+            labels.append(document.labels)
+            cut.append(document.cut)
+    columns = [ids, tokens, sizes, learnt]
+    table = pa.table([*columns, labels, cut], schema=LABELLED) if labelled else pa.table(columns, schema=SCHEMA)
     with atomic_file(table_path) as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
     return _counts(table)
@@ -126,10 +141,12 @@ def written_shard(folder: Path, number: int) -> ShardCounts | None:
     return _counts(_read_arrow(table_path)) if table_path.exists() else None
 
 
-def write_index(folder: Path, counts: Sequence[ShardCounts], *, vocab_size: int, pad: int, masked: bool = False) -> ShardIndex:
+def write_index(
+    folder: Path, counts: Sequence[ShardCounts], *, vocab_size: int, pad: int, masked: bool = False, head: str | None = None,
+) -> ShardIndex:  # fmt: skip
     """Writes `shards.json`, after all shards."""
-    index = ShardIndex(vocab_size=vocab_size, pad=pad, masked=masked, shards=tuple(counts))
-    write_json(folder / INDEX, asdict(index))
+    index = ShardIndex(vocab_size=vocab_size, pad=pad, masked=masked, shards=tuple(counts), head=head)
+    write_json(folder / INDEX, {name: value for name, value in asdict(index).items() if value is not None})
     return index
 
 
@@ -142,14 +159,17 @@ def shard_files(number: int, *, masked: bool) -> tuple[str, ...]:
 class TokenShards:
     """Random access to the documents of a folder of shards; documents are numbered through all shards.
 
-    Held in memory per document: length, size, place (24 bytes) and nothing per token; files are mapped.
+    Held in memory per document: length, size, tokens to be learnt, place (32 bytes) and nothing per token; files are mapped.
 
     Attributes:
         lengths: (documents,) int64, tokens of each.
         bytes_of: (documents,) int64, UTF-8 bytes of each.
+        learnt: (documents,) int64, tokens of each that are to be learnt, or places that have a label.
+        cuts: (documents,) int64, tokens that its encoding has cut from each.
         vocab_size: ids are below it.
         pad: the id of `<|pad|>`.
         masked: whether there is a loss mask.
+        head: the head that its labels are for; None where it has none.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -159,8 +179,9 @@ class TokenShards:
             ArtifactError: a file is missing, or not as long as its table says.
         """
         index = ShardIndex.read(Path(folder) / INDEX)
-        self.folder, self.vocab_size, self.pad, self.masked = Path(folder), index.vocab_size, index.pad, index.masked
-        self._tokens, self._masks, self._ids, lengths, sizes = [], [], [], [], []
+        self.folder, self.vocab_size, self.pad, self.masked, self.head = Path(folder), index.vocab_size, index.pad, index.masked, index.head
+        self._tokens, self._masks, self._ids, self._labels = [], [], [], []
+        lengths, sizes, learnt, cuts = [], [], [], []
         for number, counts in enumerate(index.shards):
             tokens_path, mask_path, table_path = _paths(self.folder, number)
             table = _read_arrow(table_path)
@@ -172,8 +193,13 @@ class TokenShards:
             self._ids.append(table.column("id"))
             lengths.append(table.column("tokens").to_numpy())
             sizes.append(table.column("bytes").to_numpy())
+            learnt.append(table.column("learnt").to_numpy())
+            if self.head is not None:
+                self._labels.append(table.column("labels"))
+                cuts.append(table.column("cut").to_numpy())
         self.lengths = np.concatenate([*lengths, np.empty(0, np.int64)])
-        self.bytes_of = np.concatenate([*sizes, np.empty(0, np.int64)])
+        self.bytes_of, self.learnt = (np.concatenate([*some, np.empty(0, np.int64)]) for some in (sizes, learnt))
+        self.cuts = np.concatenate([*cuts, np.empty(0, np.int64)]) if cuts else np.zeros(len(self.lengths), np.int64)
         self._first = np.cumsum([0, *map(len, lengths)])  # the number of each shard's first document, and of the one after the last
         before = np.cumsum(self.lengths) - self.lengths
         self._offsets = before - np.repeat(np.cumsum([0, *(c.tokens for c in index.shards)])[:-1], np.diff(self._first))
@@ -224,6 +250,11 @@ class TokenShards:
         if not self.masked:
             return np.ones(len(range(*slice(start, stop).indices(int(self.lengths[document])))), np.uint8)
         return self._range(self._masks, document, start, stop)
+
+    def labels(self, document: int) -> Float32[np.ndarray, " labels"]:
+        """The labels of a document, one for each 1 of its mask; of shards that have labels."""
+        shard = self._shard(document)
+        return np.array(self._labels[shard][int(document - self._first[shard])].as_py(), np.float32)
 
     def gather(
         self, documents: Integer[np.ndarray, " pieces"], starts: Integer[np.ndarray, " pieces"], lengths: Integer[np.ndarray, " pieces"]

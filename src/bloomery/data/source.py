@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, DataError
 from bloomery.data.batch import Batch
 from bloomery.data.packing import Packing, Pieces
 from bloomery.data.shards import TokenShards
@@ -64,6 +65,7 @@ class Supply:
         cut_documents: documents longer than a row, of which the packing leaves out the rest, per epoch.
         cut_tokens: tokens left out for that reason, per epoch.
         cut_learnt: those of them that were to be learnt, where the corpus says which are.
+        unlearnt: further documents, left out, of which nothing is to be learnt within a row.
     """
 
     source: str
@@ -74,22 +76,36 @@ class Supply:
     cut_documents: int
     cut_tokens: int
     cut_learnt: int = 0
+    unlearnt: int = 0
 
     def __str__(self) -> str:
         repeats = f", each about {self.epochs:.1f} times" if self.epochs > 1 else f", {self.epochs:.0%} of them used"
         longer = f"; {self.cut_documents} documents are longer than a row: {self.cut_tokens} tokens are cut per epoch"
         longer += f", {self.cut_learnt} of them to be learnt" if self.cut_learnt else ""
         cut = longer if self.cut_documents else ""
+        cut += f"; {self.unlearnt} documents are left out, of which nothing in a row is to be learnt" if self.unlearnt else ""
         return f"{self.source}: {self.rows} rows, {self.tokens} tokens from {self.documents} documents{repeats}{cut}"
 
 
+class Told(NamedTuple):
+    """Labels as arrays: where the weight is 0 there are none."""
+
+    targets: Float32[np.ndarray, "rows time"]
+    weight: Float32[np.ndarray, "rows time"]
+
+
+NOTHING_TOLD: Mapping[str, Told] = MappingProxyType({})
+
+
 class Rows(NamedTuple):
-    """A batch as arrays, before it becomes tensors; places without a document are padding of segment 0 and weight 0."""
+    """A batch as arrays, before it becomes tensors; places without a document are padding of segment 0 and weight 0. `labels` are what heads
+    are to tell, by their names."""
 
     tokens: Int64[np.ndarray, "rows time"]
     targets: Int64[np.ndarray, "rows time"]
     loss_weight: Float32[np.ndarray, "rows time"]
     segments: Int64[np.ndarray, "rows time"]
+    labels: Mapping[str, Told] = NOTHING_TOLD
 
     @classmethod
     def empty(cls, rows: int, time: int, pad: int) -> Rows:
@@ -180,8 +196,8 @@ class Source(ABC):
 class Packed(Source):
     """The rows of one corpus under one packing, epoch after epoch.
 
-    The target of a place is the next token of the same document; its weight is the mask of that target (1 where shards have no mask), and
-    0 where the document ends and on padding.
+    The target of a place is the next token of the same document; its weight is the mask of that target (1 where shards have no mask, or one
+    for labels), and 0 where the document ends and on padding. Documents of which nothing is to be learnt within a row are left out.
 
     Args:
         shards: the corpus.
@@ -189,20 +205,32 @@ class Packed(Source):
         time: tokens in a row, ≥ 1.
         seed: of the order of documents.
         name: of the corpus, for reports and traces.
+
+    Raises:
+        DataError: nothing is to be learnt from any document, or one with labels does not fit into a row.
     """
 
     def __init__(self, shards: TokenShards, packing: Packing, *, time: int, seed: int, name: str = "main") -> None:
         self.shards, self.packing, self.time, self.name = shards, packing, time, name
         self.vocab_size = shards.vocab_size
-        self.arrangement = packing.arrange(shards.lengths, time, seed)
+        if shards.head is not None:
+            check_whole(shards, packing, time, name)
+        self.kept = kept_of(shards, packing, time, name)
+        self.lengths = shards.lengths if self.kept is None else shards.lengths[self.kept]
+        self.arrangement = packing.arrange(self.lengths, time, seed)
+
+    def pieces(self, first_row: int, rows: int) -> Pieces:
+        """The pieces of documents in these rows."""
+        pieces = self.arrangement.pieces(first_row, rows)
+        return pieces if self.kept is None else replace(pieces, documents=self.kept[pieces.documents])
 
     def rows(self, first_row: int, rows: int) -> Rows:
-        return self._fill(self.arrangement.pieces(first_row, rows), first_row, rows)
+        return self._fill(self.pieces(first_row, rows), first_row, rows)
 
     def once(self, rows: int) -> Iterator[Batch]:
         """Each document exactly once, in the order of epoch 0, `rows` rows at a time: for measuring on held-out text."""
         for first_row, arrays in self.rows_once(rows):
-            tokens, targets, weight, segments = (torch.from_numpy(array) for array in arrays)
+            tokens, targets, weight, segments = (torch.from_numpy(array) for array in arrays[:4])
             yield Batch(tokens, targets, weight, SequenceLayout.packed(segments), first_row)
 
     def rows_once(self, rows: int) -> Iterator[tuple[int, Rows]]:
@@ -210,22 +238,30 @@ class Packed(Source):
         total = self.arrangement.rows_per_epoch()
         for first_row in range(0, total, rows):
             count = min(rows, total - first_row)
-            pieces = self.arrangement.pieces(first_row, count)
+            pieces = self.pieces(first_row, count)
             yield first_row, self._fill(pieces.where(pieces.epochs == 0), first_row, count)
 
     def documents(self, first_row: int, rows: int) -> list[Span]:
-        p = self.arrangement.pieces(first_row, rows)
+        p = self.pieces(first_row, rows)
         columns = (p.rows.tolist(), p.places.tolist(), p.documents.tolist(), p.starts.tolist(), (p.starts + p.lengths).tolist())
         return [Span(row, place, self.shards.id(d), start, stop, self.name) for row, place, d, start, stop in zip(*columns, strict=True)]
 
     def supply(self, rows: int) -> list[Supply]:
-        cut, epochs = self.arrangement.cut(), self.arrangement.epochs(rows)
-        tokens = round(epochs * (self.shards.tokens - cut.tokens))
-        corpus = {"source": self.name, "documents": len(self.shards), "cut_documents": cut.documents, "cut_tokens": cut.tokens}
+        cut, epochs, cuts = self.arrangement.cut(), self.arrangement.epochs(rows), self.shards.cuts
+        tokens = round(epochs * (int(self.lengths.sum()) - cut.tokens))
+        corpus = {"source": self.name, "documents": len(self.lengths), "unlearnt": len(self.shards) - len(self.lengths)}
+        corpus |= {"cut_documents": cut.documents + int((cuts > 0).sum()), "cut_tokens": cut.tokens + int(cuts.sum())}
         if cut.documents and self.shards.masked:
-            longer = np.flatnonzero(self.shards.lengths > self.time).tolist()
-            corpus["cut_learnt"] = sum(int(self.shards.mask(d, self.time).sum()) for d in longer)
+            longer = np.flatnonzero(self.lengths > self.time)
+            numbers = (longer if self.kept is None else self.kept[longer]).tolist()
+            corpus["cut_learnt"] = sum(int(self.shards.mask(d, self.time).sum()) for d in numbers)
         return [Supply(rows=rows, tokens=tokens, epochs=epochs, **corpus)]
+
+    def unlearnt_rows(self, rows: int, at_once: int = 256) -> int:
+        """How many of the first rows have nothing to be learnt: stretches of long documents that are only read, under packings that cut."""
+        counted = (self.rows(first, min(at_once, rows - first)) for first in range(0, rows, at_once))
+        weights = [[told.weight for told in some.labels.values()] or [some.loss_weight] for some in counted]
+        return sum(int((sum(of_batch).sum(1) == 0).sum()) for of_batch in weights)
 
     def rows_within(self, epochs: float) -> int:
         """How many rows pass over the corpus no more than so often."""
@@ -243,6 +279,12 @@ class Packed(Source):
         ends = np.cumsum(pieces.lengths)  # where each piece ends among the gathered tokens
         begins = (pieces.rows - first_row) * self.time + pieces.places
         to = np.arange(len(tokens)) + np.repeat(begins - (ends - pieces.lengths), pieces.lengths)  # the flat place of each token
+        if self.shards.head is not None:
+            told = Told(np.zeros((rows, self.time), np.float32), np.zeros((rows, self.time), np.float32))
+            at = to[mask > 0]
+            told.targets.reshape(-1)[at] = np.concatenate([np.empty(0, np.float32), *map(self.shards.labels, pieces.documents.tolist())])
+            told.weight.reshape(-1)[at] = 1
+            out, mask = out._replace(labels={self.shards.head: told}), None
         on = np.flatnonzero(pieces.continued)
         next_tokens, next_mask = self.shards.gather(pieces.documents[on], pieces.starts[on] + pieces.lengths[on], np.ones_like(on))
         last, targets, weight = ends - 1, np.roll(tokens, -1), np.ones(len(tokens), np.float32) if mask is None else np.roll(mask, -1)
@@ -255,3 +297,30 @@ class Packed(Source):
         out.segments.reshape(-1)[to] = np.repeat(segments, pieces.lengths)
         return out
 
+
+def check_whole(shards: TokenShards, packing: Packing, time: int, name: str) -> None:
+    """Refuses rows in which the documents of a labelled corpus would not be whole: a label is of all of its document."""
+    if not packing.whole:
+        raise DataError(f"{name} has labels, each of a whole document, which packing={packing} cuts; take Fit()")
+    if longer := int((shards.lengths > time).sum()):
+        raise DataError(f"{longer} of the {len(shards)} documents of {name} are longer than max_seq_len={time}, and a label is of all of its "
+                        f"document; give rows of {int(shards.lengths.max())}, or its encoding a smaller max_tokens")  # fmt: skip
+
+
+def kept_of(shards: TokenShards, packing: Packing, time: int, name: str) -> Int64[np.ndarray, " kept"] | None:
+    """The numbers of the documents of which something is to be learnt within a row; None where that is so of all.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not shards.masked:
+        return None
+    learnt = shards.learnt
+    if packing.whole and len(longer := np.flatnonzero(shards.lengths > time)):
+        learnt = learnt.copy()
+        learnt[longer] = [int(shards.mask(d, 0, time).sum()) for d in longer.tolist()]
+    kept = np.flatnonzero(learnt)
+    if not len(kept):
+        raise DataError(f"nothing is to be learnt in the first {time} tokens of any of the {len(shards)} documents of {name}; give longer "
+                        "rows, or look at which turns its encoding learns")  # fmt: skip
+    return None if len(kept) == len(shards) else kept

@@ -11,11 +11,14 @@ from contextlib import closing
 from math import prod
 from typing import Any
 
+from rich.text import Text
+
 from bloomery.core.errors import StoppedError
 from bloomery.core.units import human_bytes, human_count, human_seconds
 from bloomery.data import Mixture, TokenShards
 from bloomery.models import Model, read_model, write_held_model
 from bloomery.optim import Average, Everything
+from bloomery.stages.example import example_of
 from bloomery.stages.healed import in_summary, write_healing
 from bloomery.stages.init import Continue
 from bloomery.stages.look_back import beside_of
@@ -25,6 +28,7 @@ from bloomery.store import Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, TrainState, train
 from bloomery.train.checkpoints.carried import carry_slots, leave_slots
+from bloomery.train.doctor.patient import packed_in
 from bloomery.train.loop import At
 from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch, compile_pays, matmul_rate, over_ranks, row_meter
 from bloomery.train.memory import Needs, bytes_there
@@ -38,6 +42,7 @@ from bloomery.train.watch import answers, held_out
 from bloomery.train.wishes import Notice, Wish
 
 SLOTS = "optimizer"  # in an artifact: the optimiser's state, where it is kept
+LOOKED_AT = 2048  # rows that are looked through for such as have nothing to be learnt
 SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
 USUAL_UTILISATION = 0.5  # of the matrix rate, for the estimate before the first step
 
@@ -118,6 +123,7 @@ class Run:
         if stage.watch.prompts and not context.mesh.alone:
             context.say(f"{stage.reference}: its prompts are answered when the model is written; until then no rank has the whole of it")
         if not self.resumed:
+            self.show_examples()
             self.measure()
         progress = Progress(course.steps, lambda line: context.progress(f"{stage.reference}: {line}"), context.quiet)
         seconds, began = 0.0, state.step
@@ -145,6 +151,18 @@ class Run:
         tokens = (stage.batches.rows_before(state.step) - stage.batches.rows_before(began)) * stage.max_seq_len
         speed = tokens / seconds if seconds else 0.0
         return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1)})
+
+    def show_examples(self) -> None:
+        """An example of each corpus of which some is learnt and some only read."""
+        corpora = packed_in(self.raw)
+        for share in self.stage.sources:
+            corpus = corpora.get(share.tokens.name)
+            if corpus is not None and corpus.shards.masked and self.context.mesh.leads:
+                looked = min(LOOKED_AT, self.stage.total_rows)
+                if idle := 0 if corpus.packing.whole else corpus.unlearnt_rows(looked):
+                    self.context.say(f"{self.stage.reference}: {idle} of the first {looked} rows of {corpus.name} have nothing to be learnt "
+                                     f"in {corpus.time} tokens; packing=Fit() leaves out what has nothing, and cuts no document in two")
+                self.context.show(Text(f"{self.stage.reference}: ").append_text(example_of(corpus, self.tokenizer, share.tokens.encoding.told)))
 
     def wish(self) -> Wish:
         """What this rank asks for: a checkpoint, after a while; or to leave, when it has been told to."""

@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
+from rich.console import Console
+from rich.text import Text
 
 from bloomery.core.config import Config, flatten, to_plain
 from bloomery.core.identity import content_key
@@ -181,6 +183,11 @@ class RunContext:
         """One line about what goes on."""
         if not self.quiet:
             print(line, flush=True)
+
+    def show(self, text: Text) -> None:
+        """A text in colours, where they can be seen."""
+        if not self.quiet:
+            Console(highlight=False).print(text, soft_wrap=True)
 
     def progress(self, line: str) -> None:
         """As `say`, but at most one line in `progress_every_s` seconds: to be called as often as you like."""
