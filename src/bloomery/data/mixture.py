@@ -62,7 +62,8 @@ class Mixture(Source):
         parts = [(source.rows(first, len(places)), places) for _, source, first, places in self._shares(first_row, rows)]
         heads = {head for arrays, _ in parts for head in arrays.labels}
         labels = {head: Told(*(np.zeros((rows, self.time), np.float32) for _ in Told._fields)) for head in sorted(heads)}
-        out = Rows(*(np.empty((rows, self.time), array.dtype) for array in parts[0][0][:4]), labels)
+        tokens, targets, weight, segments = (np.empty((rows, self.time), array.dtype) for array in parts[0][0][:4])
+        out = Rows(tokens, targets, weight, segments, labels)
         for arrays, places in parts:
             for target, array in zip(out[:4], arrays[:4], strict=True):
                 target[places] = array

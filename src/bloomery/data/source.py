@@ -249,19 +249,19 @@ class Packed(Source):
     def supply(self, rows: int) -> list[Supply]:
         cut, epochs, cuts = self.arrangement.cut(), self.arrangement.epochs(rows), self.shards.cuts
         tokens = round(epochs * (int(self.lengths.sum()) - cut.tokens))
-        corpus = {"source": self.name, "documents": len(self.lengths), "unlearnt": len(self.shards) - len(self.lengths)}
-        corpus |= {"cut_documents": cut.documents + int((cuts > 0).sum()), "cut_tokens": cut.tokens + int(cuts.sum())}
-        if cut.documents and self.shards.masked:
-            longer = np.flatnonzero(self.lengths > self.time)
-            numbers = (longer if self.kept is None else self.kept[longer]).tolist()
-            corpus["cut_learnt"] = sum(int(self.shards.mask(d, self.time).sum()) for d in numbers)
-        return [Supply(rows=rows, tokens=tokens, epochs=epochs, **corpus)]
+        longer = np.flatnonzero(self.lengths > self.time) if cut.documents and self.shards.masked else np.arange(0)
+        numbers = longer if self.kept is None else self.kept[longer]
+        return [Supply(
+            source=self.name, rows=rows, tokens=tokens, documents=len(self.lengths), epochs=epochs,
+            cut_documents=cut.documents + int((cuts > 0).sum()), cut_tokens=cut.tokens + int(cuts.sum()),
+            cut_learnt=sum(int(self.shards.mask(d, self.time).sum()) for d in numbers.tolist()),
+            unlearnt=len(self.shards) - len(self.lengths),
+        )]  # fmt: skip
 
     def unlearnt_rows(self, rows: int, at_once: int = 256) -> int:
         """How many of the first rows have nothing to be learnt: stretches of long documents that are only read, under packings that cut."""
         counted = (self.rows(first, min(at_once, rows - first)) for first in range(0, rows, at_once))
-        weights = [[told.weight for told in some.labels.values()] or [some.loss_weight] for some in counted]
-        return sum(int((sum(of_batch).sum(1) == 0).sum()) for of_batch in weights)
+        return sum(int((~some.loss_weight.any(1)).sum()) for some in counted)
 
     def rows_within(self, epochs: float) -> int:
         """How many rows pass over the corpus no more than so often."""
@@ -279,7 +279,7 @@ class Packed(Source):
         ends = np.cumsum(pieces.lengths)  # where each piece ends among the gathered tokens
         begins = (pieces.rows - first_row) * self.time + pieces.places
         to = np.arange(len(tokens)) + np.repeat(begins - (ends - pieces.lengths), pieces.lengths)  # the flat place of each token
-        if self.shards.head is not None:
+        if self.shards.head is not None and mask is not None:
             told = Told(np.zeros((rows, self.time), np.float32), np.zeros((rows, self.time), np.float32))
             at = to[mask > 0]
             told.targets.reshape(-1)[at] = np.concatenate([np.empty(0, np.float32), *map(self.shards.labels, pieces.documents.tolist())])
