@@ -35,13 +35,14 @@ from bloomery.models import (
     T5Config,
 )
 from bloomery.nn import Mamba2Config
-from bloomery.objectives import CausalLM
+from bloomery.objectives import CausalLM, Models
 from bloomery.optim import AdamW, Average, Constant, Embeddings, Everything, LastLayers, Muon, OptimizerConfig, Trainable
 from bloomery.planning.memory import memory
 from bloomery.stages.anatomy import Planned, anatomy_of, example
 from bloomery.stages.cost_curve import peak_bytes
 from bloomery.train import Course, Healing, Manner, Precision, TrainState, train
-from bloomery.train.recompute import Recompute, recompute
+from bloomery.train.machine import activation_bytes
+from bloomery.train.recompute import Recompute, blocks_again, recompute
 from bloomery.train.spreading import fresh, spread_model
 
 NEXT_TOKEN, ADAMW, EVERYTHING, ONE_RANK, NOTHING_AGAIN = NextToken(), AdamW(), Everything(), Layout(), Recompute()
@@ -81,6 +82,9 @@ CASES = {
     "llama, all blocks recomputed": Case(config=LLAMA, rows=8, micro_batch=4, again=Recompute("full")),
     "llama, the last 2 of 6 layers": Case(config=LLAMA, rows=8, micro_batch=2, trainable=LastLayers(count=2)),
     "llama, frozen embeddings": Case(config=LLAMA.replace(n_layers=3), rows=4, micro_batch=2, trainable=Everything() - Embeddings()),
+    "llama, all but products recomputed": Case(config=LLAMA, rows=8, micro_batch=4, again=Recompute("selective")),
+    "llama, recomputed to stay within 100 MiB": Case(config=LLAMA, rows=8, micro_batch=4, again=Recompute("budget", 100 << 20)),
+    "gpt2, all but products recomputed": Case(config=Gpt2Config(**SMALL), rows=8, micro_batch=4, again=Recompute("selective")),
     "gpt2": Case(config=Gpt2Config(**SMALL), rows=8, micro_batch=4),
     "qwen3, bf16, Muon": Case(config=Qwen3Config(**SMALL), rows=4, micro_batch=4, precision="bf16", optimizer=Muon()),
     "gemma2, windows": Case(config=Gemma2Config(**SMALL, d_ff=256, windows=(32, None)), rows=4, micro_batch=2),
@@ -183,7 +187,8 @@ def measure(case: Case) -> int:
     model, local = parts.model, {name: held.local for name, held in parts.holding.parameters.items()}
     average = None if case.ema is None else Average(local, case.ema)
     state = TrainState(model, case.optimizer.of(parts.members), average, holding=parts.holding)
-    recompute(model, case.again)
+    row = Rows(case).batch(0, 1)
+    recompute(model, case.again, lambda: case.micro_batch * activation_bytes(CausalLM(), Models(model), row))
     course = Course(objective=CausalLM(), schedule=Constant(), steps=2, rows=case.rows, precision=case.precision, healing=case.healing)
     steps = train(state, Rows(case), course, Manner(micro_batch=case.micro_batch))  # type: ignore[arg-type]
     next(steps)
@@ -200,8 +205,8 @@ def planned(case: Case) -> list[float]:
         config=case.config, time=case.config.max_seq_len, task=case.task, optimizer=case.optimizer, precision=case.precision, decay=case.ema,
         guarded=case.healing is not None, trainable=case.trainable,
     )  # fmt: skip
-    anatomy = anatomy_of(training, case.micro_batch)
-    return [rank.total for rank in memory(anatomy, case.layout, case.rows, len(anatomy.blocks) if case.again.kind == "full" else 0)]
+    anatomy = anatomy_of(training, case.micro_batch, case.again.keeps)
+    return [rank.total for rank in memory(anatomy, case.layout, case.rows, blocks_again(anatomy, case.layout, case.again))]
 
 
 def error(case: Case) -> tuple[float, float, float]:

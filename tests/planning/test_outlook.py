@@ -18,11 +18,12 @@ from bloomery.planning.outlook import Planner, Setting
 from bloomery.planning.speed import bandwidth, speed
 from bloomery.stages.anatomy import Planned, anatomy_of
 from bloomery.stages.planner import planner_of, usual
+from bloomery.train.recompute import Recompute
 
 CONFIG = LlamaConfig(vocab_size=4096, d_model=512, n_layers=8, n_heads=8, max_seq_len=256)
 MIB = 1 << 20
 PLANNED = Planned(config=CONFIG, time=256)
-ANATOMY = cache(lambda rows: anatomy_of(PLANNED, rows))
+ANATOMY = cache(lambda rows, keeps: anatomy_of(PLANNED, rows, keeps))
 
 
 @cache
@@ -136,6 +137,17 @@ def test_where_nothing_helps_it_is_said():
 def test_layouts_that_cannot_be_are_refused_by_what_would_refuse_the_run(layout, words):
     with pytest.raises(ConfigError, match=words):
         usual(planner(), layout)
+
+
+def test_what_is_computed_again_is_planned_as_the_run_would_do_it():
+    found = {text: usual(planner(), Layout(), 8, Recompute.parse(text)) for text in ("none", "selective", "full", "300MiB")}
+    totals = {text: planner().outlook(setting).memory.total for text, setting in found.items()}
+    assert totals["full"] < totals["300MiB"] < totals["none"]
+    assert totals["full"] < totals["selective"] < totals["none"]
+    assert 0 < found["300MiB"].recomputed < found["full"].recomputed == CONFIG.n_layers
+    assert "all but products recomputed" in str(found["selective"])
+    with pytest.raises(ConfigError, match="more than the budget of 1048576; lower --micro-batch, or give"):
+        usual(planner(), Layout(), 8, Recompute.parse("1MiB"))
 
 
 def test_a_machine_that_is_none_is_refused_with_the_nearest():

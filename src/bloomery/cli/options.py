@@ -72,8 +72,8 @@ def means_options(command: Any) -> Any:
         click.option("--utilisation", type=click.FloatRange(min=0, max=1, min_open=True), default=0.5, show_default=True,
                      help="Share of its peak that computing reaches while nothing is waited for: an assumption; measure yours."),
         click.option("--micro-batch", type=click.IntRange(min=1), help="Rows per forward pass; as a run would choose if not given."),
-        click.option("--recompute", type=click.Choice(["none", "full"]), default="none", show_default=True,
-                     help="Activations that training would compute again instead of keeping them."),
+        click.option("--recompute", default="none", show_default=True, metavar="none|full|selective|SIZE", help="Activations that training "
+                     "would compute again instead of keeping them, as a run takes it."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -24,10 +22,10 @@ from bloomery.planning.outlook import USABLE, Outlook, Planner
 from bloomery.planning.sizing import advice, best_split
 from bloomery.recipe import PlannedStage
 from bloomery.stages.anatomy import Planned
-from bloomery.stages.planner import planner_of, usual
+from bloomery.stages.planner import here, planner_of, usual
 from bloomery.stages.train import Train
 from bloomery.train import Precision
-from bloomery.train.machine import matmul_rate
+from bloomery.train.recompute import Recompute
 
 OPTIMIZERS = {"adamw": AdamW(), "muon": Muon()}
 BAR = 40  # characters of the longest bar
@@ -45,7 +43,7 @@ class Means:
         price: of an hour of each; None where nobody said.
         utilisation: share of its peak that products reach; an assumption.
         micro_batch: rows in a forward pass; None for as many as a run would take.
-        recompute: activations that are computed again.
+        recompute: activations that are computed again, as the command line has it.
     """
 
     layout: str
@@ -54,20 +52,13 @@ class Means:
     price: float | None
     utilisation: float
     micro_batch: int | None
-    recompute: Literal["none", "full"]
+    recompute: str
 
     @property
     def named(self) -> Machine:
         """The machine."""
         found = here() if self.machine is None else machine(self.machine)
         return found if self.memory is None else found.replace(memory=round(bytes_of(self.memory)))
-
-
-def here() -> Machine:
-    """This machine, its products measured and its memory asked for."""
-    rate = matmul_rate()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(bf16_flops=rate, fp32_flops=rate, memory=memory, near=1e9, far=1e8, node=max(1, os.cpu_count() or 1))
 
 
 def size(
@@ -116,7 +107,7 @@ def chosen(planner: Planner, means: Means, layout: Layout, ranks: int | None) ->
         ConfigError: it cannot be laid out like that, or nothing fits.
     """
     if ranks is None:
-        return planner.outlook(usual(planner, layout, means.micro_batch, means.recompute))
+        return planner.outlook(usual(planner, layout, means.micro_batch, Recompute.parse(means.recompute)))
     found = next(planner.fitting(ranks), None)
     if found is None:
         memory = human_bytes(planner.machine.memory)

@@ -16,6 +16,9 @@ from bloomery.planning.trace import Change, Load, Stretch, Tally, trace
 Sharing = Literal["whole", "tensor", "expert"]
 """Among which ranks a weight is divided, beside those of ZeRO: none, those that share matrices, or those that share experts."""
 
+Keeps = Literal["all", "products"]
+"""What blocks keep for their backward pass: whatever it reads; or the results of products and attention, and the rest is computed again."""
+
 
 @dataclass(frozen=True)
 class Weight:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from bloomery.core.units import human_bytes, human_seconds
 from bloomery.mesh import AXES, Layout
-from bloomery.planning.anatomy import Anatomy, between
+from bloomery.planning.anatomy import Anatomy, Keeps, between
 from bloomery.planning.machines import Machine
 from bloomery.planning.memory import Memory, memory
 from bloomery.planning.speed import Speed, Work, speed
@@ -29,20 +29,23 @@ class Setting:
         layout: how the ranks are laid out.
         micro_batch: rows in a forward pass.
         recomputed: blocks that are computed again in the backward pass.
+        keeps: what the other blocks keep for it.
     """
 
     layout: Layout
     micro_batch: int
     recomputed: int = 0
+    keeps: Keeps = "all"
 
     def distance(self, other: Setting) -> float:
         """How far it is from another: doublings of each axis and of the micro-batch, and one for each other change."""
         ratios = [getattr(self.layout, axis) / getattr(other.layout, axis) for axis in AXES]
         doublings = sum(abs(log2(ratio)) for ratio in (*ratios, self.micro_batch / other.micro_batch))
-        return doublings + (self.layout.zero != other.layout.zero) + (self.recomputed != other.recomputed)
+        return doublings + (self.layout.zero != other.layout.zero) + ((self.recomputed, self.keeps) != (other.recomputed, other.keeps))
 
     def __str__(self) -> str:
         again = f", {self.recomputed} blocks recomputed" if self.recomputed else ""
+        again += ", all but products recomputed" if self.keeps == "products" else ""
         return f"{self.layout}, micro-batches of {self.micro_batch}{again}"
 
 
@@ -86,29 +89,30 @@ class Planner:
     Attributes:
         work: what is to be computed.
         machine: of each rank.
-        anatomy: of the training in micro-batches of so many rows; asked for one and for two rows.
+        anatomy: of the training in micro-batches of so many rows, whose blocks keep so much; asked for one and for two rows.
         refusal: why the training cannot be laid out like that; empty where it can.
         utilisation: share of its peak that products reach while nothing is waited for, in (0, 1]; an assumption.
     """
 
     work: Work
     machine: Machine
-    anatomy: Callable[[int], Anatomy]
+    anatomy: Callable[[int, Keeps], Anatomy]
     refusal: Callable[[Layout], str]
     utilisation: float
 
     @cached_property
-    def _anatomies(self) -> dict[int, Anatomy]:
-        one, two = self.anatomy(1), self.anatomy(2)
-        return {rows: between(one, two, rows) for rows in MICRO_BATCHES}
+    def _anatomies(self) -> dict[tuple[int, Keeps], Anatomy]:
+        return {}
 
-    def of(self, rows: int) -> Anatomy:
+    def of(self, rows: int, keeps: Keeps = "all") -> Anatomy:
         """The anatomy in micro-batches of so many rows, from that of one and of two."""
-        return self._anatomies[rows] if rows in self._anatomies else between(self._anatomies[1], self._anatomies[2], rows)
+        if (rows, keeps) not in self._anatomies:
+            self._anatomies[rows, keeps] = between(self.anatomy(1, keeps), self.anatomy(2, keeps), rows)
+        return self._anatomies[rows, keeps]
 
     def outlook(self, setting: Setting) -> Outlook:
         """What a setting comes to."""
-        anatomy = self.of(setting.micro_batch)
+        anatomy = self.of(setting.micro_batch, setting.keeps)
         return Outlook(
             setting=setting, places=tuple(memory(anatomy, setting.layout, self.work.rows, setting.recomputed)),
             speed=self.speed(setting), usable=USABLE * self.machine.memory,

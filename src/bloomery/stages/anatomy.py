@@ -19,11 +19,12 @@ from bloomery.models.transformer import NamedConfig
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.objectives import CausalLM, Frozen, Models, Objective
 from bloomery.optim import AdamW, Average, Everything, OptimizerConfig, Trainable
-from bloomery.planning.anatomy import Anatomy, dissect
+from bloomery.planning.anatomy import Anatomy, Keeps, dissect
 from bloomery.planning.trace import Stretch, without_memory
 from bloomery.train import Precision
 from bloomery.train.guard import Guard
 from bloomery.train.manner import autocast
+from bloomery.train.recompute import Recompute, recompute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +54,16 @@ class Planned:
     trainable: Trainable = Everything()  # noqa: RUF009
 
 
-def anatomy_of(planned: Planned, rows: int) -> Anatomy:
-    """Of a training in micro-batches of so many packed rows."""
+def anatomy_of(planned: Planned, rows: int, keeps: Keeps = "all") -> Anatomy:
+    """Of a training in micro-batches of so many packed rows, whose blocks keep so much for their backward pass."""
     config = planned.config
     if isinstance(planned.trainable, Everything) and (short := shortened(config)) is not None:  # else layers are not alike
-        return lengthened(anatomy_of(replace(planned, config=short), rows), cycle_of(short), config.n_layers)
+        return lengthened(anatomy_of(replace(planned, config=short), rows, keeps), cycle_of(short), config.n_layers)
     with without_memory():
         model, batch = config.skeleton(), example(config, planned.task, rows, planned.time)
         planned.trainable.freeze(model)
+        if keeps == "products":
+            recompute(model, Recompute("selective"))
         others = {one.address: _skeleton(one) for one in planned.objective.frozen()}
         frozen = {address: built for address, built in others.items() if built is not None}
         objective = planned.objective if len(frozen) == len(others) else CausalLM()  # teachers whose sizes are not known yet are left out

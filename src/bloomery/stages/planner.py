@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Literal
 
 import torch
 
@@ -14,14 +14,18 @@ from bloomery.mesh.spread import check
 from bloomery.models import ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
 from bloomery.objectives import Objective
-from bloomery.planning.machines import Machine
-from bloomery.planning.outlook import Planner, Setting
-from bloomery.planning.speed import Work
+from bloomery.planning.machines import MACHINES, Machine
+from bloomery.planning.memory import memory
+from bloomery.planning.outlook import USABLE, Outlook, Planner, Setting
+from bloomery.planning.speed import Work, speed
 from bloomery.planning.trace import forward_of
 from bloomery.stages.anatomy import Planned, anatomy_of
-from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch
+from bloomery.train import Precision
+from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch, matmul_rate
+from bloomery.train.recompute import Recompute, blocks_again
 from bloomery.train.spreading import check_course, check_layout
 
+NOTHING_AGAIN = Recompute()
 UTILISATION = 0.5
 """Of a machine's peak, while nothing is waited for: what large products reach in training, as long as nobody has measured better."""
 
@@ -41,6 +45,37 @@ def planner_of(planned: Planned, machine: Machine, rows: int, utilisation: float
     )  # fmt: skip
 
 
+def outlook_of(planned: Planned, machine: Machine, rows: int, layout: Layout, micro_batch: int, again: Recompute) -> Outlook:
+    """What a training comes to in one setting.
+
+    Args:
+        planned: the training.
+        machine: of each rank.
+        rows: of a step.
+        layout: of the ranks.
+        micro_batch: rows per forward pass.
+        again: what is computed again.
+    """
+    anatomy = anatomy_of(planned, micro_batch, again.keeps)
+    recomputed = blocks_again(anatomy, layout, again)
+    return Outlook(
+        setting=Setting(layout=layout, micro_batch=micro_batch, recomputed=recomputed, keeps=again.keeps),
+        places=tuple(memory(anatomy, layout, rows, recomputed)), usable=USABLE * machine.memory,
+        speed=speed(work_of(planned, rows), anatomy, layout, machine, UTILISATION, recomputed),
+    )  # fmt: skip
+
+
+def here(device: str = "cpu", precision: Precision = "fp32") -> Machine:
+    """This machine: its products measured, its memory asked for. Its links are those of a known machine of its name, or else slow."""
+    rate = matmul_rate(device, torch.float32 if precision == "fp32" else torch.bfloat16)
+    if device.startswith("cuda"):
+        found = torch.cuda.get_device_properties(device)
+        known = next((one for name, one in MACHINES.items() if name.partition("-")[0] in found.name.lower()), MACHINES["l40s"])
+        return known.replace(bf16_flops=rate, fp32_flops=rate, memory=found.total_memory)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Machine(bf16_flops=rate, fp32_flops=rate, memory=memory, near=1e9, far=1e8, node=max(1, os.cpu_count() or 1))
+
+
 def work_of(planned: Planned, rows: int) -> Work:
     """What a step of so many rows computes."""
     return Work(
@@ -49,7 +84,7 @@ def work_of(planned: Planned, rows: int) -> Work:
     )  # fmt: skip
 
 
-def usual(planner: Planner, layout: Layout, micro_batch: int | None = None, recomputed: Literal["none", "full"] = "none") -> Setting:
+def usual(planner: Planner, layout: Layout, micro_batch: int | None = None, again: Recompute = NOTHING_AGAIN) -> Setting:
     """The setting that a run has in a layout unless told otherwise.
 
     Raises:
@@ -57,14 +92,13 @@ def usual(planner: Planner, layout: Layout, micro_batch: int | None = None, reco
     """
     if reason := planner.refusal(layout):
         raise ConfigError(reason)
-    rows = planner.work.rows // layout.readers
+    rows, one = planner.work.rows // layout.readers, planner.of(1)
     if layout.pipeline > 1:
         chosen = max(1, rows // (MICRO_BATCHES_PER_STAGE * layout.pipeline))
     else:
-        kept = forward_of(planner.of(1).first).left.total / (layout.context * layout.tensor)
-        chosen = choose_micro_batch(rows, round(kept))
-    again = len(planner.of(1).blocks) if recomputed == "full" else 0
-    return Setting(layout=layout, micro_batch=min(micro_batch or chosen, rows), recomputed=again)
+        chosen = choose_micro_batch(rows, round(forward_of(one.first).left.total / (layout.context * layout.tensor)))
+    taken = min(micro_batch or chosen, rows)
+    return Setting(layout=layout, micro_batch=taken, recomputed=blocks_again(planner.of(taken), layout, again), keeps=again.keeps)
 
 
 def refusal_of(config: ModelConfig, rows: int, time: int, objective: Objective) -> Callable[[Layout], str]:

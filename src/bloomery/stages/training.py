@@ -32,7 +32,7 @@ from bloomery.stages.watch import Watch
 from bloomery.store import Store
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Healing, Precision
-from bloomery.train.recompute import Recompute
+from bloomery.train.recompute import Recompute, blocks_again
 
 
 class Share(Config):
@@ -250,11 +250,10 @@ class Training(Trained):
             config: of the model.
             micro_batch: rows per forward pass.
             layout: of the ranks.
-            again: what is computed again; but for "full", it is planned as if nothing were.
+            again: what is computed again.
         """
-        anatomy = anatomy_of(self.planned(config), micro_batch)
-        recomputed = len(anatomy.blocks) if again.kind == "full" else 0
-        return max(memory(anatomy, layout, self.rows, recomputed), key=lambda of_rank: of_rank.total)
+        anatomy = anatomy_of(self.planned(config), micro_batch, again.keeps)
+        return max(memory(anatomy, layout, self.rows, blocks_again(anatomy, layout, again)), key=lambda of_rank: of_rank.total)
 
     def instead(self, config: ModelConfig, again: Recompute) -> dict[str, Callable[[], Memory]]:
         """Settings for a training of which one rank cannot hold a row → what they would take there, the simplest first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -14,7 +14,10 @@ from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from bloomery.core.errors import ConfigError
+from bloomery.mesh import Layout
 from bloomery.nn.block import Block
+from bloomery.planning.anatomy import Anatomy, Keeps
+from bloomery.planning.trace import Stretch, forward_of
 
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -34,6 +37,11 @@ class Recompute:
 
     kind: Literal["none", "full", "selective", "budget"] = "none"
     budget: int = 0
+
+    @property
+    def keeps(self) -> Keeps:
+        """What blocks keep that are not computed again whole."""
+        return "products" if self.kind == "selective" else "all"
 
     @classmethod
     def parse(cls, text: str) -> Recompute:
@@ -74,14 +82,51 @@ def recompute(model: nn.Module, what: Recompute, measure: Callable[[], int] | No
     plain = [block.forward for block in blocks]
     for block in blocks:
         _again(block, None)
-    least = measure()
-    if least > what.budget:
-        raise ConfigError(f"--recompute: a micro-batch keeps {kept} bytes, and {least} with all {len(blocks)} blocks recomputed, which is more "
-                          f"than the budget of {what.budget}; lower --micro-batch, or give {least}")  # fmt: skip
-    needed = ceil(len(blocks) * (kept - what.budget) / (kept - least))
+    needed = blocks_needed(len(blocks), kept, measure(), what.budget)
     for block, forward in list(zip(blocks, plain, strict=True))[needed:]:
         block.forward = forward
     return needed
+
+
+def blocks_needed(blocks: int, kept: int, least: int, budget: int) -> int:
+    """How many of a model's blocks have to be computed again for a micro-batch to keep no more than a budget.
+
+    Args:
+        blocks: of the model.
+        kept: bytes that a micro-batch keeps if none is.
+        least: the same if all are.
+        budget: bytes.
+
+    Raises:
+        ConfigError: not even that would do.
+    """
+    if kept <= budget:
+        return 0
+    if least > budget:
+        raise ConfigError(f"--recompute: a micro-batch keeps {kept} bytes, and {least} with all {blocks} blocks recomputed, which is more "
+                          f"than the budget of {budget}; lower --micro-batch, or give {least}")  # fmt: skip
+    return ceil(blocks * (kept - budget) / (kept - least))
+
+
+def blocks_again(anatomy: Anatomy, layout: Layout, what: Recompute) -> int:
+    """How many blocks of a model will be computed again whole, foretold: the first ones.
+
+    Args:
+        anatomy: of the training, in its micro-batches, whose blocks keep all.
+        layout: of the ranks.
+        what: to do.
+
+    Raises:
+        ConfigError: even if all were, it would be more than the budget.
+    """
+    if what.kind != "budget":
+        return len(anatomy.blocks) if what.kind == "full" else 0
+
+    def kept(stretches: Iterable[Stretch]) -> int:
+        return round(forward_of(stretches).left.total / (layout.context * layout.tensor))
+
+    most, least = kept(anatomy.first), kept(stretch.recomputed if stretch.block else stretch for stretch in anatomy.first)
+    return blocks_needed(len(anatomy.blocks), most, least, what.budget)
 
 
 def _again(block: Block, contexts: Callable[[], Any] | None) -> None:
