@@ -18,8 +18,10 @@ from bloomery.data.tasks import Word
 from bloomery.models import LlamaConfig, read_model
 from bloomery.objectives import CausalLM, HeadCrossEntropy, ReplacedTokens
 from bloomery.optim import Doublings, Muon
+from bloomery.stages import run
 from bloomery.stages.init import Continue, Hub, Scratch
 from bloomery.stages.prepare import Prepare
+from bloomery.stages.report.page import training_of
 from bloomery.stages.run import Run
 from bloomery.stages.stage import RunContext
 from bloomery.stages.tokenize import Tokenize
@@ -87,6 +89,28 @@ def test_the_artifact_holds_model_tokenizer_metrics_and_samples(artifact, contex
     assert config == MODEL
     assert artifact.manifest.summary["parameters"] == sum(p.numel() for p in model.parameters())
     assert artifact.manifest.summary["tokens"] == 12 * 128
+
+
+def test_what_was_planned_stands_beside_what_was_measured(artifact):
+    plan = artifact.manifest.summary["plan"]
+    assert plan["weights"] == {"planned": 4 * artifact.manifest.summary["parameters"], "measured": plan["weights"]["planned"], "ratio": 1}
+    assert plan["optimizer"]["ratio"] == 1  # moments, average, and what updates are taken back to
+    assert plan["tokens_per_s"]["measured"] == artifact.manifest.summary["tokens_per_s"]
+    assert plan["tokens_per_s"]["ratio"] == pytest.approx(plan["tokens_per_s"]["measured"] / plan["tokens_per_s"]["planned"], abs=1e-4)
+    assert plan["resident"]["planned"] > plan["weights"]["planned"] + plan["optimizer"]["planned"]
+    assert plan["resident"]["measured"] >= plan["weights"]["measured"] + plan["optimizer"]["measured"]
+    assert [row[0] for row in training_of(artifact).plan] == ["speed", "resident memory at its most", "weights", "optimiser"]
+
+
+def test_a_plan_that_cannot_be_made_is_said_and_ends_no_training(context, tmp_path, monkeypatch, capsys):
+    def outlook(*_):
+        raise RuntimeError("not on tensors without memory")
+
+    monkeypatch.setattr(run, "outlook_of", outlook)
+    made = training(steps=1, watch=Watch()).run(replace(context, store=Store(tmp_path), quiet=False))
+    assert "no plan can be made (RuntimeError: not on tensors without memory)" in capsys.readouterr().out
+    assert "plan" not in made.manifest.summary
+    assert training_of(made).plan == []
 
 
 def test_held_out_text_and_prompts_are_watched_from_step_0_to_the_end(artifact):

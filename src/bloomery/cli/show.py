@@ -14,6 +14,7 @@ from rich.tree import Tree
 from bloomery.core.units import human_bytes, human_seconds
 from bloomery.recipe import Change, Dials, PlannedStage, Recipe
 from bloomery.recipe.lineage import Lineage
+from bloomery.stages.forecast import rows_of
 from bloomery.store import Artifact, Store
 
 console = Console(highlight=False, soft_wrap=True)
@@ -64,6 +65,8 @@ def print_results(artifacts: Iterable[Artifact]) -> None:
         for name, value in artifact.manifest.summary.items():
             if not isinstance(value, dict | list):
                 console.print(Text(f"    {name}: {_short(value)}"))
+        for what, planned, measured, ratio in rows_of(artifact.manifest.summary.get("plan", {})):
+            console.print(Text(f"    {what}: planned {planned}, measured {measured}, ratio {ratio}"))
         if next_step := NEXT.get(artifact.manifest.stage):
             console.print(Text(f"    try: {next_step.format(path=artifact.path)}", "green"))
 

@@ -82,6 +82,10 @@ class Updates:
 
     def __init__(self, planned: Planned, model: nn.Module) -> None:
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._pulls: dict[str, dict[str, nn.Parameter]] = {}
+        """Weights as large as those that penalties pull towards, and as what says how hard."""
+        for i, (_, penalty) in enumerate(planned.objective.penalties()):
+            self._pulls |= {f"anchor {i}": trained} | ({f"importance {i}": trained} if penalty.importance is not None else {})
         self._optimizer = planned.optimizer.build(model)
         self._guard = Guard(Holding.alone(model, ALONE)) if planned.guarded else None
         self._average = None if planned.decay is None else Average(trained, planned.decay)
@@ -99,7 +103,7 @@ class Updates:
         """All that is kept, under `<name of the parameter>|<slot>`."""
         average = {} if self._average is None else self._average.values
         before = {} if self._guard is None else self._guard.before
-        kept = {"average": average, "before": before}
+        kept = {"average": average, "before": before, **self._pulls}
         return self._optimizer.state() | {f"{name}|{slot}": tensor for slot, some in kept.items() for name, tensor in some.items()}
 
 

@@ -8,9 +8,11 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from functools import cached_property
 from math import prod
 from typing import Any
 
+import torch
 from rich.text import Text
 
 from bloomery.core.errors import StoppedError
@@ -18,10 +20,13 @@ from bloomery.core.units import human_bytes, human_count, human_seconds
 from bloomery.data import Mixture, TokenShards
 from bloomery.models import Model, read_model, write_held_model
 from bloomery.optim import Average, Everything
+from bloomery.planning.outlook import Outlook
 from bloomery.stages.example import example_of
+from bloomery.stages.forecast import compare
 from bloomery.stages.healed import in_summary, write_healing
 from bloomery.stages.init import Continue
 from bloomery.stages.look_back import beside_of
+from bloomery.stages.planner import UTILISATION, here, outlook_of
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.training import Training
 from bloomery.store import Workspace, read_json, write_bytes, write_json
@@ -30,8 +35,9 @@ from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, TrainS
 from bloomery.train.checkpoints.carried import carry_slots, leave_slots
 from bloomery.train.doctor.patient import packed_in
 from bloomery.train.loop import At
-from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch, compile_pays, matmul_rate, over_ranks, row_meter
-from bloomery.train.memory import Needs, bytes_there
+from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch, compile_pays, over_ranks, row_meter
+from bloomery.train.memory import Needs, bytes_by_kind, bytes_there
+from bloomery.train.peak import Peak
 from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
 from bloomery.train.snapshots import OnDisk
@@ -44,7 +50,6 @@ from bloomery.train.wishes import Notice, Wish
 SLOTS = "optimizer"  # in an artifact: the optimiser's state, where it is kept
 LOOKED_AT = 2048  # rows that are looked through for such as have nothing to be learnt
 SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
-USUAL_UTILISATION = 0.5  # of the matrix rate, for the estimate before the first step
 
 
 def finish(workspace: Workspace, context: RunContext) -> dict[str, Any]:
@@ -89,7 +94,8 @@ class Run:
         self.trained = sum(prod(held.part.shape) for held in spread.holding.trainable()) if frozen else self.config.n_params
         self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
         self.manner = self._manner()
-        self.rate = matmul_rate(context.device) * context.mesh.layout.world
+        self.machine = here(context.device, stage.precision)
+        self.rate = self.machine.flops(stage.precision) * context.mesh.layout.world
         self.course = Course(
             objective=stage.objective, schedule=stage.schedule, steps=stage.total_steps, rows=stage.rows, ramp=stage.ramp,
             batch_rule=stage.batch_rule, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
@@ -113,7 +119,6 @@ class Run:
         self.trackers = Trackers(chosen, session, lambda line: context.say(f"{stage.reference}: {line}"))
         self.resumed = resumed
         self.saved, self.notice = time.monotonic(), Notice()
-        self.measured: dict[str, float] = {}
 
     def to_end(self) -> dict[str, Any]:
         """Trains what is left, writes the model, and returns the summary."""
@@ -127,8 +132,9 @@ class Run:
             self.measure()
         progress = Progress(course.steps, lambda line: context.progress(f"{stage.reference}: {line}"), context.quiet)
         seconds, began = 0.0, state.step
+        there = bytes_there(state)
         try:
-            with self.notice:
+            with self.notice, Peak(context.device) as peak:
                 for report in self.steps(course):
                     seconds += report.seconds
                     self.record(report, progress)
@@ -150,7 +156,8 @@ class Run:
                 write_healing(self.folder, stage.reference, state.known, self.raw, self.tokenizer)
         tokens = (stage.batches.rows_before(state.step) - stage.batches.rows_before(began)) * stage.max_seq_len
         speed = tokens / seconds if seconds else 0.0
-        return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1)})
+        compared = self.compared(speed, peak.counts, there + peak.bytes)
+        return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1), **compared})
 
     def show_examples(self) -> None:
         """An example of each corpus of which some is learnt and some only read."""
@@ -182,7 +189,7 @@ class Run:
         self.metrics.write(step, **figures)
         self.trackers.write(step, figures)
 
-    def write_model(self, session: dict[str, float]) -> dict[str, Any]:
+    def write_model(self, session: dict[str, Any]) -> dict[str, Any]:
         """The artifact's files, and the mark that says that they are all there."""
         state, stage = self.state, self.stage
         write_held_model(self.folder / "model", self.config, state.holding, None if state.average is None else state.average.values)
@@ -263,21 +270,54 @@ class Run:
         """What the run will take, told before it begins."""
         stage, manner, left = self.stage, self.manner, self.stage.total_steps - self.state.step
         tokens = (stage.total_rows - stage.batches.rows_before(self.state.step)) * stage.max_seq_len
-        flops = tokens * self.flops_per_token
-        copies = 3 + (self.state.average is not None) + (stage.healing is not None)  # gradients, two moments, what to take back to
-        copies += 2 * len(self.state.beside.pulls)
         params, trained = self.config.n_params, self.trained
-        memory = 4 * (params + trained * copies) + self.activation_bytes * manner.micro_batch
         return [
             f"{human_count(params)} parameters{'' if trained == params else f', {human_count(trained)} of them trained'}, "
-            f"{left} steps of {'at most ' if stage.batches.levels else ''}"
-            f"{human_count(stage.batch_tokens)} tokens: "
-            f"{human_count(tokens)} tokens, {human_count(flops)}FLOP; about "
-            f"{human_seconds(flops / (self.rate * USUAL_UTILISATION))} at half of the measured {human_count(self.rate)}FLOP/s; about "
-            f"{human_bytes(memory)} beyond the program; {manner.micro_batch} of {stage.rows} rows at a time, "
-            f"{'compiled' if manner.compiled else 'eager'}",
+            f"{left} steps of {'at most ' if stage.batches.levels else ''}{human_count(stage.batch_tokens)} tokens: "
+            f"{human_count(tokens)} tokens, {human_count(tokens * self.flops_per_token)}FLOP; "
+            f"{manner.micro_batch} of {stage.rows} rows at a time, {'compiled' if manner.compiled else 'eager'}",
+            *self.planned(tokens),
             *self.source.describe(stage.total_rows),
         ]
+
+    def planned(self, tokens: int) -> list[str]:
+        """Time and memory as the plan has them."""
+        if self.outlook is None:
+            return []
+        pace, memory = self.outlook.speed.tokens_per_s, self.outlook.memory
+        parts = " + ".join(f"{kind} {human_bytes(size)}" for kind, size in memory.parts.items() if size)
+        return [
+            f"planned: {human_seconds(tokens / pace)} at {human_count(pace)} tokens/s, if {UTILISATION:.0%} of the measured "
+            f"{human_count(self.rate)}FLOP/s are reached; {human_bytes(memory.total)} of tensors at a time: {parts}"
+        ]
+
+    @cached_property
+    def outlook(self) -> Outlook | None:
+        """The plan of the run as it is; None on ranks that tell nothing, and where none can be made, which ends no training."""
+        stage, context = self.stage, self.context
+        if not context.mesh.leads:
+            return None
+        planned = stage.planned(self.config)
+        try:
+            return outlook_of(planned, self.machine, stage.rows, context.mesh.layout, self.manner.micro_batch, context.recompute)
+        except Exception as error:  # an objective may do what tensors without memory cannot
+            context.say(f"{stage.reference}: no plan can be made ({type(error).__name__}: {error})")
+            return None
+
+    def compared(self, tokens_per_s: float, counts: str, most: int) -> dict[str, Any]:
+        """What was planned beside what was measured, for the summary. All ranks must ask.
+
+        Args:
+            tokens_per_s: of all ranks.
+            counts: what was counted as memory.
+            most: bytes of it that this rank had at a time.
+        """
+        there = bytes_by_kind(self.state) | {counts: most}
+        if self.stage.healing is not None:  # what updates are taken back to, of which nobody else knows
+            there["optimizer"] += sum(held.local.nbytes for held in self.state.holding.trainable())
+        fullest = self.context.mesh.world.gather(torch.tensor(list(there.values()))).amax(0).tolist()
+        measured = {"tokens_per_s": round(tokens_per_s, 1), **dict(zip(there, fullest, strict=True))}
+        return {} if self.outlook is None else {"plan": compare(self.outlook, measured)}
 
     def needs(self) -> Needs:
         """What steps hold in memory, and what less they could."""
@@ -292,15 +332,12 @@ class Run:
         rows = stage.rows // mesh.readers.size
         if mesh.layout.pipeline > 1:  # enough micro-batches that waiting at its ends counts little
             chosen = max(1, rows // (MICRO_BATCHES_PER_STAGE * mesh.layout.pipeline))
-            measure, self.activation_bytes = None, 0
+            measure = None
         else:
             measure = row_meter(self.state, self.source, stage.objective, stage.precision, context.device)
-            self.activation_bytes = over_ranks(mesh, measure())
-            chosen = choose_micro_batch(rows, self.activation_bytes)
+            chosen = choose_micro_batch(rows, over_ranks(mesh, measure()))
         micro_batch = min(context.micro_batch or chosen, rows)
         recompute(self.state.model, context.recompute, None if measure is None else lambda: micro_batch * measure())
-        if measure is not None and context.recompute.kind != "none":
-            self.activation_bytes = measure()
         planned = stage.total_rows * stage.max_seq_len * self.flops_per_token
         compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
         return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)

@@ -81,11 +81,19 @@ class Needs:
         return " + ".join(f"{kind} {human_bytes(size)}" for kind, size in parts.items()) + f" = {human_bytes(self.memory.total)}"
 
 
+def bytes_by_kind(state: TrainState) -> dict[str, int]:
+    """What this rank has of weights, and of what updates keep: the optimiser's state, an average, and what penalties pull towards."""
+    kept = [*state.optimizer.state().values(), *(state.average.values.values() if state.average is not None else ())]
+    kept += [tensor for pull in state.beside.pulls for _, *tensors in pull.springs for tensor in tensors]
+    return {
+        "weights": sum(held.local.nbytes for held in state.holding.parameters.values()),
+        "optimizer": sum(tensor.nbytes for tensor in kept),
+    }
+
+
 def bytes_there(state: TrainState) -> int:
-    """What this rank has of weights, their average, and the optimiser's state."""
-    weights = [held.local for held in state.holding.parameters.values()]
-    average = {} if state.average is None else state.average.values
-    return sum(tensor.nbytes for tensor in (*weights, *average.values(), *state.optimizer.state().values()))
+    """What this rank has of weights, and of what updates keep."""
+    return sum(bytes_by_kind(state).values())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from bloomery.stages.forecast import HEAD
 from bloomery.stages.look import COLOURS, cards, code, document, plot, table
 from bloomery.stages.report.layers import heat_map
 from bloomery.stages.report.page import Examination, Page, Training
@@ -73,9 +74,11 @@ def _training(training: Training) -> str:
     figures = " · ".join(f"{escape(name)} <b>{escape(value)}</b>" for name, value in training.figures.items())
     samples = [(str(step), escape(prompt), f'<div class="text">{escape(answer)}</div>') for step, prompt, answer in training.samples]
     settings = [(code(name), code(value)) for name, value in training.settings.items()]
+    plan = [tuple(map(escape, row)) for row in training.plan]
     maps = "".join(heat_map(kind, grid) for kind, grid in training.layers.items())
     return (
         f"<h2>Training {code(training.reference)}</h2><p>{figures}</p>"
+        + (f"<h3>Planned and measured</h3>{table(HEAD, plan, (1, 2, 3))}" if plan else "")
         + (f'<h3>Inside its layers</h3><div class="plots">{maps}</div>' if maps else "")
         + (f"<h3>What it said</h3>{table(('step', 'prompt', 'answer'), samples)}" if samples else "")
         + f"<details><summary>settings</summary>{table(('field', 'value'), settings)}</details>"

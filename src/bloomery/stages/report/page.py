@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bloomery.core.units import human_bytes, human_count, human_seconds
+from bloomery.stages.forecast import rows_of
 from bloomery.stages.report.layers import Grid, grids_of
 from bloomery.store import Artifact, Store, read_json
 
@@ -32,6 +33,7 @@ class Training:
         samples: (step, prompt, answer).
         settings: field → value, those that are not at their default.
         layers: statistics of layers, where there are any.
+        plan: what was planned beside what was measured, a line each.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Training:
     samples: list[tuple[int, str, str]]
     settings: dict[str, str]
     layers: dict[str, Grid]
+    plan: list[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def training_of(artifact: Artifact) -> Training:
         artifact.manifest.name, artifact.reference, figures, curve("loss"), curve("learning_rate"), curve("tokens_per_s"),
         {corpus: curve(f"held_out/{corpus}/bits_per_byte") for corpus in corpora},
         [(s["step"], s["prompt"], s["answer"]) for s in samples], settings_of(artifact), grids_of(metrics),
+        rows_of(summary.get("plan", {})),
     )  # fmt: skip
 
 

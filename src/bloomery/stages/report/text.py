@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from bloomery.stages.forecast import HEAD
 from bloomery.stages.look import text_table
 from bloomery.stages.report.page import Curve, Examination, Page, Training
 
@@ -44,6 +45,8 @@ def _training(training: Training) -> list[str]:
     for corpus, curve in training.bits.items():
         points = "  ".join(f"{step}: {value:.4f}" for step, value in zip(curve.steps, curve.values, strict=True))
         lines.append(f"  bits per byte of {corpus} (held out), by step: {points}")
+    if training.plan:
+        lines += _table([HEAD, *training.plan])
     last = max((step for step, _, _ in training.samples), default=0)
     for step, prompt, answer in training.samples:
         if step == last:
