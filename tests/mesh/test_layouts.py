@@ -9,8 +9,9 @@ import pytest
 
 from bloomery.core.errors import ConfigError
 from bloomery.mesh import Layout
-from bloomery.models import Gpt2Config, LlamaConfig, ModelConfig, TransformerConfig
+from bloomery.models import AdaptedConfig, Gpt2Config, LlamaConfig, ModelConfig, TransformerConfig
 from bloomery.nn import AlibiConfig, AttentionConfig, BatchNormConfig, ExpertsConfig, GatedConfig, Mamba2Config, UntiedConfig
+from bloomery.nn.adapters import DoRA, LoRA
 from tests.mesh.layouts import run, run_all
 from tests.mesh.ranks import on_ranks
 from tests.train.toys import VOCAB
@@ -24,6 +25,11 @@ MODELS: dict[str, ModelConfig] = {
         mixers=(AttentionConfig(n_heads=4, positions=AlibiConfig(), window=5),), feed_forwards=(FF,), head=UntiedConfig(), **SIZES
     ),
     "experts": TransformerConfig(mixers=(HEADS,), feed_forwards=(ExpertsConfig(n_experts=4, n_active=2, d_ff=8, n_shared=1), FF), **SIZES),
+    "adapted": AdaptedConfig(
+        base=LlamaConfig(n_heads=4, d_ff=24, **SIZES),
+        adapter=LoRA(rank=3, targets=("query", "value", "ff", "head"), whole=("blocks.1.ff_norm",)),
+    ),
+    "directed": AdaptedConfig(base=LlamaConfig(n_heads=4, d_ff=24, **SIZES), adapter=DoRA(rank=2)),
     "hybrid": TransformerConfig(
         mixers=(Mamba2Config(d_state=8, head_dim=8, expand=2), HEADS), feed_forwards=(FF,), head=UntiedConfig(bias=True), **SIZES
     ),
@@ -36,6 +42,7 @@ CASES = {
             "pipeline=2", "pipeline=2,schedule=interleaved,stages=2",
         )),
         *(("gpt2", layout) for layout in ("tensor=2", "pipeline=2")),
+        *(("adapted", layout) for layout in ("shard=2", "shard=2,zero=1", "context=2", "pipeline=2")), ("directed", "shard=2"),
         *(("alibi", layout) for layout in ("tensor=2", "context=2")),
         *(("experts", layout) for layout in ("shard=2,expert=2", "tensor=2")),
         *(("hybrid", layout) for layout in ("context=2", "pipeline=2")),
@@ -99,6 +106,7 @@ def difference(case: tuple[str, str], ranks: list[dict[str, Any]]) -> str:
     (Layout(context=2, tensor=4), MODELS["llama"], "context · tensor = 8 ranks"),
     (Layout(shard=3, expert=3), MODELS["experts"], "n_experts=4, which expert=3 ranks cannot share"),
     (Layout(pipeline=5), MODELS["llama"], "5 stages for n_layers=4; 4 are the most"),
+    (Layout(tensor=2), MODELS["adapted"], "of which tensor ranks have parts"),
     (Layout(replicate=2), MODELS["llama"].transformer.replace(norm=BatchNormConfig()), "mixes the rows of a batch"),
 ])  # fmt: skip
 def test_layouts_that_cannot_be_are_refused_with_their_numbers(layout, model, what):

@@ -119,9 +119,9 @@ def print_trainings(planned: Sequence[PlannedStage], means: Means) -> None:
     """The plan of each training that is to be made, as far as its model is known."""
     for row in planned:
         stage = row.stage
-        if row.status == "ready" or not isinstance(stage, Train) or stage.architecture is None:
+        if row.status == "ready" or not isinstance(stage, Train) or stage.learner is None:
             continue
-        config = stage.architecture
+        config = stage.learner
         planner = planner_of(stage.planned(config), means.named, stage.rows, means.utilisation)
         console.print(Text(headline(stage.reference, config, stage.max_seq_len), "bold"))
         there = chosen(planner, means, Layout.parse(means.layout), None)

@@ -1,9 +1,19 @@
 """Model families: one file each, with its config, its code and its names on the Hugging Face hub."""
 
+from bloomery.models.adapted import AdaptedConfig
 from bloomery.models.albert import AlbertConfig
 from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
-from bloomery.models.checkpoint import load_model, pour_model, read_config, read_model, save_model, write_held_model, write_model
+from bloomery.models.checkpoint import (
+    load_model,
+    pour_model,
+    read_config,
+    read_model,
+    save_model,
+    wholes_of,
+    write_held_model,
+    write_model,
+)
 from bloomery.models.deberta import DebertaConfig
 from bloomery.models.deepseek import DeepseekV3Config
 from bloomery.models.electra import Electra, ElectraConfig, ElectraPairConfig
@@ -28,6 +38,7 @@ from bloomery.models.mixtral import MixtralConfig
 from bloomery.models.model import CausalModel, ExportableConfig, HubConfig, Model, ModelConfig, causal
 from bloomery.models.olmo2 import Olmo2Config
 from bloomery.models.olmoe import OlmoeConfig
+from bloomery.models.peft import attach_adapter, load_adapter, save_adapter
 from bloomery.models.qwen3 import Qwen3Config
 from bloomery.models.roberta import RobertaConfig
 from bloomery.models.sharing import EmbeddingSharing, GradientDisentangledSharing, WholeSharing
@@ -37,12 +48,64 @@ from bloomery.models.transformer import Transformer, TransformerConfig
 from bloomery.models.transformer2017 import Transformer2017Config
 
 __all__ = [
-    "FAMILIES", "AlbertConfig", "BambaConfig", "BertConfig", "CausalModel", "DebertaConfig", "DeepseekV3Config", "Electra", "ElectraConfig",
-    "ElectraPairConfig", "EmbeddingSharing", "EncoderDecoder", "EncoderDecoderConfig", "ExportableConfig", "Gemma2Config", "Gemma3Config",
-    "GemmaConfig", "Gpt2Config", "GradientDisentangledSharing", "HubConfig", "LlamaConfig", "Mamba2ModelConfig", "MistralConfig",
-    "MixtralConfig", "Model", "ModelConfig", "MultipleChoiceConfig", "Olmo2Config", "OlmoeConfig", "Qwen3Config", "RegressionConfig",
-    "ReplacedConfig", "RobertaConfig", "SequenceClassificationConfig", "SimilarityConfig", "T5Config", "TaskConfig", "TaskHeadConfig",
-    "TaskModel", "TokenClassificationConfig", "Transformer", "Transformer2017Config", "TransformerConfig", "WholeSharing", "causal",
-    "config_from_plain", "load_hub", "load_model", "pour_model", "read_config", "read_model", "save_hub", "save_model", "write_held_model",
+    "FAMILIES",
+    "AdaptedConfig",
+    "AlbertConfig",
+    "BambaConfig",
+    "BertConfig",
+    "CausalModel",
+    "DebertaConfig",
+    "DeepseekV3Config",
+    "Electra",
+    "ElectraConfig",
+    "ElectraPairConfig",
+    "EmbeddingSharing",
+    "EncoderDecoder",
+    "EncoderDecoderConfig",
+    "ExportableConfig",
+    "Gemma2Config",
+    "Gemma3Config",
+    "GemmaConfig",
+    "Gpt2Config",
+    "GradientDisentangledSharing",
+    "HubConfig",
+    "LlamaConfig",
+    "Mamba2ModelConfig",
+    "MistralConfig",
+    "MixtralConfig",
+    "Model",
+    "ModelConfig",
+    "MultipleChoiceConfig",
+    "Olmo2Config",
+    "OlmoeConfig",
+    "Qwen3Config",
+    "RegressionConfig",
+    "ReplacedConfig",
+    "RobertaConfig",
+    "SequenceClassificationConfig",
+    "SimilarityConfig",
+    "T5Config",
+    "TaskConfig",
+    "TaskHeadConfig",
+    "TaskModel",
+    "TokenClassificationConfig",
+    "Transformer",
+    "Transformer2017Config",
+    "TransformerConfig",
+    "WholeSharing",
+    "attach_adapter",
+    "causal",
+    "config_from_plain",
+    "load_adapter",
+    "load_hub",
+    "load_model",
+    "pour_model",
+    "read_config",
+    "read_model",
+    "save_adapter",
+    "save_hub",
+    "save_model",
+    "wholes_of",
+    "write_held_model",
     "write_model",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bloomery.core.errors import ArtifactError, ResourceError
 from bloomery.mesh import Holding
 from bloomery.models.families import config_from_plain
 from bloomery.models.model import Model, ModelConfig
-from bloomery.models.tensor_file import Kind, in_order, kinds_of, write_tensors
+from bloomery.models.tensor_file import in_order, kinds_of, write_tensors
 from bloomery.nn.init import Pour
 from bloomery.store.files import atomic_file, read_json, write_json
 
@@ -43,22 +44,25 @@ def write_held_model(folder: Path, config: ModelConfig, holding: Holding, values
 
     Args:
         folder: as in `write_model`.
-        config: of the whole model.
+        config: of the whole model; what is written is as its `stored` says.
         holding: its parameters, as this rank holds them.
         values: what this rank holds of what is to be written in the stead of some, by name: of their average, say.
 
     Raises:
         ResourceError: the first rank cannot write; raised on all of them.
     """
+    stored = config.stored()
     with torch.device("meta"):
-        kinds = kinds_of(list(config.skeleton().named_parameters()))
+        kinds = kinds_of(list(stored.config.skeleton().named_parameters()))
     ranks, trouble = holding.mesh.world, ""
-    wholes = _wholes(holding, in_order(kinds), kinds, values)
+    names = in_order(kinds)
+    wholes = wholes_of(config, holding, [source for name in names for source in stored.reads(name)], values)
+    tensors = (stored.make(name, dict(islice(wholes, len(stored.reads(name))))) for name in names)
     if holding.mesh.leads:
         try:
             with atomic_file(folder / WEIGHTS) as file:
-                write_tensors(file, kinds, wholes, {"format": "pt"})
-            write_json(folder / CONFIG, whole_config(config))
+                write_tensors(file, kinds, tensors, {"format": "pt"})
+            write_json(folder / CONFIG, whole_config(stored.config))
         except ResourceError as error:
             trouble = str(error)
     for _ in wholes:  # what is left, for the other ranks' sake
@@ -67,8 +71,15 @@ def write_held_model(folder: Path, config: ModelConfig, holding: Holding, values
         raise ResourceError(trouble)
 
 
-def _wholes(holding: Holding, names: Sequence[str], kinds: Mapping[str, Kind], values: Mapping[str, Tensor] | None) -> Iterator[Tensor]:
-    """The whole tensors one after the other on the first rank; on the others, nothing of use."""
+def wholes_of(
+    config: ModelConfig, holding: Holding, names: Sequence[str], values: Mapping[str, Tensor] | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """Whole tensors of a model that ranks share, with their names, one after the other on the first rank; on the others, nothing of use.
+
+    All ranks must go through all of them. The arguments are those of `write_held_model`.
+    """
+    with torch.device("meta"):
+        kinds = kinds_of(list(config.skeleton().named_parameters()))
     mesh, held = holding.mesh, holding.parameters
     mine = [name in held and held[name].speaks and held[name].cut.index == 0 for name in names]
     speakers = [int(number) for number in mesh.world.total([mesh.rank * float(one) for one in mine])]
@@ -78,7 +89,7 @@ def _wholes(holding: Holding, names: Sequence[str], kinds: Mapping[str, Kind], v
             whole = held[name].whole((values or {}).get(name, held[name].local.detach()))
         if own or mesh.leads:
             whole = mesh.world.hand(whole.cpu(), kinds[name].shape, speaker, 0)
-        yield whole
+        yield name, whole
 
 
 def read_model(folder: Path) -> tuple[ModelConfig, Model]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from bloomery.core.config import Config
 from bloomery.core.errors import ArtifactError
+from bloomery.models.adapted import AdaptedConfig
 from bloomery.models.albert import AlbertConfig
 from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
@@ -51,13 +52,24 @@ def config_from_plain(plain: dict[str, Any]) -> ModelConfig:
         ConfigError: its fields cannot be.
     """
     models = {family.kind(): family for family in (
-        TransformerConfig, EncoderDecoderConfig, Transformer2017Config, TaskConfig, ElectraPairConfig, *FAMILIES.values(),
+        TransformerConfig, EncoderDecoderConfig, Transformer2017Config, TaskConfig, ElectraPairConfig, AdaptedConfig, *FAMILIES.values(),
     )}  # fmt: skip
     if (kind := plain.get("kind")) not in models:
         raise ArtifactError(f"a config says kind={kind!r}, which is none of {', '.join(models)}; was it written by a newer version?")
-    config = _value(plain, models | {part.kind(): part for part in _below(Part)})
+    config = _value(plain, models | _parts())
     assert isinstance(config, ModelConfig)
     return config
+
+
+def part_from_plain(plain: dict[str, Any]) -> Part:
+    """A part of a model that `whole_config` was given; raises as `config_from_plain` does."""
+    part = _value(plain, _parts())
+    assert isinstance(part, Part)
+    return part
+
+
+def _parts() -> dict[str, type[Config]]:
+    return {part.kind(): part for part in _below(Part)}
 
 
 def _below(cls: type[Config]) -> list[type[Config]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -93,6 +93,30 @@ class ModelConfig(Config, ABC):
     @abstractmethod
     def flops_per_token(self, seq_len: int) -> float:
         """Floating-point operations of one training step, forward and backward, per token of rows of `seq_len` tokens."""
+
+    @cached_property
+    def fixed(self) -> frozenset[str]:
+        """Names of the parameters that no step changes: those of a model on which an adapter is trained."""
+        return frozenset()
+
+    def stored(self) -> Stored:
+        """How a training's model goes into files: as it is, unless that can be simpler."""
+        return Stored(self, lambda name: [name], lambda name, wholes: wholes[name])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model as files hold it.
+
+    Attributes:
+        config: what they say that it is.
+        reads: names of the parameters that one of theirs is made of.
+        make: one of theirs, from the whole tensors that `reads` names for it.
+    """
+
+    config: ModelConfig
+    reads: Callable[[str], list[str]]
+    make: Callable[[str, Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)

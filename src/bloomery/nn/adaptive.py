@@ -111,8 +111,8 @@ class AdaptiveHead(OutputHead):
             classes = torch.where(within, self.n_frequent + i, classes)
             here = (within & (weights > 0)).nonzero()[:, 0]
             narrow, of_cluster = cluster.narrow(features[here]), targets[here] - cluster.low
-            totals.append(chunked_cross_entropy(narrow, cluster.tokens.weight, of_cluster, weights[here], 0.0, z_loss))
-        totals.append(chunked_cross_entropy(features, self.top.weight, classes, weights, 0.0, z_loss, bias=self.top.bias))
+            totals.append(chunked_cross_entropy(narrow, cluster.tokens.matrix, of_cluster, weights[here], 0.0, z_loss))
+        totals.append(chunked_cross_entropy(features, self.top.matrix, classes, weights, 0.0, z_loss, bias=self.top.bias))
         total, nll = (torch.stack(values).sum() for values in zip(*totals, strict=True))
         return total, nll
 

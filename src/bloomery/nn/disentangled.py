@@ -151,7 +151,7 @@ class DisentangledAttention(SequenceMixer):
         """ρ and κ of each head, or the one of them that there is: heads of the first, then heads of the second."""
         maps = self.qkv if self.positions is None else self.positions
         assert maps.bias is not None
-        return self.heads(F.linear(self.distances(), maps.weight[self.rows], maps.bias[self.rows]))
+        return self.heads(F.linear(self.distances(), maps.matrix[self.rows], maps.bias[self.rows]))
 
     def heads(self, x: Float[Tensor, "*batch time features"]) -> Float[Tensor, "*batch heads time head_dim"]:
         """Splits features into heads, for as many times as there are d_model features."""

@@ -19,6 +19,8 @@ from bloomery.nn.part import Part
 
 Pour = Callable[[str, Tensor], None]
 """Takes a parameter's name and its numbers."""
+Fill = Callable[[Pour], None]
+"""Tells each parameter of a whole model, by name, one after the other; in the same order on all ranks."""
 
 
 @runtime_checkable
@@ -204,6 +206,13 @@ class Draw:
         if self._first_time(parameter):
             with self._numbers_of(parameter) as numbers:
                 numbers.copy_(values)
+
+    def normal(self, parameter: Tensor, std: float) -> None:
+        """Fills a parameter from N(0, std²), in place."""
+        if self._first_time(parameter):
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "init", self._names[id(parameter)]))
+            with self._numbers_of(parameter) as numbers:
+                numbers.normal_(0.0, std, generator=generator)
 
     def uniform(self, parameter: Tensor, low: float, high: float) -> Tensor:
         """Numbers for a parameter from U(low, high), of its shape, from its stream; to be transformed and given to `copy`."""

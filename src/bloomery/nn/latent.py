@@ -140,7 +140,7 @@ class LatentAttention(SequenceMixer):
         latents: Float[Tensor, "batch past d_latent"], keys: Float[Tensor, "batch past rope_dim"], view: View,
     ) -> Float[Tensor, "batch time d_values"]:
         """The same, with W_k folded into the queries and W_v behind the sums: one key-value head for all, whose values are the latents."""
-        key_maps, value_maps = self.up.weight.unflatten(0, (self.n_heads, -1)).split((self.head_dim, self.value_dim), dim=1)
+        key_maps, value_maps = self.up.matrix.unflatten(0, (self.n_heads, -1)).split((self.head_dim, self.value_dim), dim=1)
         queries = torch.cat((torch.einsum("bthi,hij->bthj", placeless, key_maps), placed), dim=-1)
         seen = self.attend(queries, torch.cat((latents, keys), dim=-1)[:, :, None], latents[:, :, None], view)
         return torch.einsum("bthj,hij->bthi", seen, value_maps).flatten(2)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 class Use(Enum):
@@ -49,3 +50,8 @@ class Linear(nn.Linear):
         self.uses = (uses,) if isinstance(uses, Use) else uses
         assert len(self.heights) == len(self.uses)
         super().__init__(d_in, sum(self.heights), bias=bias)
+
+    @property
+    def matrix(self) -> Float[Tensor, "rows columns"]:
+        """W, for whoever needs more of it than products; with what adapters add to it."""
+        return self.weight

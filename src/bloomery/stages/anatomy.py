@@ -14,7 +14,7 @@ from bloomery.data import Batch, NextToken, RowTask
 from bloomery.data.batch import Labels
 from bloomery.data.tasks import SpanCorruption
 from bloomery.mesh import ALONE, Holding
-from bloomery.models import Model, ModelConfig, TransformerConfig
+from bloomery.models import AdaptedConfig, Model, ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.objectives import CausalLM, Frozen, Models, Objective
@@ -111,13 +111,22 @@ def _skeleton(frozen: Frozen) -> Model | None:
     return None if frozen.architecture is None else frozen.architecture.skeleton().requires_grad_(requires_grad=False)
 
 
-def cycle_of(parts: TransformerConfig) -> int:
+def cycle_of(parts: TransformerConfig | AdaptedConfig) -> int:
     """Layers after which all begins again."""
+    if isinstance(parts, AdaptedConfig):
+        assert isinstance(parts.base, TransformerConfig | AdaptedConfig)
+        return cycle_of(parts.base)
     return lcm(len(parts.mixers), len(parts.feed_forwards))
 
 
-def shortened(config: ModelConfig) -> TransformerConfig | None:
+def shortened(config: ModelConfig) -> TransformerConfig | AdaptedConfig | None:
     """The same stack with three cycles of layers, from which the anatomy of many follows; None where it would not be shorter."""
+    if isinstance(config, AdaptedConfig):
+        short = shortened(config.base)
+        try:
+            return None if short is None or config.adapter.picks_layers else AdaptedConfig(base=short, adapter=config.adapter)
+        except ConfigError:  # what it is for stands in a layer that is left out
+            return None
     parts = config.transformer if isinstance(config, NamedConfig) else config
     if not isinstance(parts, TransformerConfig) or parts.n_distinct_layers is not None:
         return None

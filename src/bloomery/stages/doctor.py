@@ -65,10 +65,10 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
     tokenizer = Tokenizer.load(inputs[stage.tokenizer].checked(TOKENIZER))
     shards = {share.tokens.name: TokenShards.open(inputs[share.tokens]) for share in stage.sources}
     source = stage.posed(stage._source(shards), tokenizer)
-    if stand_in is not None and stage.architecture is not None:
-        config, fill = stage.architecture, fresh(stage.architecture, stage.seed)
+    if stand_in is not None and stage.learner is not None:
+        config, fill = stage.learner, fresh(stage.learner, stage.seed)
     else:
-        config, fill = stage.init.load(inputs, stage.seed)
+        config, fill = stage.load(inputs)
     model = spread_model(config, context.mesh, fill, stage.trainable).model.to(context.device)
     frozen = frozen_models(stage.objective, inputs, context.mesh, config)
     per_row = activation_bytes(stage.objective, Models(model, frozen), source.batch(0, 1).to(context.device), stage.precision != "fp32")

@@ -30,7 +30,7 @@ def find_rate(stage: Train, context: RunContext, low: float, high: float, steps:
         raise ConfigError(f"--low {low:g} is not below --high {high:g}; {high / 1e4:g} would be")
     inputs = Inputs({one.reference: one.run(context) for one in stage.inputs().values()})
     source = stage.posed(stage.source(inputs), Tokenizer.load(inputs[stage.tokenizer].checked("tokenizer.json")))
-    config, fill = stage.init.load(inputs, stage.seed)
+    config, fill = stage.load(inputs)
     mesh = context.mesh
     check_course(mesh.layout, stage.rows, stage.max_seq_len, stage.objective)
     spread = spread_model(config, mesh, fill, stage.trainable)

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from rich.text import Text
+from torch import Tensor
 
 from bloomery.core.errors import StoppedError
 from bloomery.core.units import human_bytes, human_count, human_seconds
 from bloomery.data import Mixture, TokenShards
-from bloomery.models import Model, read_model, write_held_model
+from bloomery.models import AdaptedConfig, Model, read_model, save_adapter, wholes_of, write_held_model
 from bloomery.optim import Average, Everything
 from bloomery.planning.outlook import Outlook
 from bloomery.stages.example import example_of
@@ -82,14 +83,14 @@ class Run:
         self.raw = stage.source(inputs)
         self.source = stage.posed(self.raw, self.tokenizer)
         self.held_out = {tokens.name: TokenShards.open(inputs[tokens]) for tokens in stage.watch.held_out}
-        self.config, fill = stage.init.load(inputs, stage.seed)
-        stage.check_model(self.config)
+        self.config, fill = stage.load(inputs)
         check_course(context.mesh.layout, stage.rows, stage.max_seq_len, stage.objective)
         spread = spread_model(self.config, context.mesh, fill, stage.trainable)
         live = {held.name: held.local for held in spread.holding.trainable()}
         average = Average(live, stage.ema) if stage.ema is not None else None
         beside = beside_of(stage.objective, inputs, spread.holding, self.config)
-        self.state = TrainState(spread.model, stage.updater.of(spread.members), average, holding=spread.holding, beside=beside)
+        updater, fixed = stage.updater.of(spread.members), self.config.fixed
+        self.state = TrainState(spread.model, updater, average, holding=spread.holding, beside=beside, fixed=fixed)
         frozen = not isinstance(stage.trainable, Everything)
         self.trained = sum(prod(held.part.shape) for held in spread.holding.trainable()) if frozen else self.config.n_params
         self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
@@ -192,7 +193,9 @@ class Run:
     def write_model(self, session: dict[str, Any]) -> dict[str, Any]:
         """The artifact's files, and the mark that says that they are all there."""
         state, stage = self.state, self.stage
-        write_held_model(self.folder / "model", self.config, state.holding, None if state.average is None else state.average.values)
+        values = None if state.average is None else state.average.values
+        write_held_model(self.folder / "model", self.config, state.holding, values)
+        self.write_adapter(values)
         if stage.keeps == "optimizer":
             leave_slots(self.folder / SLOTS, state)
         if not self.context.mesh.leads:
@@ -202,12 +205,26 @@ class Run:
                 self.answer(read_model(self.folder / "model")[1], samples)
         tokens = stage.batches.rows_before(state.step) * stage.max_seq_len
         summary: dict[str, Any] = {
-            "parameters": self.config.n_params, "steps": state.step, "tokens": tokens, "flops": tokens * self.flops_per_token,
+            **self.sizes(), "steps": state.step, "tokens": tokens, "flops": tokens * self.flops_per_token,
             **self.last_figures(), **session,
             **({"mixture": self.raw.plain()} if isinstance(self.raw, Mixture) else {}), **in_summary(state.known),
         }
         write_json(self.folder / SUMMARY, summary)
         return finish(self.workspace, self.context)
+
+    def sizes(self) -> dict[str, int]:
+        """Parameters of the model, and how many of them, or beside them, are trained where not all are."""
+        if isinstance(self.config, AdaptedConfig):
+            return {"parameters": self.config.n_weights, "trained": self.config.n_params}
+        return {"parameters": self.config.n_params}
+
+    def write_adapter(self, values: Mapping[str, Tensor] | None) -> None:
+        """What was trained instead of the model, alone; `values` are those of its average, where one is kept."""
+        if not isinstance(self.config, AdaptedConfig):
+            return
+        weights = dict(wholes_of(self.config, self.state.holding, self.config.trained, values))
+        if self.context.mesh.leads:
+            save_adapter(self.folder / "adapter", self.config, weights)
 
     def last_figures(self) -> dict[str, float]:
         """The last loss and the last measurements, as the metrics have them."""
@@ -270,9 +287,10 @@ class Run:
         """What the run will take, told before it begins."""
         stage, manner, left = self.stage, self.manner, self.stage.total_steps - self.state.step
         tokens = (stage.total_rows - stage.batches.rows_before(self.state.step)) * stage.max_seq_len
-        params, trained = self.config.n_params, self.trained
+        params, trained = self.sizes()["parameters"], self.trained
+        whose = "of an adapter" if isinstance(self.config, AdaptedConfig) else "of them"
         return [
-            f"{human_count(params)} parameters{'' if trained == params else f', {human_count(trained)} of them trained'}, "
+            f"{human_count(params)} parameters{'' if trained == params else f', {human_count(trained)} {whose} trained'}, "
             f"{left} steps of {'at most ' if stage.batches.levels else ''}{human_count(stage.batch_tokens)} tokens: "
             f"{human_count(tokens)} tokens, {human_count(tokens * self.flops_per_token)}FLOP; "
             f"{manner.micro_batch} of {stage.rows} rows at a time, {'compiled' if manner.compiled else 'eager'}",

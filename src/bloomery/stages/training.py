@@ -14,7 +14,9 @@ from bloomery.core.errors import ConfigError
 from bloomery.core.units import Steps, Tokens, human_count
 from bloomery.data import Corpus, Cut, Given, Mixing, NextToken, Packing, Posed, RowTask, Source, TokenShards, Vocabulary
 from bloomery.mesh import Layout
-from bloomery.models import ModelConfig
+from bloomery.models import AdaptedConfig, ModelConfig
+from bloomery.nn.adapters import Adapter
+from bloomery.nn.init import Fill
 from bloomery.objectives import CausalLM, Objective
 from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, Everything, NoRamp, OptimizerConfig, Schedule, Trainable, WarmupCosine
 from bloomery.planning.memory import Memory, memory
@@ -62,6 +64,9 @@ class Training(Trained):
     """How documents become rows: `Cut()` or `Fit()`."""
     task: RowTask = NextToken()
     """What is to be learnt from rows: `NextToken()`, `PrefixLM()`, `MaskedTokens()`, `SpanCorruption()` or `SentenceOrder()`."""
+    adapter: Adapter | None = None
+    """What is trained instead of the model's weights: `LoRA()`, `DoRA()`, `PromptTuning()` and others; None trains them all. The artifact has
+    it alone in `adapter/`, and in `model/` what it makes of the model."""
     objective: Objective = CausalLM()
     """The loss."""
     optimizer: OptimizerConfig = AdamW()
@@ -140,8 +145,10 @@ class Training(Trained):
 
     def check_model(self, model: ModelConfig) -> None:
         """Checks the rules that join the training and its model, which may not be known before the weights are read."""
-        if self.max_seq_len > model.max_seq_len:
-            raise self.refuse("max_seq_len", f"is longer than the model's max_seq_len={model.max_seq_len}; {model.max_seq_len} is the most")
+        most = self.adapted(model).max_seq_len
+        if self.max_seq_len > most:
+            virtual = f" less {model.max_seq_len - most} virtual tokens" if most < model.max_seq_len else ""
+            raise self.refuse("max_seq_len", f"is longer than the model's max_seq_len={model.max_seq_len}{virtual}; {most} is the most")
         check_task(self.task, model, self.tokenizer, self.max_seq_len)
         if self.watch.prompts and (model.reads_passage or not model.reads_forward):
             raise ConfigError(f"Train.watch.prompts are for models that go on with a text, which Train.init's {model.kind()} does not; leave "
@@ -149,7 +156,7 @@ class Training(Trained):
         self.objective.check_training(model, self.task)
         if not isinstance(self.trainable, Everything):
             with torch.device("meta"):
-                self.trainable.freeze(model.skeleton())
+                self.trainable.freeze(self.adapted(model).skeleton())
 
     def then(self, *, name: str, **changes: Any) -> Self:
         """The next phase: this training once more, on from the weights that it leaves and with the optimiser's state of what both train, but
@@ -180,7 +187,23 @@ class Training(Trained):
 
     @property
     def architecture(self) -> ModelConfig | None:
-        return self.init.architecture
+        return None if self.init.architecture is None else self.adapted(self.init.architecture).stored().config
+
+    @property
+    def learner(self) -> ModelConfig | None:
+        """The model while it is trained, with its adapter where there is one; None where it is not known before anything is run."""
+        return None if self.init.architecture is None else self.adapted(self.init.architecture)
+
+    def adapted(self, model: ModelConfig) -> ModelConfig:
+        """A model with the adapter, where there is one."""
+        return model if self.adapter is None else AdaptedConfig(base=model, adapter=self.adapter)
+
+    def load(self, inputs: Inputs) -> tuple[ModelConfig, Fill]:
+        """The model that is trained, and what tells its weights at step 0 one by one."""
+        config, fill = self.init.load(inputs, self.seed)
+        self.check_model(config)
+        adapted = self.adapted(config)
+        return adapted, adapted.filled(fill, self.seed) if isinstance(adapted, AdaptedConfig) and self.adapter is not None else fill
 
     @property
     def vocabulary(self) -> TrainTokenizer | LoadTokenizer:

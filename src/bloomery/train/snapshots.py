@@ -46,7 +46,7 @@ class InMemory(Snapshots):
         self._kept = [old for old in self._kept if old["step"] < state.step][1 - KEPT :]
         self._kept.append({
             "step": state.step, "ledger": state.ledger, "optimizer": _copied(state.optimizer.state()),
-            "weights": _copied({name: held.local.detach() for name, held in state.holding.parameters.items()}),
+            "weights": _copied({name: held.local.detach() for name, held in state.changing.items()}),
             "average": None if state.average is None else (_copied(state.average.values), state.average.updates),
         })  # fmt: skip
 
@@ -57,7 +57,7 @@ class InMemory(Snapshots):
         self._kept = self._kept[: fit + 1]
         one = self._kept[fit]
         with torch.no_grad():
-            for name, held in state.holding.parameters.items():
+            for name, held in state.changing.items():
                 held.local.copy_(one["weights"][name][0])
         state.optimizer.load({slot: tensor.to(device) for slot, (tensor, device) in one["optimizer"].items()})
         if state.average is not None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from bloomery.core.errors import ConfigError
 from bloomery.mesh import Holding, Layout, Mesh, Pipeline, spread
-from bloomery.models import Model, ModelConfig, Transformer
+from bloomery.models import AdaptedConfig, Model, ModelConfig, Transformer
 from bloomery.nn.block import Block
 from bloomery.nn.head import TiedHead
-from bloomery.nn.init import Pour, initialise
+from bloomery.nn.init import Fill, Pour, initialise
 from bloomery.objectives import Objective
 from bloomery.optim import Everything, Trainable
 from bloomery.optim.groups import Member, members, members_held
-
-Fill = Callable[[Pour], None]
-"""Tells each parameter of the whole model, by name, one after the other; in the same order on all ranks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +47,16 @@ def spread_model(config: ModelConfig, mesh: Mesh, fill: Fill, trainable: Trainab
     with torch.device("meta"):
         model = config.skeleton()
     check_layout(config, model, mesh)
+    before = sum(parameter.requires_grad for parameter in model.parameters())
     trainable.freeze(model)
-    if mesh.layout.pipeline > 1 and not all(parameter.requires_grad for parameter in model.parameters()):
+    if mesh.layout.pipeline > 1 and sum(parameter.requires_grad for parameter in model.parameters()) < before:
         raise ConfigError(f"--layout {mesh.layout}: stages of a pipeline would have nothing to train under {trainable}; take replicate and "
                           "shard")  # fmt: skip
     everything, tied = members(model), ()
     if mesh.layout.pipeline > 1:
         assert isinstance(model, Transformer)
         mesh.ends()
-        tied = ("embedding.weight",) if isinstance(model.head, TiedHead) else ()
+        tied = tuple(f"embedding.{name}" for name, _ in model.embedding.named_parameters()) if isinstance(model.head, TiedHead) else ()
         model.keep_layers(Pipeline(mesh, len(model.blocks)).own)
     blocks = [module for module in model.modules() if isinstance(module, Block)]
     holding = spread(model, blocks, mesh, ("features", "through") if isinstance(model, Transformer) else ("features",), tied)
@@ -76,6 +73,9 @@ def pour_all(model: Model, pour: Pour) -> None:
 def fresh(config: ModelConfig, seed: int) -> Fill:
     """Weights as `config.build(seed)` has them, whatever the ranks."""
 
+    if isinstance(config, AdaptedConfig):
+        return config.filled(fresh(config.base, seed), seed)
+
     def fill(pour: Pour) -> None:
         if config.init.wires:  # looks at several matrices at once
             pour_all(config.build(seed), pour)
@@ -90,6 +90,8 @@ def fresh(config: ModelConfig, seed: int) -> Fill:
 def check_layout(config: ModelConfig, model: Model, mesh: Mesh) -> None:
     """Refuses layouts that a model as a whole cannot have; what its modules refuse, `spread` does."""
     layout = mesh.layout
+    if isinstance(config, AdaptedConfig):
+        check_adapter(config, layout)
     if not isinstance(model, Transformer) and layout.pipeline * layout.tensor * layout.context > 1:
         raise ConfigError(f"--layout {layout}: a {config.kind()} is more than one stack of layers, of which only rows can be shared; take "
                           "replicate and shard")  # fmt: skip
@@ -98,6 +100,20 @@ def check_layout(config: ModelConfig, model: Model, mesh: Mesh) -> None:
             raise ConfigError(f"--layout {layout}: {stages} stages for n_layers={len(model.blocks)}; {len(model.blocks)} are the most")
         if len({id(block) for block in model.blocks}) < len(model.blocks):
             raise ConfigError(f"--layout {layout}: the model's layers share their weights, which stages cannot; set pipeline=1")
+
+
+def check_adapter(config: AdaptedConfig, layout: Layout) -> None:
+    """Refuses layouts that a model with an adapter cannot have."""
+    if layout.tensor > 1:
+        raise ConfigError(f"--layout {layout}: an adapter changes whole matrices, of which tensor ranks have parts; take replicate and shard")
+    if layout.pipeline > 1 and config.adapter.picks_layers:
+        raise ConfigError(f"--layout {layout}: {config.adapter} is for some of the layers, and stages of a pipeline may have nothing to train; "
+                          "take  replicate and shard")  # fmt: skip
+    if layout.context * layout.pipeline > 1 and not config.adapter.parts_of_rows:
+        raise ConfigError(f"--layout {layout}: {config.adapter.kind()} changes the rows that a model reads, which context and pipeline ranks "
+                          "have parts of; take replicate and shard")  # fmt: skip
+    if isinstance(config.base, AdaptedConfig):
+        check_adapter(config.base, layout)
 
 
 def check_course(layout: Layout, rows: int, time: int, objective: Objective) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bloomery.mesh import ALONE, Holding
+from bloomery.mesh import ALONE, Held, Holding
 from bloomery.models import Model
 from bloomery.objectives import Models
 from bloomery.optim import Average, Optimizer
@@ -33,6 +33,7 @@ class TrainState:
         known: what the ladder that heals the run knows.
         update: (size of the last update, whether it was taken back), on the device, until the next step fetches it; None where nobody asks.
         scale: what the loss is multiplied by before the backward pass, and gradients divided by after it; 1 but in fp16.
+        fixed: names of parameters that no step changes: whoever filled the model fills them again, and checkpoints leave them out.
         holding: the model's parameters as this rank holds them; unless given, all of them, as the only rank.
         beside: what the objective looks back at; no part of what a step changes, and in no checkpoint.
     """
@@ -44,6 +45,7 @@ class TrainState:
     known: Ledger = field(default=Ledger(), kw_only=True)
     update: Tensor | None = field(default=None, kw_only=True)
     scale: LossScale = field(default=LossScale(1.0), kw_only=True)
+    fixed: frozenset[str] = field(default=frozenset(), kw_only=True)
     holding: Holding = field(default=None, kw_only=True)  # type: ignore[assignment]
     beside: Beside = field(default=Beside(), kw_only=True)
 
@@ -55,6 +57,11 @@ class TrainState:
     def models(self) -> Models:
         """The models that the objective may ask."""
         return Models(self.model, self.beside.frozen)
+
+    @property
+    def changing(self) -> dict[str, Held]:
+        """The parameters that steps change, by name."""
+        return {name: held for name, held in self.holding.parameters.items() if name not in self.fixed}
 
     @property
     def spoken(self) -> list[Tensor]:

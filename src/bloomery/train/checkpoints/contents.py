@@ -38,7 +38,7 @@ def entries(state: TrainState) -> Iterator[Entry]:
 
     A slot of the optimiser's that is shaped as its parameter is divided as that; any other is whole wherever the parameter is held.
     """
-    parameters = state.holding.parameters
+    parameters = state.changing
     for name, held in parameters.items():
         yield Entry(f"weights/{name}", held.local, held.part, held.cut, held.speaks)
         if state.average is not None and name in state.average.values:
@@ -60,7 +60,7 @@ def load(state: TrainState, reader: Reader, average_updates: int) -> None:
         reader: of a checkpoint that has been checked.
         average_updates: how many updates the average has seen.
     """
-    for name, held in state.holding.parameters.items():
+    for name, held in state.changing.items():
         with torch.no_grad():
             held.local.copy_(reader.read(f"weights/{name}", held.part))
         if state.average is not None and name in state.average.values:

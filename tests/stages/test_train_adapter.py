@@ -1,0 +1,99 @@
+"""`Train` with an adapter, end to end: what is trained, kept, saved, resumed, and gone on from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from bloomery.core.errors import ConfigError
+from bloomery.models import AdaptedConfig, attach_adapter, read_model
+from bloomery.nn import SequenceLayout
+from bloomery.nn.adapters import DoRA, LoRA
+from bloomery.stages.export import Export
+from bloomery.stages.init import Continue, Scratch
+from bloomery.stages.stage import RunContext
+from bloomery.store import Store
+from tests.stages.test_train import MODEL, TOKENIZER, WEIGHTS, interrupt, training
+
+IDS = torch.arange(3, 27)[None]
+LOW = LoRA(rank=4, targets=("mixer", "head"))
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory) -> RunContext:
+    torch.set_num_threads(1)
+    return RunContext(store=Store(tmp_path_factory.mktemp("store")), quiet=True, checkpoint_every_s=0.0)
+
+
+@pytest.fixture(scope="module")
+def base(context):
+    stage = training(steps=6)
+    stage.run(context)
+    return stage
+
+
+def logits(model) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(IDS, SequenceLayout.rows(*IDS.shape))
+
+
+def low(base, **changes):
+    return training(**{"name": "low", "init": Continue(base=base), "adapter": LOW} | changes)
+
+
+@pytest.fixture(scope="module")
+def artifact(base, context):
+    return low(base).run(context)
+
+
+def test_the_model_is_the_base_with_the_adapter_in_it_and_the_adapter_is_there_alone(artifact, base, context):
+    config, merged = read_model(artifact.path / "model")
+    assert config == MODEL
+    _, model = read_model(context.store.open(base.reference).path / "model")
+    assert attach_adapter(model, artifact.path / "adapter").rank == 4
+    torch.testing.assert_close(logits(model), logits(merged), atol=1e-6, rtol=1e-6)
+    before, after = (load_file(path / WEIGHTS) for path in (context.store.open(base.reference).path, artifact.path))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"embedding.weight", "blocks.0.mixer.qkv.weight", "blocks.0.mixer.out.weight"}
+    trained = AdaptedConfig(base=MODEL, adapter=LOW).n_params
+    summary = artifact.manifest.summary
+    assert (summary["parameters"], summary["trained"]) == (MODEL.n_params, trained)
+
+
+def test_checkpoints_have_the_adapter_alone_and_a_resumed_run_ends_in_the_same_bytes(base, context, artifact, tmp_path, monkeypatch):
+    other = replace(context, store=Store(tmp_path))
+    partial = interrupt(monkeypatch, low(base), other, after=7)
+    names: list[str] = []
+    for file in partial.glob("checkpoints/*/*.safetensors"):
+        with safe_open(file, "pt") as opened:
+            names += opened.keys()
+    assert names
+    assert all(".adapters.default." in name for name in names)
+    again = low(base).run(other)
+    for name in (WEIGHTS, "adapter/adapter_model.safetensors"):
+        assert (again.path / name).read_bytes() == (artifact.path / name).read_bytes()
+
+
+def test_what_it_leaves_goes_on_as_any_other_model(artifact, base, context):
+    stage = low(base)
+    assert stage.architecture == MODEL
+    exported = Export(model=stage).run(context)
+    assert exported.manifest.summary["architecture"] == "LlamaForCausalLM"
+    further = training(name="further", init=Continue(base=stage), steps=2, adapter=DoRA(rank=2)).run(context)
+    assert read_model(further.path / "model")[0] == MODEL
+
+
+def test_a_training_without_an_adapter_has_the_key_that_it_had(base):
+    assert base.reference == training(steps=6, adapter=None).reference
+    assert low(base).reference != training(name="low", init=Continue(base=base)).reference
+
+
+def test_targets_that_are_not_there_are_refused_before_anything_runs(base):
+    with pytest.raises(ConfigError, match=r"targets has 'attention', which is the path of no matrix of the model; it has .*mixer\.qkv"):
+        low(base, adapter=LoRA(targets=("attention",)))
+    with pytest.raises(ConfigError, match=r"names .nowhere., which the model has not"):
+        training(init=Scratch(model=MODEL), tokenizer=TOKENIZER, adapter=LoRA(whole=("nowhere",)))
