@@ -30,6 +30,7 @@ from bloomery.stages.look_back import beside_of
 from bloomery.stages.planner import UTILISATION, here, outlook_of
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.training import Training
+from bloomery.stages.watched import Watched
 from bloomery.store import Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, TrainState, train
@@ -120,6 +121,9 @@ class Run:
         self.trackers = Trackers(chosen, session, lambda line: context.say(f"{stage.reference}: {line}"))
         self.resumed = resumed
         self.saved, self.notice = time.monotonic(), Notice()
+        self.watched = Watched(stage, inputs, self.folder, context.mesh)
+        if resumed:
+            self.watched.go_on(self.state.step)
 
     def to_end(self) -> dict[str, Any]:
         """Trains what is left, writes the model, and returns the summary."""
@@ -136,18 +140,23 @@ class Run:
         there = bytes_there(state)
         try:
             with self.notice, Peak(context.device) as peak:
-                for report in self.steps(course):
+                for report in () if self.watched.verdict.reason else self.steps(course):
                     seconds += report.seconds
                     self.record(report, progress)
                     last = report.step == course.steps
                     if last or (stage.watch.every and report.step % stage.watch.every == 0):
                         self.measure()
+                    if reason := self.watched.verdict.reason:
+                        context.say(f"{stage.reference}: step {report.step}: {reason}; it ends here")
+                        last = True
                     if last or checkpoints.keep.permanent(report.step) or any(report.wish):
                         checkpoints.save(state)
                         self.saved = time.monotonic()
                     if report.wish.leave and not last:
                         checkpoints.settle()
                         raise StoppedError(f"{stage.reference}: asked to end, saved at step {state.step}; the same command goes on")
+                    if last:
+                        break
                 checkpoints.settle()
         finally:
             checkpoints.close()
@@ -206,7 +215,7 @@ class Run:
         tokens = stage.batches.rows_before(state.step) * stage.max_seq_len
         summary: dict[str, Any] = {
             **self.sizes(), "steps": state.step, "tokens": tokens, "flops": tokens * self.flops_per_token,
-            **self.last_figures(), **session,
+            **self.last_figures(), **session, **self.watched.leave(state.step),
             **({"mixture": self.raw.plain()} if isinstance(self.raw, Mixture) else {}), **in_summary(state.known),
         }
         write_json(self.folder / SUMMARY, summary)
@@ -231,7 +240,7 @@ class Run:
         figures: dict[str, float] = {}
         for line in (self.folder / "metrics.jsonl").read_text().splitlines():
             found = json.loads(line)
-            figures |= {name: value for name, value in found.items() if name == "loss" or name.startswith("held_out/")}
+            figures |= {name: value for name, value in found.items() if name == "loss" or name.startswith(("held_out/", "suite/"))}
         return figures
 
     def record(self, report: StepReport, progress: Progress) -> None:
@@ -267,8 +276,12 @@ class Run:
                 frozen=self.state.beside.frozen,
             )
             figures |= {f"held_out/{name}/{what}": value for what, value in found.items()}
+        if suites := self.watched.measure(model, self.manner.micro_batch, self.context.device):
+            self.context.say(f"{stage.reference}: step {step}: {self.watched.told(suites)}")
+        if figures | suites:
+            self.write(step, figures | suites)
+            self.watched.note(step, figures | suites, self.config, self.state.holding)
         if figures:
-            self.write(step, figures)
             what, words = ("bits_per_byte", "bits per byte") if stage.task.every_token else ("loss", "loss")
             told = "  ".join(f"{name} {figures[f'held_out/{name}/{what}']:.3f}" for name in self.held_out)
             self.context.say(f"{stage.reference}: step {step}: {words} of held-out text: {told}")

@@ -4,6 +4,7 @@
     tokenizer/       tokenizer.json, as the tokenizer's stage left it
     metrics.jsonl    one line per step, and one per measurement
     samples.jsonl    answers to the watched prompts
+    watch.svg        the watched suites over the steps, where there are any
     healing.json, .md, .html   what was done about bad steps, where there were any
     tensorboard/     the same figures as scalars, unless other trackers are asked for
 """
@@ -16,11 +17,11 @@ from bloomery.mesh import Lookout
 from bloomery.stages.run import SUMMARY, Run, finish
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.training import Share, Training
-from bloomery.stages.watch import Watch
+from bloomery.stages.watch import Suite, Watch
 from bloomery.store import Workspace
 from bloomery.train.memory import memory_told
 
-__all__ = ["Share", "Train", "Watch"]  # what a recipe says a training with
+__all__ = ["Share", "Suite", "Train", "Watch"]  # what a recipe says a training with
 
 
 class Train(Training):

@@ -35,6 +35,7 @@ from bloomery.store import Store
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Healing, Precision
 from bloomery.train.recompute import Recompute, blocks_again
+from bloomery.train.stopping import StopRule
 
 
 class Share(Config):
@@ -103,6 +104,9 @@ class Training(Trained):
     """What is measured along the way."""
     keeps: Literal["model", "optimizer"] = "model"
     """What is left when it is done: the model, or with it the optimiser's state, for a phase that goes on with it (`then`)."""
+    stop: StopRule | None = None
+    """When it ends before its last step, and which weights it leaves: `Patience(figure=…)` or `Holds(suite=…)`; None trains to the end and
+    leaves the last."""
 
     def check(self) -> None:
         if not self.sources:
@@ -119,6 +123,7 @@ class Training(Trained):
             raise ConfigError(f"Train.sources has two corpora named {min(twice)!r}; give their Tokenize stages names of their own")
         corpora = {f"sources[{i}].tokens": share.tokens for i, share in enumerate(self.sources)}
         corpora |= {f"watch.held_out[{i}]": tokens for i, tokens in enumerate(self.watch.held_out)}
+        corpora |= {f"watch.suites[{i}].tokens": suite.tokens for i, suite in enumerate(self.watch.suites)}
         for path, corpus in corpora.items():
             if corpus.tokenizer != self.tokenizer:
                 raise ConfigError(f"Train.{path} is encoded with {corpus.tokenizer.reference}, not with Train.tokenizer="
@@ -128,6 +133,15 @@ class Training(Trained):
                               f"{self.tokenizer.reference}; use its tokenizer")  # fmt: skip
         if isinstance(self.init, Continue) and self.init.carry == "optimizer":
             self._check_carried(self.init.base)
+        suites = [suite.name for suite in self.watch.suites]
+        if twice := {name for name in suites if suites.count(name) > 1}:
+            raise ConfigError(f"Train.watch.suites has two named {min(twice)!r}; give their Tokenize stages names of their own")
+        if self.stop is not None:
+            self.stop.check_measured(self.watch.figures)
+            if self.watch.every is None:
+                raise self.refuse("stop", "can decide at the end only, as watch.every=None measures nowhere else; set it to some steps")
+            if self.keeps == "optimizer":
+                raise self.refuse("stop", "may leave weights of an earlier step, and keeps='optimizer' the last state; leave one of them out")
         if not self.objective.reads_rows:
             raise self.refuse("objective", "only holds weights where they were; add a loss of rows to it, as CausalLM() + …")
         check_look_back(self.objective, self.tokenizer, self.architecture)

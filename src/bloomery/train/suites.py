@@ -1,0 +1,67 @@
+"""How many questions a model answers rightly, without writing a word: an answer is right if each of its tokens is the model's first choice."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bloomery.data.packing import Fit
+from bloomery.data.shards import TokenShards
+from bloomery.data.source import Packed
+from bloomery.mesh import Mesh, settle
+from bloomery.models import Model
+from bloomery.nn.cross_entropy import CHUNK_LOGITS
+from bloomery.nn.head import OutputHead
+
+
+@torch.no_grad()
+def answered(
+    model: Model, shards: TokenShards, *, time: int, rows: int, questions: int, mesh: Mesh, device: str = "cpu"
+) -> tuple[int, int]:
+    """How many answers in conversations are those that greedy decoding would give, each with the true conversation before it; and of how many.
+
+    One pass over the text, for which no answer has to be written: greedy decoding gives exactly the expected tokens if and only if each of
+    them is the likeliest after those before it. An answer that reads the same in other tokens counts as wrong.
+
+    Args:
+        model: that is asked.
+        shards: of conversations, with masks; documents longer than `time` tokens are cut, and answers with them.
+        time: tokens in a row.
+        rows: per forward pass.
+        questions: asked at most, or a few more: always the same ones.
+        mesh: the ranks, all of which ask the same.
+        device: of the model.
+    """
+    right = asked = 0
+    model.eval()
+    for batch in Packed(shards, Fit(), time=time, seed=0).once(rows):
+        batch = batch.to(device)
+        features = model.features(batch.tokens, batch.layout)
+        numbers, wanted = answers_in(batch.loss_weight > 0)
+        hit = first_choices(model.head, features[wanted]) == batch.targets[wanted]
+        found = torch.ones(int(numbers.max()) + 1 if len(numbers) else 0, dtype=torch.bool, device=hit.device)
+        found[numbers[~hit]] = False
+        right, asked = right + int(found.sum()), asked + len(found)
+        if asked >= questions:
+            break
+    settle(model, mesh)
+    model.train()
+    return right, asked
+
+
+def answers_in(learnt: Tensor) -> tuple[Tensor, Tensor]:
+    """The runs of places in (batch, time) at which something is learnt: the number of each such place's run, and where the places are."""
+    before = torch.zeros_like(learnt)
+    before[:, 1:] = learnt[:, :-1]
+    begins = (learnt & ~before).flatten()
+    return begins.cumsum(0)[learnt.flatten()] - 1, learnt
+
+
+def first_choices(head: OutputHead, features: Tensor) -> Tensor:
+    """The likeliest token at each of some places; logits are formed chunk by chunk."""
+    found, start, chunk = [], 0, 64
+    while start < len(features):
+        logits = head(features[start : start + chunk])
+        found.append(logits.argmax(-1))
+        start, chunk = start + len(logits), max(64, CHUNK_LOGITS // logits.shape[-1])
+    return torch.cat(found) if found else features.new_zeros(0, dtype=torch.long)
