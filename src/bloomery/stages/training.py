@@ -140,6 +140,8 @@ class Training(Trained):
             self.stop.check_measured(self.watch.figures)
             if self.watch.every is None:
                 raise self.refuse("stop", "can decide at the end only, as watch.every=None measures nowhere else; set it to some steps")
+            if self.adapter is not None:
+                raise self.refuse("stop", "may leave weights of an earlier step, and adapter/ holds the last; leave one of them out")
             if self.keeps == "optimizer":
                 raise self.refuse("stop", "may leave weights of an earlier step, and keeps='optimizer' the last state; leave one of them out")
         if not self.objective.reads_rows:
