@@ -282,6 +282,32 @@ def lr_find(
     find(dials.set(texts), context_of(**options), stage_name, low, high, points, plot_path)
 
 
+@cli.command(
+    "compare-remedies", context_settings=RECIPE_SETTINGS,
+    epilog="""\b
+Example: bloomery compare-remedies                           on made-up tales, in minutes
+         bloomery compare-remedies --seeds 1 --steps 300
+         bloomery compare-remedies my_base.py                a base, new data and suites of your own""",
+)
+@click.argument("recipe", required=False)
+@run_options
+@click.pass_context
+def compare_remedies(ctx: click.Context, recipe: str | None, **options: Any) -> None:
+    """Tune one base on new data plainly and with remedies against forgetting, and show what each learns and what it keeps.
+
+    New-task gain against old-task loss with the Pareto front, over several seeds, and the line of the recipe that makes each point. Without
+    RECIPE, on tales of a farm, then of a harbour. RECIPE is a Python file, or file.py:function, that ends in a Remedies. Dials are set as
+    --NAME VALUE.
+    """
+    from bloomery.cli.remedies import compare, dials_of
+
+    rest = list(ctx.args)
+    if recipe is not None and recipe.startswith("--"):  # no recipe, but a dial
+        recipe, rest = None, [recipe, *rest]
+    dials = dials_of(recipe)
+    compare(dials.set(dial_texts(rest)), context_of(**options))
+
+
 @cli.command(epilog="Example: bloomery trace store/Train/base-0123456789ab --step 120")
 @click.argument("model")
 @click.option("--step", type=click.IntRange(min=1), required=True, help="The optimiser step, counted from 1.")
