@@ -52,7 +52,7 @@ bench-data: .venv/.ready-bench  ## the refinery beside peers, on real data (BLOO
 	@$(BIN)/python bench/refinery.py
 
 bench-time: .venv/.ready-bench  ## time to quality beside a tuned Trainer: hours on an idle machine, on real data (BLOOMERY_DATA names its folder)
-	@$(BIN)/python bench/time_to_bpb.py all --work $(STORE)/time_to_bpb
+	@$(BIN)/python -m bench.time_to_bpb all --work $(STORE)/time_to_bpb
 
 bench-gpu: .venv/.ready-bench  ## training speed and utilisation on a GPU beside a Trainer; says so where there is none
 	@$(BIN)/python bench/train_gpu.py

@@ -1,10 +1,10 @@
 """Time to quality: when our training reaches the held-out bits per byte that a well-tuned transformers Trainer ends with, on the same text.
 
-    python bench/time_to_bpb.py all --work FOLDER             # everything, some six hours on two idle cores; goes on where it was killed
-    python bench/time_to_bpb.py prepare --work FOLDER         # or step by step: 30 MB of novels, other novels held out, one tokenizer
-    python bench/time_to_bpb.py peer --work FOLDER --lr 2e-3 --seed 0
-    python bench/time_to_bpb.py ours --work FOLDER --levers muon,wsd --seed 0
-    python bench/time_to_bpb.py table --work FOLDER           # medians over seeds, the ratio, each lever's share, and a plot
+    python -m bench.time_to_bpb all --work FOLDER             # everything, some six hours on two idle cores; goes on where it was killed
+    python -m bench.time_to_bpb prepare --work FOLDER         # or step by step: 30 MB of novels, other novels held out, one tokenizer
+    python -m bench.time_to_bpb peer --work FOLDER --lr 2e-3 --seed 0
+    python -m bench.time_to_bpb ours --work FOLDER --levers muon,wsd --seed 0
+    python -m bench.time_to_bpb table --work FOLDER           # medians over seeds, the ratio, each lever's share, and a plot
 
 The novels are those of english_novels_100 in --data or BLOOMERY_DATA. Both sides train the same shape (6 layers, d_model 384, 6 heads,
 d_ff 1,024, vocabulary 8,192, rows of 256 tokens; 13.8 M parameters) on the same rows of the same tokens, compiled, in fp32, and one function
@@ -12,9 +12,15 @@ measures both on the same held-out tokens. The peer is AdamW under a cosine that
 has --share of these minutes, and levers, which are the changes in `LEVERS`; what each is worth is what is lost by leaving it out.
 
 A side's clock is the seconds of its training steps, loading and compilation among them, measuring not. How many steps fit is measured first,
-by a process of its own, which also fills torch's cache of compiled code, for both alike. Every finished run is a line of FOLDER/results.jsonl
-and is not done again; one that was killed begins anew. --scale 0.02 shortens the minutes for a trial; --steps takes a number of steps instead,
-for comparisons by tokens on a busy machine.
+by a process of its own, which also fills torch's cache of compiled code, for both alike; it is a line of FOLDER/clock.jsonl. Every finished run
+is a line of FOLDER/results.jsonl and is not done again; one that was killed begins anew. --scale 0.02 shortens the minutes for a trial; --steps
+takes a number of steps instead, for comparisons by tokens on a busy machine.
+
+What a step learns does not depend on where it is computed, but for rounding; how long it takes does. So `clock` measures the steps of all
+settings on the machine in question, and --device cuda does the very steps elsewhere, in fp32, and dates them by that clock:
+
+    python -m bench.time_to_bpb clock --work FOLDER                     # minutes, on two idle cores
+    python -m bench.time_to_bpb all --work FOLDER --device cuda --jobs 6
 """
 
 from __future__ import annotations
@@ -28,19 +34,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from bench.levers import BEST, LEVERS, Way, way_of
 from torch import Tensor
 
 from bloomery.data import Cut, TokenShards
 from bloomery.data.source import Packed
 from bloomery.models import LlamaConfig
-from bloomery.nn import FanInInit, NormalInit, SequenceLayout, WeightInit
+from bloomery.nn import SequenceLayout
 from bloomery.objectives import CausalLM
-from bloomery.optim import WSD, AdamW, BatchRamp, Doublings, Muon, NoRamp, OptimizerConfig, Schedule, WarmupCosine
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import RunContext
 from bloomery.stages.tokenize import Tokenize
@@ -55,6 +62,8 @@ MEASURED_TOKENS = 1 << 16  # of the held-out novels, always the same
 MEASURED_AT = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.84, 0.88, 0.91, 0.94, 0.97, 1.0)  # of the steps
 SHUFFLED = 1 << 15  # rows: more than the novels have, as the peer's loader does it
 PROBE_STEPS = 8  # whose median says how many fit
+PACING = ("muon", "iterations", "half_batch", "double_batch", "z_loss")  # levers that change how long a step takes
+HOUSE, THIS = Path(__file__).parent.parent, (sys.executable, "-m", "bench.time_to_bpb")
 LN2 = 0.6931471805599453
 
 
@@ -97,77 +106,6 @@ SHAPES = {
 """By name; the first is that of the benchmark, the others are for trials."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Way:
-    """How we train. As it stands, it is what the peer does."""
-
-    rows: int
-    optimizer: OptimizerConfig
-    schedule: Schedule
-    init: WeightInit
-    ramp: BatchRamp
-    z_loss: float = 0.0
-
-
-def muon(way: Way, steps: int) -> Way:
-    """Muon for the hidden matrices."""
-    return replace(way, optimizer=Muon(learning_rate=MUON_RATE, others=AdamW(learning_rate=MUON_RATE)))
-
-
-def iterations(way: Way, steps: int) -> Way:
-    """Three iterations of Muon's for five: the five are nearly a third of a step on a CPU."""
-    return replace(way, optimizer=way.optimizer.replace(iterations=3)) if isinstance(way.optimizer, Muon) else way
-
-
-def others(way: Way, steps: int) -> Way:
-    """Twice the rate for what is no hidden matrix; without Muon, for embeddings."""
-    match way.optimizer:
-        case Muon() as optimizer:
-            return replace(way, optimizer=optimizer.replace(others=optimizer.others.replace(learning_rate=2 * MUON_RATE)))
-        case AdamW() as optimizer:
-            return replace(way, optimizer=optimizer.replace(embedding_rate=2.0))
-    return way
-
-
-def wsd(way: Way, steps: int) -> Way:
-    """Full rate until the decay, and down to nothing."""
-    return replace(way, schedule=WSD(decay=0.4))
-
-
-def fan_in(way: Way, steps: int) -> Way:
-    """Matrices drawn by their inputs."""
-    return replace(way, init=FanInInit())
-
-
-def half_batch(way: Way, steps: int) -> Way:
-    """Half the rows, twice the steps."""
-    return replace(way, rows=way.rows // 2)
-
-
-def double_batch(way: Way, steps: int) -> Way:
-    """Twice the rows, half the steps."""
-    return replace(way, rows=2 * way.rows)
-
-
-def ramp(way: Way, steps: int) -> Way:
-    """A quarter of the rows, then half of them, for the first tenth of the steps each."""
-    return replace(way, ramp=Doublings(at=(max(1, steps // 10), max(2, steps // 5))))
-
-
-def z_loss(way: Way, steps: int) -> Way:
-    """Log-partitions are held near 0."""
-    return replace(way, z_loss=1e-4)
-
-
-MUON_RATE, ADAMW_RATE = 8e-3, 2e-3
-LEVERS: dict[str, Callable[[Way, int], Way]] = {
-    lever.__name__: lever for lever in (muon, iterations, others, wsd, fan_in, half_batch, double_batch, ramp, z_loss)
-}
-"""By name, in the order in which they are pulled."""
-BEST = ("muon", "iterations", "others")
-"""What trials with fewer tokens spoke for; see docs/log.md."""
-
-
 @dataclass(frozen=True)
 class Corpus:
     """What `prepare` has left: tokens to train on, tokens held out, and how many bytes each id is."""
@@ -177,8 +115,17 @@ class Corpus:
     byte_lengths: Tensor
 
     @classmethod
-    def of(cls, shape: Shape, data: Path, work: Path) -> Corpus:
-        """Made, or found where it was made before. Whole novels go to one of both, by one shuffled list of them."""
+    def of(cls, name: str, data: Path | None, work: Path) -> Corpus:
+        """That of a shape: made, or found in `work` where it was made before, which asks for no data.
+
+        Whole novels go to training or are held out, by one shuffled list of them.
+        """
+        shape, known, store = SHAPES[name], work / f"corpus-{name}.json", Store(work / "store")
+        if known.exists():
+            *tokens, tokenizer = (store.find(reference) for reference in json.loads(known.read_text()))
+            return cls(*map(TokenShards.open, tokens), torch.from_numpy(load_tokenizer(tokenizer).byte_lengths))
+        if data is None:
+            sys.exit("name the folder of real data with --data or BLOOMERY_DATA")
         files = sorted((data / NOVELS).glob("*_*.txt"))
         random.Random(0).shuffle(files)
         parts: list[list[str]] = []
@@ -189,13 +136,15 @@ class Corpus:
                 parts[-1].append(files.pop(0).name)
         if not all(parts):
             sys.exit(f"{data / NOVELS} has not enough novels in it; unpack them there, or name their folder with --data or BLOOMERY_DATA")
-        context = RunContext(store=Store(work / "store"))
+        context = RunContext(store=store)
         held_out, training = (
             Prepare(name=name, source=Files(path=str(data / NOVELS), include=tuple(names)), filters=(Normalise(),))
             for name, names in zip(("held_out", "training"), parts, strict=True)
         )
         tokenizer = TrainTokenizer(corpora=(training,), vocab_size=shape.sizes["vocab_size"])
-        tokens = (Tokenize(name=corpus.name, corpus=corpus, tokenizer=tokenizer).run(context) for corpus in (training, held_out))
+        stages = [Tokenize(name=corpus.name, corpus=corpus, tokenizer=tokenizer) for corpus in (training, held_out)]
+        tokens = [stage.run(context) for stage in stages]
+        known.write_text(json.dumps([*(stage.reference for stage in stages), tokenizer.reference]))
         return cls(*map(TokenShards.open, tokens), torch.from_numpy(load_tokenizer(tokenizer.run(context)).byte_lengths))
 
     def bits_per_byte(self, logits: Callable[[Tensor], Tensor], time: int) -> float:
@@ -204,7 +153,9 @@ class Corpus:
         with torch.no_grad():
             for batch in Packed(self.held_out, Cut(), time=time, seed=0).once(16 * every):
                 tokens, targets, counts = batch.tokens[::every], batch.targets[::every], batch.loss_weight[::every] > 0
-                nats += torch.nn.functional.cross_entropy(logits(tokens)[counts], targets[counts], reduction="sum").item()
+                found = logits(tokens)
+                found, wanted = found[counts.to(found.device)], targets[counts].to(found.device)
+                nats += torch.nn.functional.cross_entropy(found, wanted, reduction="sum").item()
                 size += int(self.byte_lengths[targets[counts]].sum())
         return nats / (LN2 * size)
 
@@ -217,6 +168,8 @@ class Stopwatch:
     shape: Shape
     steps: int
     measured: bool
+    clock: tuple[float, float] | None = None
+    """Seconds of the first step and of each other, where they are another machine's."""
 
     def __post_init__(self) -> None:
         self.seconds: list[float] = []
@@ -225,27 +178,32 @@ class Stopwatch:
 
     def step_done(self, seconds: float, tokens: int, logits: Callable[[Tensor], Tensor]) -> None:
         """To be called after each step with its duration; the next one sets the model to training again."""
-        self.seconds.append(seconds)
+        self.seconds.append(seconds if self.clock is None else self.clock[min(1, len(self.seconds))])
         if self.measured and len(self.seconds) in self.points:
             self.curve.append((round(sum(self.seconds), 2), tokens, round(self.corpus.bits_per_byte(logits, self.shape.time), 5)))
             print(f"step {len(self.seconds)} of {self.steps}: {self.curve[-1][0]:.0f} s, {self.curve[-1][2]:.4f} bits per byte", flush=True)
 
 
-def train_ours(corpus: Corpus, shape: Shape, way: Way, steps: int, seed: int, compiled: bool, watch: Stopwatch) -> None:
+def train_ours(corpus: Corpus, shape: Shape, way: Way, steps: int, seed: int, compiled: bool, device: str, watch: Stopwatch) -> None:
     """Our loop, as `Train` runs it."""
     config = LlamaConfig(**shape.sizes, init=way.init)
-    model = config.build(seed=seed)
+    model = config.build(seed=seed).to(device)
     state = TrainState(model=model, optimizer=way.optimizer.build(model))
     source = Packed(corpus.train, Cut(shuffled=SHUFFLED), time=shape.time, seed=seed)
     course = Course(
         objective=CausalLM(z_loss=way.z_loss), schedule=way.schedule, steps=steps, rows=way.rows, ramp=way.ramp, seed=seed,
     )
     fewest = min(rows for rows, _ in (*way.ramp.levels(way.rows, shape.time), (way.rows, 0)))  # so that one shape is compiled
-    for report in train(state, source, course, Manner(micro_batch=fewest, compiled=compiled)):
-        watch.step_done(report.seconds, report.tokens, lambda tokens: model.eval()(tokens, SequenceLayout.rows(*tokens.shape)))
+    for report in train(state, source, course, Manner(micro_batch=fewest, compiled=compiled, device=device)):
+        watch.step_done(
+            report.seconds, report.tokens,
+            lambda tokens: model.eval()(tokens.to(device), SequenceLayout.rows(*tokens.shape, device=torch.device(device))),
+        )  # fmt: skip
 
 
-def train_peer(corpus: Corpus, shape: Shape, rows: int, lr: float, steps: int, seed: int, compiled: bool, watch: Stopwatch) -> None:
+def train_peer(
+    corpus: Corpus, shape: Shape, rows: int, lr: float, steps: int, seed: int, compiled: bool, device: str, watch: Stopwatch
+) -> None:  # fmt: skip
     """Hugging Face Trainer: its own data loader, which shuffles the rows; its cosine, its clipping."""
     import tempfile
 
@@ -268,7 +226,7 @@ def train_peer(corpus: Corpus, shape: Shape, rows: int, lr: float, steps: int, s
 
         def on_step_end(self, args, state, control, **kwargs):  # type: ignore[no-untyped-def]
             seconds, seen = time.perf_counter() - self.started, state.global_step * rows * shape.time
-            watch.step_done(seconds, seen, lambda tokens: model.eval()(input_ids=tokens).logits)
+            watch.step_done(seconds, seen, lambda tokens: model.eval()(input_ids=tokens.to(device)).logits)
             self.started = time.perf_counter()
 
     set_seed(seed)
@@ -281,19 +239,10 @@ def train_peer(corpus: Corpus, shape: Shape, rows: int, lr: float, steps: int, s
     arguments = TrainingArguments(
         output_dir=tempfile.mkdtemp(), per_device_train_batch_size=rows, max_steps=steps, learning_rate=lr, weight_decay=0.1, adam_beta2=0.95,
         max_grad_norm=1.0, optim="adamw_torch_fused", lr_scheduler_type="cosine", warmup_steps=max(1, steps // 50), logging_strategy="no",
-        save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=True, torch_compile=compiled, dataloader_num_workers=0, seed=seed,
+        save_strategy="no", report_to=[], disable_tqdm=True, use_cpu=device == "cpu", torch_compile=compiled, dataloader_num_workers=0,
+        seed=seed,
     )  # fmt: skip
     Trainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[Timed()]).train()
-
-
-def way_of(levers: Sequence[str], shape: Shape, steps: int) -> Way:
-    """What the peer does, changed by each lever in turn."""
-    way = Way(
-        rows=shape.rows, optimizer=AdamW(learning_rate=ADAMW_RATE), schedule=WarmupCosine(final=0.0), init=NormalInit(), ramp=NoRamp(),
-    )
-    for name, pull in LEVERS.items():
-        way = pull(way, steps) if name in levers else way
-    return way
 
 
 def run(options: argparse.Namespace) -> None:
@@ -302,73 +251,118 @@ def run(options: argparse.Namespace) -> None:
     if not options.probe and any(record["asked"] == asked for record in records(options.work)):
         return
     torch.set_num_threads(options.threads)
-    corpus = Corpus.of(shape, options.data, options.work)
+    corpus = Corpus.of(options.shape, options.data, options.work)
     steps = options.steps or planned(options)
-    watch = Stopwatch(corpus, shape, steps, measured=not options.probe)
-    compiled = options.manner == "compiled"
+    clock = None if options.device == "cpu" else clocked(options)
+    watch = Stopwatch(corpus, shape, steps, measured=not options.probe, clock=clock)
+    compiled = options.manner == "compiled" and clock is None
     if options.command == "peer":
-        train_peer(corpus, shape, options.rows or shape.rows, options.lr, steps, options.seed, compiled, watch)
+        train_peer(corpus, shape, options.rows or shape.rows, options.lr, steps, options.seed, compiled, options.device, watch)
     else:
-        train_ours(corpus, shape, way_of(options.levers, shape, steps), steps, options.seed, compiled, watch)
+        way = way_of(options.levers, options.rate, shape.rows, steps)
+        train_ours(corpus, shape, way, steps, options.seed, compiled, options.device, watch)
     if options.probe:
         print(json.dumps({"probe": [watch.seconds[0], statistics.median(watch.seconds[1:])]}))
         return
-    how = {"threads": options.threads, "torch": torch.__version__}
+    how = {"threads": options.threads, "torch": torch.__version__, "device": options.device}
     with (options.work / "results.jsonl").open("a") as file:
         file.write(json.dumps({"asked": asked, "steps": steps, "seconds": sum(watch.seconds), "curve": watch.curve, **how}) + "\n")
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What tells a run from others."""
-    own = {"lr": options.lr, "rows": options.rows} if options.command == "peer" else {"levers": sorted(options.levers), "share": options.share}
+    own = {"lr": options.lr, "rows": options.rows} if options.command == "peer" else {
+        "levers": sorted(options.levers), "rate": options.rate, "share": options.share
+    }  # fmt: skip
     how = {"shape": options.shape, "minutes": options.minutes * options.scale, "steps": options.steps, "manner": options.manner}
     return {"side": options.command, "seed": options.seed, **own, **how}
 
 
-def records(work: Path) -> list[dict[str, Any]]:
-    """Every finished run."""
-    path = work / "results.jsonl"
+def pace(options: argparse.Namespace) -> dict[str, Any]:
+    """What decides how long a step takes."""
+    own = {"rows": options.rows} if options.command == "peer" else {"levers": [name for name in PACING if name in options.levers]}
+    return {"side": options.command, **own, "shape": options.shape, "manner": options.manner, "threads": options.threads}
+
+
+def records(work: Path, name: str = "results") -> list[dict[str, Any]]:
+    """Every finished run, or what else there is a line of."""
+    path = work / f"{name}.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def clocked(options: argparse.Namespace) -> tuple[float, float]:
+    """Seconds of the first step and of each other: as a short run of another process took them, now or before."""
+    if (known := next((line for line in records(options.work, "clock") if line["pace"] == pace(options)), None)) is not None:
+        return known["seconds"]
+    if options.device != "cpu":
+        sys.exit(f"{options.work / 'clock.jsonl'} does not say how long the steps of {pace(options)} take; run `clock` where that counts")
+    command = [*THIS, options.command, "--probe", "--steps", str(PROBE_STEPS + 1), *arguments_of(options)]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=HOUSE).stdout.splitlines()
+    seconds = next(json.loads(line)["probe"] for line in told if line.startswith('{"probe"'))
+    with (options.work / "clock.jsonl").open("a") as file:
+        file.write(json.dumps({"pace": pace(options), "seconds": seconds, "torch": torch.__version__}) + "\n")
+    return seconds
+
+
 def planned(options: argparse.Namespace) -> int:
-    """How many steps fit into the minutes, by what a short run of another process took."""
-    command = [sys.executable, __file__, options.command, "--probe", "--steps", str(PROBE_STEPS + 1), *arguments_of(options)]
-    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
-    first, each = next(json.loads(line)["probe"] for line in told if line.startswith('{"probe"'))
+    """How many steps fit into the minutes."""
+    first, each = clocked(options)
     seconds = 60 * options.minutes * options.scale * (options.share if options.command == "ours" else 1)
     steps = max(4, int((seconds - first) / each))
     print(f"{options.command}: {first:.1f} s for the first step, {each:.3f} s for each: {steps} steps in {seconds:.0f} s", flush=True)
     return steps
 
 
+def clock(options: argparse.Namespace) -> None:
+    """How long the steps of everything that `everything` runs take."""
+    for rows in options.sweep_rows:
+        clocked(parse(["peer", "--rows", str(rows), *common_of(options)]))
+    for levers in (options.levers, *leaving_out(options.levers)):
+        clocked(parse(["ours", "--levers", ",".join(levers), *common_of(options)]))
+
+
+def leaving_out(levers: Sequence[str]) -> list[list[str]]:
+    """All but one of them, for each."""
+    return [[name for name in levers if name != left_out] for left_out in levers]
+
+
+def common_of(options: argparse.Namespace) -> list[str]:
+    """What the runs of a benchmark share, as a command line."""
+    names = ("work", "data", "shape", "minutes", "scale", "share", "threads", "manner", "device")
+    given = [(name, getattr(options, name)) for name in names]
+    return [word for name, value in given if value is not None for word in (f"--{name}", str(value))]
+
+
 def arguments_of(options: argparse.Namespace) -> list[str]:
     """The command line of a run, but for its steps."""
-    common = ["work", "data", "shape", "minutes", "scale", "share", "threads", "manner", "seed"]
-    words = [word for name in common for word in (f"--{name}", str(getattr(options, name)))]
+    words = [*common_of(options), "--seed", str(options.seed)]
     if options.command == "peer":
         return [*words, "--lr", str(options.lr), *(["--rows", str(options.rows)] if options.rows else [])]
-    return [*words, "--levers", ",".join(options.levers)]
+    return [*words, "--levers", ",".join(options.levers), "--rate", str(options.rate)]
 
 
 def everything(options: argparse.Namespace) -> None:
-    """The sweep of the peer's rate with the first seed, its other seeds with the best rate, ours with all seeds, and each lever left out."""
-    base = [[name, str(getattr(options, name))] for name in ("work", "data", "shape", "minutes", "scale", "share", "threads", "manner")]
+    """The sweep of the peer's rate and rows and of our rate with the first seed, the other seeds with the best, and each lever left out."""
+    levers = ",".join(options.levers)
 
-    def one(command: str, *words: str) -> None:
-        subprocess.run([sys.executable, __file__, command, *(w for name, value in base for w in (f"--{name}", value)), *words], check=True)
+    def all_of(*runs: Sequence[str]) -> None:
+        def one(words: Sequence[str]) -> None:
+            subprocess.run([*THIS, *words, *common_of(options)], check=True, cwd=HOUSE)
+
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(one, runs))
 
     sides = Sides(options.work, options.shape, options.minutes * options.scale)
-    for rows in options.sweep_rows:
-        for lr in options.sweep_lrs:
-            one("peer", "--lr", str(lr), "--rows", str(rows), "--seed", "0")
-    best = sides.best_peer()
-    for seed in range(1, options.seeds):
-        one("peer", "--lr", str(best["lr"]), "--rows", str(best["rows"]), "--seed", str(seed))
-    for seed in range(options.seeds):
-        one("ours", "--levers", ",".join(options.levers), "--seed", str(seed))
-    for left_out in options.levers:
-        one("ours", "--levers", ",".join(name for name in options.levers if name != left_out), "--seed", "0")
+    all_of(
+        *(("peer", "--lr", str(lr), "--rows", str(rows)) for rows in options.sweep_rows for lr in options.sweep_lrs),
+        *(("ours", "--levers", levers, "--rate", str(rate)) for rate in options.sweep_rates),
+    )
+    best, rate = sides.best_peer(), str(sides.best_rate(options.levers))
+    all_of(
+        *(("peer", "--lr", str(best["lr"]), "--rows", str(best["rows"]), "--seed", str(seed)) for seed in range(1, options.seeds)),
+        *(("ours", "--levers", levers, "--rate", rate, "--seed", str(seed)) for seed in range(1, options.seeds)),
+        *(("ours", "--levers", ",".join(fewer), "--rate", rate) for fewer in leaving_out(options.levers)),
+    )
     table(options)
 
 
@@ -391,6 +385,11 @@ class Sides:
             sys.exit(f"{self.work} has no run of the peer at shape {self.shape}, {self.minutes:g} minutes and seed 0; run `peer` first")
         return min(found, key=lambda r: r["curve"][-1][2])["asked"]
 
+    def best_rate(self, levers: Sequence[str]) -> float:
+        """The factor on the rates of our best run with these levers and the first seed."""
+        found = [r for r in self.of("ours") if r["asked"]["seed"] == 0 and r["asked"]["levers"] == sorted(levers)]
+        return min(found, key=lambda r: r["curve"][-1][2])["asked"]["rate"] if found else 1.0
+
 
 def reached(record: dict[str, Any], target: float) -> float | None:
     """Seconds until a run was measured at the target or below."""
@@ -406,7 +405,11 @@ def table(options: argparse.Namespace) -> None:
               f"{record['curve'][-1][2]:.4f} after {record['seconds']:.0f} s, {record['curve'][-1][1]} tokens")  # fmt: skip
     peers = [r for r in sides.of("peer") if (r["asked"]["lr"], r["asked"]["rows"]) == (best["lr"], best["rows"])]
     target, allowed = (statistics.median(values) for values in zip(*((r["curve"][-1][2], r["seconds"]) for r in peers), strict=True))
-    mine = [r for r in sides.of("ours") if r["asked"]["levers"] == wanted]
+    rate = sides.best_rate(wanted)
+    for record in sorted(sides.of("ours"), key=lambda r: (r["asked"]["levers"], r["asked"]["rate"], r["asked"]["seed"])):
+        print(f"bloomery, {'+'.join(record['asked']['levers'])}, rates × {record['asked']['rate']:g}, seed {record['asked']['seed']}: "
+              f"{record['curve'][-1][2]:.4f} after {record['seconds']:.0f} s, {record['curve'][-1][1]} tokens")  # fmt: skip
+    mine = [r for r in sides.of("ours") if (r["asked"]["levers"], r["asked"]["rate"]) == (wanted, rate)]
     times = []
     for record in mine:
         at = reached(record, target)
@@ -419,8 +422,9 @@ def table(options: argparse.Namespace) -> None:
         print(f"the peer's {target:.4f} bits per byte, medians of {len(peers)} and {len(times)} seeds: {share:.1%} of its time")
     whole = next((r for r in mine if r["asked"]["seed"] == 0), None)
     for record in sides.of("ours"):
-        left_out = set(wanted) - set(record["asked"]["levers"])
-        if whole and len(left_out) == 1 and record["asked"]["seed"] == 0 and set(record["asked"]["levers"]) < set(wanted):
+        asked, left_out = record["asked"], set(wanted) - set(record["asked"]["levers"])
+        alike = (asked["rate"], asked["seed"]) == (rate, 0) and set(asked["levers"]) < set(wanted)
+        if whole and len(left_out) == 1 and alike:
             worse, at = record["curve"][-1][2] - whole["curve"][-1][2], reached(record, target)
             told = "never" if at is None else f"after {at:.0f} s"
             print(f"without {left_out.pop()}: {worse:+.4f} bits per byte at the end, the target {told}")
@@ -459,7 +463,7 @@ def lever(name: str) -> str:
 def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("all", "prepare", "peer", "ours", "table"))
+    parser.add_argument("command", choices=("all", "prepare", "clock", "peer", "ours", "table"))
     parser.add_argument("--work", type=Path, required=True, help="where everything is kept")
     parser.add_argument("--data", type=Path, default=os.environ.get("BLOOMERY_DATA"), help="the folder of real data")
     parser.add_argument("--shape", choices=SHAPES, default="13m")
@@ -473,13 +477,18 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--lr", type=float, default=2e-3, help="the peer's")
     parser.add_argument("--rows", type=int, help="in a step of the peer's; those of the shape unless given")
     parser.add_argument("--levers", type=numbers(lever), default=list(BEST), help=f"of {', '.join(LEVERS)}")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on all our rates")
+    parser.add_argument("--device", default="cpu", help="cuda does the steps there, dated by the clock of the machine in question")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, of `all` with --device cuda")
     parser.add_argument("--seeds", type=int, default=3, help="of `all`")
     parser.add_argument("--sweep-lrs", type=numbers(float), default=[1e-3, 2e-3, 4e-3], help="the peer's, of `all`")
     parser.add_argument("--sweep-rows", type=numbers(int), default=[16, 8], help="the peer's, of `all`")
+    parser.add_argument("--sweep-rates", type=numbers(float), default=[1.0], help="factors on our rates, of `all`")
     parser.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
-    if options.data is None:
-        parser.error("name the folder of real data with --data or BLOOMERY_DATA")
+    options.work, options.data = options.work.resolve(), options.data and options.data.resolve()
+    if options.jobs > 1 and options.device == "cpu":
+        parser.error("--jobs: runs side by side take time from each other, which is what is measured; leave it at 1, or give --device cuda")
     return options
 
 
@@ -489,9 +498,11 @@ def main() -> None:
     if options.command == "all":
         everything(options)
     elif options.command == "prepare":
-        Corpus.of(SHAPES[options.shape], options.data, options.work)
+        Corpus.of(options.shape, options.data, options.work)
     elif options.command == "table":
         table(options)
+    elif options.command == "clock":
+        clock(options)
     else:
         run(options)
 

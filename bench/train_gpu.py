@@ -30,7 +30,7 @@ from typing import Any
 
 POOL_ROWS = 64  # random rows, over and over
 LR = 3e-4
-OURS, THEIRS = "bloomery", "HF Trainer"
+OURS, OURS_8, THEIRS = "bloomery", "bloomery fp8", "HF Trainer"
 OUT_OF_MEMORY = 3  # exit code of a worker
 SHEETS = 'NVIDIA data sheets; halved where they say "with sparsity"'
 DENSE_BF16_TFLOPS = {
@@ -144,7 +144,8 @@ def ours(turn: Turn, clock: Clock) -> None:
     spread = spread_model(shape.config, mesh, fresh(shape.config, seed=0))
     state = TrainState(spread.model, AdamW(learning_rate=LR).of(spread.members), holding=spread.holding)
     course = Course(
-        objective=CausalLM(), schedule=Constant(), steps=turn.warm_up + turn.steps, rows=shape.rows * layout.readers, precision="bf16",
+        objective=CausalLM(), schedule=Constant(), steps=turn.warm_up + turn.steps, rows=shape.rows * layout.readers,
+        precision="fp8" if turn.contender == OURS_8 else "bf16",
     )
     manner = Manner(micro_batch=turn.micro_batch, compiled=turn.compiled, device=mesh.device)
     for _ in train(state, RandomRows(), course, manner):  # type: ignore[arg-type]
@@ -193,7 +194,7 @@ def measure(turn: Turn) -> dict[str, float]:
     import torch
 
     clock = Clock(turn=turn)
-    (ours if turn.contender == OURS else theirs)(turn, clock)
+    (theirs if turn.contender == THEIRS else ours)(turn, clock)
     if turn.device == "cuda":
         return {"seconds": clock.seconds, "peak_bytes": torch.cuda.max_memory_allocated()}
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int, default=32, help="rows to begin with, a power of two; halved until they fit")
     parser.add_argument("--layout", default="", help="AXIS=RANKS,… of our run on several GPUs, as in `bloomery run --layout`")
     parser.add_argument("--peak-tflops", type=float, help="the card's dense bf16 rate, where the list does not have it")
+    parser.add_argument("--fp8", action="store_true", help="ours in 8 bits, too; its utilisation is told of the bf16 rate")
     parser.add_argument("--record", type=Path, help="where to write what was measured, as JSON")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes, eager, on the CPU; its figures say nothing")
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -276,8 +278,8 @@ def main() -> None:
     if options.smoke:
         how |= {"steps": 2, "warm_up": 1, "device": "cpu", "compiled": False}
         options.shapes, options.rounds = ["tiny"], 1
-    contenders = [OURS, THEIRS] if importlib.util.find_spec("accelerate") else [OURS]
-    if len(contenders) == 1:
+    contenders = [OURS, *([OURS_8] if options.fp8 else []), *([THEIRS] if importlib.util.find_spec("accelerate") else [])]
+    if THEIRS not in contenders:
         print("HF Trainer is left out: accelerate, which it asks for, is not installed")
     card = "CPU" if options.smoke else torch.cuda.get_device_name()
     peak = options.peak_tflops * 1e12 if options.peak_tflops else dense_bf16_rate(card)
@@ -294,7 +296,7 @@ def main() -> None:
         first = min(options.micro_batch, shape.rows)
         turns = [Turn(contender=contender, shape=name, micro_batch=first, **how) for contender in contenders]
         measured = compare(turns, options.rounds, layout.world)
-        tokens = {c: shape.rows * shape.time * (layout.readers if c == OURS else layout.world) for c in contenders}
+        tokens = {c: shape.rows * shape.time * (layout.world if c == THEIRS else layout.readers) for c in contenders}
         flops, peer = shape.config.flops_per_token(shape.time), measured.get(THEIRS)
         for contender, figures in measured.items():
             speed = figures["tokens_per_s"] = tokens[contender] / figures["seconds"]

@@ -36,8 +36,8 @@ def test_the_table_tells_the_share_of_the_peers_time_and_what_a_lever_is_worth(t
     (tmp_path / "results.jsonl").write_text(
         line("peer", [(10, 1, 3.0), (20, 2, 2.0)], lr=1e-3, rows=4)
         + line("peer", [(10, 1, 3.1), (20, 2, 2.5)], lr=2e-3, rows=4)
-        + line("ours", [(6, 1, 2.2), (12, 2, 2.0), (14, 3, 1.8)], levers=["muon", "wsd"], share=0.7)
-        + line("ours", [(6, 1, 2.4), (14, 3, 2.1)], levers=["muon"], share=0.7)
+        + line("ours", [(6, 1, 2.2), (12, 2, 2.0), (14, 3, 1.8)], levers=["muon", "wsd"], rate=1.0, share=0.7)
+        + line("ours", [(6, 1, 2.4), (14, 3, 2.1)], levers=["muon"], rate=1.0, share=0.7)
     )
     time_to_bpb.table(time_to_bpb.parse(["table", "--work", str(tmp_path), "--data", str(tmp_path), *TINY]))
     told = capsys.readouterr().out

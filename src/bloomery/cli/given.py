@@ -73,13 +73,14 @@ def artifact_of(text: str, store_path: Path) -> Any:
 
 def context_of(
     *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], workers: int | None,
-    cluster: str | None, layout: str, recompute: str, trackers: tuple[str, ...], keep_every: int | None, quiet: bool,
+    cluster: str | None, layout: str, recompute: str, offload: str, trackers: tuple[str, ...], keep_every: int | None, quiet: bool,
 ) -> RunContext:
     """Where and how to run, as `run_options` say."""
     import torch
 
     from bloomery.mesh import Layout, Mesh, ranks_started
     from bloomery.stages.stage import RunContext
+    from bloomery.train.offload import parse_offload
     from bloomery.train.recompute import Recompute
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -88,8 +89,8 @@ def context_of(
     mesh = Mesh.join(Layout.parse(layout, ranks_started()), chosen)
     return RunContext(
         store=store_at(store_path), device=mesh.device, mesh=mesh, micro_batch=micro_batch, compile=compiling,
-        recompute=Recompute.parse(recompute), workers=workers or os.cpu_count() or 1, cluster=cluster, trackers=_trackers(trackers),
-        keep_every=keep_every, quiet=quiet or not mesh.leads,
+        recompute=Recompute.parse(recompute), offload=parse_offload(offload), workers=workers or os.cpu_count() or 1, cluster=cluster,
+        trackers=_trackers(trackers), keep_every=keep_every, quiet=quiet or not mesh.leads,
     )  # fmt: skip
 
 

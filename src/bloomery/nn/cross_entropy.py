@@ -19,6 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CHUNK_LOGITS = 1 << 21  # logits per chunk: 8 MB in fp32, the cache of a few cores
+GPU_CHUNK_LOGITS = 1 << 28  # 1 GB: each chunk adds to the gradient of the whole head, which is worth a thousand places and more
+
+
+def places_per_chunk(vocab: int, device: torch.device) -> int:
+    """Positions whose logits are held at a time."""
+    return max(64, (CHUNK_LOGITS if device.type == "cpu" else GPU_CHUNK_LOGITS) // vocab)
 
 
 def naive_cross_entropy(
@@ -68,7 +74,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         softcap: float | None,
     ) -> tuple[Tensor, Tensor]:
         n, vocab = features.shape[0], head.shape[0]
-        chunk = max(64, CHUNK_LOGITS // vocab)
+        chunk = places_per_chunk(vocab, features.device)
+        tokens = torch.arange(vocab, device=features.device)
         wants_features, wants_head, wants_bias = ctx.needs_input_grad[:3]
         by_features = torch.empty_like(features) if wants_features else None
         by_head = torch.zeros_like(head) if wants_head else None
@@ -98,7 +105,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             gradient = logp.exp_()
             if smoothing:
                 gradient -= one * (smoothing / (vocab * (1 - smoothing)))
-            gradient = gradient.scatter_add_(-1, y, -one)
+            gradient = torch.where(tokens == y, gradient - one, gradient)  # no scatter, so that a compiler makes one kernel of it all
             if softcap is not None:
                 gradient *= 1 - (logits / softcap).square()
             gradient = gradient.to(x.dtype)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""x (*batch, d_in), W (d_out, d_in), b (d_out,) or None → W·x + b (*batch, d_out)."""
 
 
 class Use(Enum):
@@ -43,7 +48,12 @@ class Linear(nn.Linear):
         heights: rows of each matrix in W.
         uses: what each is for.
         bias: whether there is a b, which starts at 0.
+
+    Attributes:
+        product: how it is computed.
     """
+
+    product: Product = staticmethod(F.linear)
 
     def __init__(self, d_in: int, heights: int | tuple[int, ...], uses: Use | tuple[Use, ...], bias: bool = False) -> None:
         self.heights = (heights,) if isinstance(heights, int) else heights
@@ -55,3 +65,6 @@ class Linear(nn.Linear):
     def matrix(self) -> Float[Tensor, "rows columns"]:
         """W, for whoever needs more of it than products; with what adapters add to it."""
         return self.weight
+
+    def forward(self, input: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        return self.product(input, self.weight, self.bias)

@@ -14,7 +14,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
 from bloomery.data.tasks import RowTask
 from bloomery.models import Electra, ElectraPairConfig, ModelConfig
-from bloomery.nn.cross_entropy import CHUNK_LOGITS, exactly
+from bloomery.nn.cross_entropy import exactly, places_per_chunk
 from bloomery.nn.head import OutputHead
 from bloomery.objectives.causal_lm import CausalLM
 from bloomery.objectives.objective import Objective, Reading, Total, real_tokens
@@ -80,7 +80,7 @@ def samples(head: OutputHead, features: Float[Tensor, "n d_features"], draws: Fl
     found, start, chunk = [], 0, 64
     while start < len(features):
         logits = head(features[start : start + chunk]).float()
-        chunk = max(64, CHUNK_LOGITS // logits.shape[-1])
+        chunk = places_per_chunk(logits.shape[-1], logits.device)
         below = logits.softmax(-1).cumsum(-1)
         threshold = draws[start : start + len(logits), None] * below[:, -1:]
         found.append((below <= threshold).sum(-1).clamp(max=logits.shape[-1] - 1))

@@ -16,7 +16,7 @@ import torch
 from rich.text import Text
 from torch import Tensor
 
-from bloomery.core.errors import StoppedError
+from bloomery.core.errors import ConfigError, StoppedError
 from bloomery.core.units import human_bytes, human_count, human_seconds
 from bloomery.data import Mixture, TokenShards
 from bloomery.models import AdaptedConfig, Model, read_model, save_adapter, wholes_of, write_held_model
@@ -39,6 +39,7 @@ from bloomery.train.doctor.patient import packed_in
 from bloomery.train.loop import At
 from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch, compile_pays, over_ranks, row_meter
 from bloomery.train.memory import Needs, bytes_by_kind, bytes_there
+from bloomery.train.offload import AwayOptimizer, offload_activations
 from bloomery.train.peak import Peak
 from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
@@ -91,6 +92,7 @@ class Run:
         average = Average(live, stage.ema) if stage.ema is not None else None
         beside = beside_of(stage.objective, inputs, spread.holding, self.config)
         updater, fixed = stage.updater.of(spread.members), self.config.fixed
+        updater = AwayOptimizer(updater) if "optimizer" in context.offload else updater
         self.state = TrainState(spread.model, updater, average, holding=spread.holding, beside=beside, fixed=fixed)
         frozen = not isinstance(stage.trainable, Everything)
         self.trained = sum(prod(held.part.shape) for held in spread.holding.trainable()) if frozen else self.config.n_params
@@ -371,4 +373,10 @@ class Run:
         recompute(self.state.model, context.recompute, None if measure is None else lambda: micro_batch * measure())
         planned = stage.total_rows * stage.max_seq_len * self.flops_per_token
         compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
+        if "activations" in context.offload:
+            if context.compile == "always":
+                raise ConfigError("--offload activations: a compiled step keeps its activations out of reach; take --compile never, "
+                                  "or --recompute")  # fmt: skip
+            offload_activations(self.state.model, context.device)
+            compiled = False
         return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)

@@ -19,6 +19,7 @@ from bloomery.mesh import ALONE, Mesh
 from bloomery.store import Artifact, Store, Workspace
 from bloomery.store.files import os_errors
 from bloomery.text.engine import Executor, Processes, Ray
+from bloomery.train.offload import Offloaded
 from bloomery.train.recompute import Recompute
 
 TrackerName = Literal["tensorboard", "aim", "trackio", "wandb"]
@@ -155,6 +156,7 @@ class RunContext:
         progress_every_s: seconds between lines of progress.
         workers: processes that work on documents; 1 does it all in this one.
         recompute: which activations are computed again in the backward pass.
+        offload: what waits in the host's memory while the device does not need it: "activations", "optimizer".
         mesh: the ranks that train together; the only one unless a launcher has started more.
         cluster: address of a Ray cluster that works on documents instead ("auto", "ray://host:port", "local").
         trackers: where figures of trainings go besides their own JSON lines.
@@ -172,6 +174,7 @@ class RunContext:
     cluster: str | None = None
     mesh: Mesh = ALONE
     recompute: Recompute = field(default_factory=Recompute)
+    offload: frozenset[Offloaded] = frozenset()
     trackers: tuple[TrackerName, ...] = ("tensorboard",)
     _last_progress: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False)
 

@@ -93,7 +93,7 @@ class Training(Trained):
     clip_norm: Annotated[float, Gt(0)] | None = 1.0
     """Largest global norm of the gradient; None clips nothing."""
     precision: Precision = "fp32"
-    """Of matrix products. bf16 and fp16 pay where there are units for them, which few CPUs have."""
+    """Of matrix products. bf16, fp16 and fp8 pay where there are units for them, which few CPUs have."""
     healing: Healing | None = Healing()
     """What is done about steps that would harm the model; None stops at the first that is not finite, and lets all others pass."""
     ema: Annotated[float, Ge(0), Lt(1)] | None = None

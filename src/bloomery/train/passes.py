@@ -14,7 +14,7 @@ from bloomery.data.batch import Batch
 from bloomery.mesh import Holding, Pipeline, accumulate
 from bloomery.models import Transformer
 from bloomery.objectives import Models, Objective, Reading, Total
-from bloomery.train.manner import Manner, Precision, autocast
+from bloomery.train.manner import Manner, Precision, autocast, compute_in
 
 ALONG, ASKED = "along", "asked "  # what comes along with the sums
 
@@ -109,7 +109,12 @@ class Passes(Protocol):
 
 
 def passes(models: Models, holding: Holding, objective: Objective, manner: Manner, precision: Precision) -> Passes:
-    """The passes as the layout asks for them."""
+    """The passes as the layout asks for them.
+
+    Raises:
+        ConfigError: the device cannot compute in that precision.
+    """
+    compute_in(models.policy, precision, manner.device)
     if holding.mesh.layout.pipeline > 1:
         return Pipelined(models, holding, objective, manner, precision)
     return Plain(models, holding, objective, manner, precision)

@@ -135,7 +135,7 @@ class AdaptedLinear(Shell, Linear):
         self.adapters = nn.ModuleDict()
 
     def forward(self, input: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
-        y = F.linear(input, self.weight, self.bias)
+        y = self.product(input, self.weight, self.bias)
         for change in self.changes:
             y = change(input, y, self)
         return y

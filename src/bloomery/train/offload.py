@@ -1,0 +1,143 @@
+"""What waits in the memory of the host while the device does not need it: activations between the passes, optimiser state between steps.
+
+It costs transfers, which go on beside the computing where they can, and changes no number but the rounding of products of what was a view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from bloomery.core.errors import ConfigError
+from bloomery.nn.block import Block
+from bloomery.optim import Optimizer
+from bloomery.optim.graded import Stepper
+
+Offloaded = Literal["activations", "optimizer"]
+CHUNK_BYTES = 256 << 20  # of optimiser state that is on the device at a time
+LEAST_BYTES = 1 << 20  # tensors below it stay: a transfer has its own cost
+
+
+def parse_offload(text: str) -> frozenset[Offloaded]:
+    """From "none", "activations", "optimizer", or both with a comma."""
+    names = set(text.split(",")) - {"none"}
+    if unknown := names - set(get_args(Offloaded)):
+        raise ConfigError(f"--offload {text!r}: there is no {min(unknown)!r} to be moved; write none, activations, optimizer, "
+                          "or both with a comma")  # fmt: skip
+    return frozenset(names)  # type: ignore[arg-type]
+
+
+def offload_activations(model: nn.Module, device: str) -> int:
+    """Has what each block keeps for its backward pass wait in the host's memory; says how many blocks do so.
+
+    Each tensor leaves by a stream of its own as soon as it is there, and comes back when the backward pass asks for it.
+
+    Source: Rhu et al. (2016), vDNN, arXiv 1602.08124; without its fetching ahead.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    parameters = {parameter.data_ptr() for parameter in model.parameters()}
+    away = _Away(device, parameters)
+    for block in blocks:
+        block.forward = partial(away.through, block.forward)
+    return len(blocks)
+
+
+class _Away:
+    """Moves tensors off a device and back."""
+
+    def __init__(self, device: str, stays: set[int]) -> None:
+        self.device, self.stays = torch.device(device), stays
+        self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+
+    def through(self, forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """A forward pass that keeps its tensors away."""
+        with torch.autograd.graph.saved_tensors_hooks(self.leave, self.come_back):
+            return forward(*arguments, **named)
+
+    def leave(self, tensor: Tensor) -> Tensor | tuple[Tensor, torch.device]:
+        if tensor.device.type != self.device.type or tensor.nbytes < LEAST_BYTES or tensor.data_ptr() in self.stays:
+            return tensor
+        if self.stream is None:
+            return tensor.clone(), tensor.device
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            host = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+        tensor.record_stream(self.stream)
+        return host, tensor.device
+
+    def come_back(self, kept: Tensor | tuple[Tensor, torch.device]) -> Tensor:
+        if isinstance(kept, Tensor):
+            return kept
+        host, device = kept
+        if self.stream is not None:
+            torch.cuda.current_stream(self.device).wait_stream(self.stream)
+        return host.to(device, non_blocking=True)
+
+
+class AwayOptimizer(Optimizer):
+    """An optimiser whose state waits in the host's memory, and is on the device for some parameters at a time.
+
+    Args:
+        optimizer: what updates; this one takes its place. Where it is one of torch's, which look at each number by itself, a few parameters are
+            updated at a time; where it is one of ours, which may look at whole matrices and ask other ranks, each group as a whole.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.__dict__.update(optimizer.__dict__)
+
+    def step(self, factor: float = 1.0) -> None:
+        for group, rate in self._groups:
+            group["lr"] = rate * factor
+        for part in self.parts:
+            for group in part.param_groups:
+                for parameters in [group["params"]] if isinstance(part, Stepper) else _chunks(group["params"]):
+                    with _only(part, group, parameters):
+                        _move(part, parameters, None)
+                        part.step()
+                        _move(part, parameters, "cpu")
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        super().load(state)
+        for part in self.parts:
+            _move(part, list(part.state), "cpu")
+
+
+def _chunks(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    chunk: list[Tensor] = []
+    for parameter in parameters:
+        if chunk and sum(p.nbytes for p in chunk) + parameter.nbytes > CHUNK_BYTES:
+            yield chunk
+            chunk = []
+        chunk.append(parameter)
+    yield chunk
+
+
+@contextmanager
+def _only(part: torch.optim.Optimizer, group: dict[str, Any], parameters: Sequence[Tensor]) -> Iterator[None]:
+    """A torch optimiser that knows of some parameters of one group only."""
+    groups, whole = part.param_groups, group["params"]
+    part.param_groups, group["params"] = [group], list(parameters)
+    try:
+        yield
+    finally:
+        part.param_groups, group["params"] = groups, whole
+
+
+def _move(part: torch.optim.Optimizer, parameters: Sequence[Tensor], where: str | None) -> None:
+    """Brings the state of parameters to the host, or to where they are."""
+    for parameter in parameters:
+        slots = part.state.get(parameter, {})
+        for name, value in slots.items():
+            if isinstance(value, Tensor) and value.dim():
+                slots[name] = _to_host(value) if where == "cpu" else value.to(parameter.device, non_blocking=True)
+
+
+def _to_host(value: Tensor) -> Tensor:
+    if value.device.type != "cuda":
+        return value
+    return torch.empty_like(value, device="cpu", pin_memory=True).copy_(value, non_blocking=True)
