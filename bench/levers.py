@@ -76,8 +76,8 @@ LEVERS: dict[str, Callable[[Way, int], Way]] = {
     lever.__name__: lever for lever in (muon, iterations, others, wsd, fan_in, half_batch, double_batch, ramp, z_loss)
 }
 """By name, in the order in which they are pulled."""
-BEST = ("muon", "iterations", "others")
-"""What trials with fewer tokens spoke for; see docs/log.md."""
+BEST = ("muon", "iterations", "others", "wsd")
+"""What was best; see docs/log.md."""
 
 
 def way_of(levers: Sequence[str], rate: float, rows: int, steps: int) -> Way:
