@@ -11,7 +11,7 @@ from bloomery.models import LlamaConfig
 from bloomery.recipe import Recipe, plan
 from bloomery.stages.init import Scratch
 from bloomery.stages.prepare import Prepare
-from bloomery.stages.stage import RunContext
+from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.stages.trace import documents_of_step, train_source
@@ -110,3 +110,17 @@ def test_a_mixing_counts_in_the_key_only_where_it_is_used():
 def test_mixings_that_do_not_fit_their_sources_are_refused_when_built(changes, why):
     with pytest.raises(ConfigError, match=why):
         training(**changes)
+
+
+@pytest.mark.parametrize("old", [1 / 5, 1 / 10])
+def test_replay_is_counted_in_tokens(context, old):
+    """Whatever the lengths of documents, and at every point of the run, old tokens to new ones are as the ratio says, within a row."""
+    sources = (Share(tokens=WEB, group="new"), Share(tokens=LAW, group="old"))
+    stage = training(sources=sources, mixing=Ratio(of={"new": 1, "old": old}), batch_tokens=352, steps=40)
+    source = stage.source(Inputs({tokens.reference: context.store.open(tokens.reference) for tokens in (WEB, LAW)}))
+    for rows in (30, 77, stage.total_rows):
+        count = dict.fromkeys(("web", "law"), 0)
+        for span in source.documents(0, rows):
+            count[span.source] += span.stop - span.start
+        assert sum(count.values()) == rows * 32
+        assert abs(count["law"] - old * count["web"]) <= 32 * (1 + old)
