@@ -31,8 +31,8 @@ Made = Callable[[str, int], Trained]
 
 
 def remedies(
-    *, seeds: int = 3, base_steps: int = 300, talk_steps: int = 700, steps: int = 150, ewc: float = 30.0, l2_sp: float = 0.1, kl: float = 1.0,
-    replay: float = 0.2, alpha: float = 0.6, rank: int = 16, questions: int = 600, seed: int = 0,
+    *, seeds: int = 3, base_steps: int = 300, talk_steps: int = 700, steps: int = 150, ewc: float = 300.0, l2_sp: float = 0.1, kl: float = 1.0,
+    replay: float = 0.2, alpha: float = 0.5, rank: int = 16, questions: int = 600, seed: int = 0,
 ) -> Recipe:
     """A small model learns to answer questions about a farm, then about a harbour: plainly, and with each remedy against forgetting the farm.
 
