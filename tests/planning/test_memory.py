@@ -3,7 +3,7 @@
 from functools import cache
 
 import pytest
-from bench.plan_memory import CASES, LAYOUTS, error
+from bench.plan_memory import ASIDE, CASES, LAYOUTS, UNSEEN, error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,9 +37,9 @@ def test_memory_of_every_case_is_planned_as_it_is_measured(name):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_memory_of_every_layout_is_planned_as_it_is_measured(name):
-    assert abs(error(LAYOUTS[name])[2]) < 0.10
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in {**LAYOUTS, **ASIDE, **UNSEEN}.items()])
+def test_memory_of_every_layout_is_planned_as_it_is_measured(case):
+    assert abs(error(case)[2]) < 0.10
 
 
 AXES = {axis: st.sampled_from([1, 2, 4, 8]) for axis in ("pipeline", "replicate", "shard", "context", "tensor")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
@@ -71,6 +71,8 @@ class Anatomy:
         buffers: bytes of what the model holds beside weights.
         row_bytes: of a row of the batch.
         update: the most that an update needs beside weights, gradients and state, in bytes.
+        loss: number of places → the last of the stretches for so many, in the first micro-batch and in later ones; measured when it is asked.
+            A loss that works in chunks does not take half as much for half of the places.
     """
 
     rows: int
@@ -81,6 +83,7 @@ class Anatomy:
     buffers: int
     row_bytes: int
     update: float
+    loss: Callable[[int], tuple[Stretch, Stretch]] = field(compare=False)
 
     @cached_property
     def blocks(self) -> tuple[int, ...]:
@@ -118,6 +121,7 @@ class Updater(Protocol):
 
 def dissect(
     model: nn.Module, loss: Callable[[], Tensor], optimizer: Callable[[], Updater], *, rows: int, time: int, row_bytes: int,
+    last: Callable[[int], tuple[Stretch, Stretch]],
 ) -> Anatomy:
     """Does two micro-batches and two updates on tensors without memory (see `without_memory`), and notes what they take.
 
@@ -128,6 +132,7 @@ def dissect(
         rows: in the micro-batch.
         time: places in a row.
         row_bytes: of a row of the batch.
+        last: number of places → the last stretch for so many, see `Anatomy.loss`.
     """
     first, further = trace(model, loss), trace(model, loss)
     updater = optimizer()
@@ -145,7 +150,7 @@ def dissect(
     }
     return Anatomy(
         rows=rows, time=time, first=first, further=further, weights=weights, buffers=sum(buffer.nbytes for buffer in model.buffers()),
-        row_bytes=row_bytes, update=tally.change(0, len(tally.moves)).worst.total,
+        row_bytes=row_bytes, update=tally.change(0, len(tally.moves)).worst.total, loss=last,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ sequence parallelism, recomputing); Narayanan et al. (2021), arXiv 2104.04473 (m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ from bloomery.planning.anatomy import Anatomy, Bulk, Weight
 from bloomery.planning.trace import Change, Load, Stretch, backward_of, forward_of
 
 GATHERED = 2  # branches of a block whose input tensor ranks gather and keep
-SUMMED, SWAPPED = 12, 2  # residual streams under way: for the sums of tensor ranks, and for the heads of context ranks
+SUMMED, SWAPPED = 2, 2  # residual streams copied within a block: for sums over tensor ranks (in their order, to send), and for heads
 BUCKET_BYTES = 64 << 20  # of gradients that are added up in one go
 
 
@@ -101,24 +101,32 @@ class _Rank:
         )  # fmt: skip
         yield replace(still, communication=self._bucket(owned))
         yield replace(still, activations=anatomy.update * owned / max(whole, 1), moment="the update")
-        under_way = self._gathered() + self._handed()
-        level, moment = max(self._passes(), key=lambda pair: pair[0].total)
+        level, handed, moment = max(self._passes(), key=lambda found: found[0].total + found[1])
         yield replace(
-            still, gradients=level.gradients, activations=level.kept - level.logits, logits=level.logits, communication=under_way,
-            moment=moment,
+            still, gradients=level.gradients, activations=level.kept - level.logits, logits=level.logits,
+            communication=self._gathered() + handed, moment=moment,
         )  # fmt: skip
 
-    def _passes(self) -> Iterator[tuple[Load, str]]:
-        """The worst moment of each pass of a step, in the order in which the rank does them; of long steps, the beginning."""
+    def _passes(self) -> Iterator[tuple[Load, float, str]]:
+        """The worst moment of each pass of a step, in the order in which the rank does them, with what stages of a pipeline have handed each
+        other until then, all of which a rank holds until the step ends.
+
+        Of long steps only the beginning is gone through, as if what is handed on in the rest of them were there already.
+        """
         layout, level, seen = self.layout, Load(), set()
         enough = layout.pipeline * (2 * layout.stages + 1)  # from then on all is as it was before
         micro_batches = self.micro_batches if layout.schedule == "gpipe" else min(self.micro_batches, max(enough, 2))
-        first, further = self._local(self.anatomy.first), self._local(self.anatomy.further)
+        seam, last = self.anatomy.seam / (layout.context * layout.tensor), layout.pipeline * layout.stages - 1
+        rest = (self.micro_batches - micro_batches) * sum((stage > 0) + (stage < last) for stage in self.stages)
+        handed = (self.micro_batches + rest) * seam if last else 0.0  # each rank has a pattern of what comes, for each micro-batch
+        first, further = self._local(further=False), self._local(further=True)
         forward = {stage: forward_of(first[i] for i in span) for stage, span in self.stages.items()}
         first_back, back = ({n: backward_of([part[i] for i in span]) for n, span in self.stages.items()} for part in (first, further))
         for what, stage, micro in schedule(layout.schedule, self.place, layout.pipeline, layout.stages, micro_batches):
             change = forward[stage] if what == "forward" else back[stage] if stage in seen else first_back[stage]
-            yield level.plus(change.worst), f"the {what} pass of micro-batch {micro + 1}"
+            comes, goes = (stage > 0) * seam, (stage < last) * seam
+            handed += comes if what == "forward" else goes
+            yield level.plus(change.worst), handed, f"the {what} pass of micro-batch {micro + 1}"
             level = level.plus(change.left)
             if what == "backward":  # a table that the first and the last stage hold has a gradient at each
                 over = forward[stage].left.plus(change.left)
@@ -137,43 +145,41 @@ class _Rank:
             return whole + max(blocks)
         return whole - sum(blocks) + 2 * max(blocks)
 
-    def _handed(self) -> float:
-        """Activations that ranks hand each other."""
-        layout, seam = self.layout, self.anatomy.seam / self.layout.context
-        summed = SUMMED * seam if layout.tensor > 1 else 0.0
-        swapped = SWAPPED * seam / layout.tensor if layout.context > 1 else 0.0
-        last = layout.pipeline * layout.stages - 1
-        sent = sum((stage > 0) + (stage < last) for stage in self.stages)
-        return summed + swapped + ((1 + sent) * self.micro_batches * seam / layout.tensor if last else 0.0)
-
     def _bucket(self, owned: float) -> float:
         """Copies of gradients that are added up together over ranks that hold the same."""
         copies = self.layout.replicate * self.layout.context * self.layout.tensor > 1
         return min(owned, BUCKET_BYTES) if copies else 0.0
 
-    def _local(self, stretches: Sequence[Stretch]) -> dict[int, Stretch]:
-        """What the rank does of each stretch that it has; of those that are alike it is worked out once."""
+    def _local(self, further: bool) -> dict[int, Stretch]:
+        """What the rank does of each stretch that it has, in the first micro-batch or in further ones; of those that are alike it is worked
+        out once."""
+        stretches = self.anatomy.further if further else self.anatomy.first
         last, known, found = len(stretches) - 1, {}, {}
         for i in self.own:
             stretch, bulk = stretches[i], self.anatomy.bulks[i]
+            if i == last:  # of this rank's places alone
+                stretch = self.anatomy.loss(self.anatomy.rows * self.anatomy.time // (self.layout.context * self.layout.tensor))[further]
             key = (stretch.reads, stretch.forward, stretch.backward, bulk, i in self.again, i == last)
             if key not in known:
-                known[key] = self._share_of(stretch.recomputed if i in self.again else stretch, bulk, i == last)
+                known[key] = self._share_of(stretch, bulk, i in self.again, i == last)
             found[i] = known[key]
         return found
 
-    def _share_of(self, stretch: Stretch, bulk: Bulk, loss: bool) -> Stretch:
+    def _share_of(self, stretch: Stretch, bulk: Bulk, again: bool, loss: bool) -> Stretch:
         layout = self.layout
         whole = max(sum(bulk), 1)
         used, held = bulk.used(layout) / whole, bulk.held(layout) / whole
-        tokens, gathered = 1 / (layout.context * layout.tensor), GATHERED * stretch.reads * (1 - 1 / layout.tensor) / layout.context
+        tokens, stream = 1.0 if loss else 1 / (layout.context * layout.tensor), stretch.reads / layout.context
+        gathered = GATHERED * stream * (1 - 1 / layout.tensor)
+        copied = (SUMMED * stream if layout.tensor > 1 else 0.0) + (SWAPPED * stream / layout.tensor if layout.context > 1 else 0.0)
 
         def local(change: Change, more: float) -> Change:
-            worst = change.worst.times(tokens, 1.0, used, used, 1.0).plus(Load(max(more, 0.0)))
-            left = change.left.times(tokens, 1.0, used, held if layout.zero > 1 else used, 1.0).plus(Load(more))
+            worst = change.worst.times(tokens, 1.0, used, used, 1.0).plus(Load(max(more, gathered if again else 0.0) + copied))
+            left = change.left.times(tokens, 1.0, used, held if layout.zero > 1 else used, 1.0).plus(Load(0.0 if again else more))
             return Change(*(Load(gradients=load.gradients, logits=load.kept) if loss else load for load in (worst, left)))
 
-        return replace(stretch, forward=local(stretch.forward, gathered), backward=local(stretch.backward, -gathered))
+        part = stretch.recomputed if again else stretch
+        return replace(part, forward=local(part.forward, gathered), backward=local(part.backward, -gathered))
 
 
 def trained_bytes(weight: Weight) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from math import inf, lcm
 
 import torch
@@ -20,7 +21,7 @@ from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.objectives import CausalLM, Frozen, Models, Objective
 from bloomery.optim import AdamW, Average, Everything, OptimizerConfig, Trainable
 from bloomery.planning.anatomy import Anatomy, Keeps, dissect
-from bloomery.planning.trace import Stretch, without_memory
+from bloomery.planning.trace import Stretch, trace, without_memory
 from bloomery.train import Precision
 from bloomery.train.guard import Guard
 from bloomery.train.manner import autocast
@@ -60,21 +61,44 @@ def anatomy_of(planned: Planned, rows: int, keeps: Keeps = "all") -> Anatomy:
     if isinstance(planned.trainable, Everything) and (short := shortened(config)) is not None:  # else layers are not alike
         return lengthened(anatomy_of(replace(planned, config=short), rows, keeps), cycle_of(short), config.n_layers)
     with without_memory():
-        model, batch = config.skeleton(), example(config, planned.task, rows, planned.time)
-        planned.trainable.freeze(model)
-        if keeps == "products":
-            recompute(model, Recompute("selective"))
-        others = {one.address: _skeleton(one) for one in planned.objective.frozen()}
-        frozen = {address: built for address, built in others.items() if built is not None}
-        objective = planned.objective if len(frozen) == len(others) else CausalLM()  # teachers whose sizes are not known yet are left out
+        model, batch, loss = micro_batch_of(planned, rows, planned.time, keeps)
+        return dissect(
+            model, loss, lambda: Updates(planned, model), rows=rows, time=planned.time, row_bytes=bytes_of(batch) // rows,
+            last=cache(partial(loss_of, planned)),
+        )  # fmt: skip
 
-        def loss() -> Tensor:
-            with autocast(planned.precision, "cpu"):
-                totals = objective.read(Models(model, frozen), batch)
-            terms = [total / 1.0 for total, _ in totals]
-            return sum(terms[1:], terms[0])
 
-        return dissect(model, loss, lambda: Updates(planned, model), rows=rows, time=planned.time, row_bytes=bytes_of(batch) // rows)
+def loss_of(planned: Planned, places: int) -> tuple[Stretch, Stretch]:
+    """What the loss does to memory for so many places, in the first micro-batch of a step and in later ones.
+
+    Args:
+        planned: a training.
+        places: part of a row, or whole rows.
+    """
+    with without_memory():
+        rows, time = (1, places) if places < planned.time else (places // planned.time, planned.time)
+        model, _, loss = micro_batch_of(planned, rows, time, "all")
+        return trace(model, loss)[-1], trace(model, loss)[-1]
+
+
+def micro_batch_of(planned: Planned, rows: int, time: int, keeps: Keeps) -> tuple[Model, Batch, Callable[[], Tensor]]:
+    """The model of a training, a batch as it reads them, and what does the forward pass of it."""
+    config = planned.config
+    model, batch = config.skeleton(), example(config, planned.task, rows, time)
+    planned.trainable.freeze(model)
+    if keeps == "products":
+        recompute(model, Recompute("selective"))
+    others = {one.address: _skeleton(one) for one in planned.objective.frozen()}
+    frozen = {address: built for address, built in others.items() if built is not None}
+    objective = planned.objective if len(frozen) == len(others) else CausalLM()  # teachers whose sizes are not known yet are left out
+
+    def loss() -> Tensor:
+        with autocast(planned.precision, "cpu"):
+            totals = objective.read(Models(model, frozen), batch)
+        terms = [total / 1.0 for total, _ in totals]
+        return sum(terms[1:], terms[0])
+
+    return model, batch, loss
 
 
 class Updates:
