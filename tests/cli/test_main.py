@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bloomery.cli.main import main
 from bloomery.text.readers import Files
 
 ROOT = Path(__file__).parents[2]
@@ -158,3 +159,15 @@ def test_plan_tells_the_memory_and_the_time_of_each_training(here: Path):
     assert told.count("memory of a rank") == 2
     assert told.count("tokens/s") == 2
     assert "13 of 13 stages would be made" in told
+
+
+@pytest.mark.parametrize(("rank", "arguments", "told"), [
+    ("0", ("run", "nowhere.py"), True), ("1", ("run", "nowhere.py"), False), ("1", ("show", "Train/nothing"), True),
+])  # fmt: skip
+def test_of_the_ranks_on_a_machine_the_first_tells_what_all_have_to_tell(rank, arguments, told, monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(sys, "argv", ["bloomery", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == {"run": 2, "show": 4}[arguments[0]]
+    assert capsys.readouterr().err.startswith("error: ") is told

@@ -68,6 +68,7 @@ def test_an_axis_can_be_what_is_left_of_the_world():
     ("pipeline=2,stages=2", "does not go with schedule='1f1b'"),
     ("schedule=interleaved,stages=2", "needs a pipeline to interleave"),
     ("tensor", "'tensor' is no NAME=VALUE"),
+    ("tensor=auto", "how many ranks there will be is not known here, so that nothing can be left for tensor=auto"),
     ("tensors=2", "did you mean 'tensor'"),
     ("tensor=0", "greater than or equal to 1"),
 ])  # fmt: skip

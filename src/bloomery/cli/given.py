@@ -16,6 +16,11 @@ if TYPE_CHECKING:  # annotations only; nothing of ours is imported the other way
     from bloomery.store import Store
 
 
+def told_by_another() -> bool:
+    """Whether another rank tells what all ranks on this machine have to tell: the first one of them that the launcher has started here."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
 def launching(ctx: click.Context, launcher: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """The launcher's options, taken out of all; refuses those that nobody would read."""
     from bloomery.cli.launch.options import LAUNCHING, check

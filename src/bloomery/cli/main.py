@@ -9,10 +9,11 @@ from typing import Any, Literal
 import click
 
 from bloomery import __version__
-from bloomery.cli.given import artifact_of, context_of, dial_texts, flat_of, launching, recipe_of, store_at
+from bloomery.cli.given import artifact_of, context_of, dial_texts, flat_of, launching, recipe_of, store_at, told_by_another
 from bloomery.cli.options import launch_options, means_options, run_options, store_option
-from bloomery.core.errors import BloomeryError
+from bloomery.core.errors import BloomeryError, ConfigError, NumericsError, StoppedError
 
+ALIKE = ConfigError, NumericsError, StoppedError  # what all ranks on one machine come to together, if one does
 RECIPE_SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -21,7 +22,8 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except BloomeryError as error:
-        click.secho(f"error: {error}", fg="red", err=True)
+        if not (isinstance(error, ALIKE) and told_by_another()):
+            click.secho(f"error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

@@ -101,7 +101,10 @@ class Layout(Config):
             if not equals:
                 raise ConfigError(f"--layout {text!r}: {pair!r} is no NAME=VALUE; write shard=4,tensor=2, say")
             fields[name] = int(value) if value.isdecimal() else value
-        if (auto := [name for name in AXES if fields.get(name) == "auto"]) and world:
+        if auto := [name for name in AXES if fields.get(name) == "auto"]:
+            if not world:
+                raise ConfigError(f"--layout {text!r}: how many ranks there will be is not known here, so that nothing can be left for "
+                                  f"{auto[0]}=auto; give a number")  # fmt: skip
             others = prod(fields.get(name, 1) for name in AXES if name not in auto)
             if world % others or len(auto) > 1:
                 raise ConfigError(f"--layout {text!r}: {world} ranks are not a multiple of the {others} of the other axes, which "

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from bloomery.cli.launch.job import GRACE_S
+from bloomery.core.errors import ConfigError
 
 
 def torchrun(command: Sequence[str], ranks: int, restarts: int = 0) -> int:
@@ -44,7 +45,8 @@ def torchrun(command: Sequence[str], ranks: int, restarts: int = 0) -> int:
         rank, failure = error.get_first_failure()
         code = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
         how = f"exit code {code}" if failure.exitcode > 0 else signal.Signals(-failure.exitcode).name
-        click.echo(f"rank {rank} of {ranks} ended with {how}, and the others were ended; the same command goes on from here", err=True)
+        if code != ConfigError.exit_code:  # what the rank has told is to be mended first
+            click.echo(f"rank {rank} of {ranks} ended with {how}, and the others were ended; the same command goes on from here", err=True)
         return code
     except SignalException as error:
         click.echo(f"stopped by {error.sigval.name}; the same command goes on from here", err=True)

@@ -1,0 +1,68 @@
+"""`Train` on two ranks: it heals as on one, from snapshots on the disk, and answers its prompts when the model is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bloomery.mesh import Layout, Mesh
+from bloomery.stages import run as stages_run
+from bloomery.stages.stage import RunContext
+from bloomery.store import Store
+from bloomery.train import Healing, StepReport, TrainState
+from bloomery.train import train as healthy
+from tests.mesh.ranks import on_ranks
+from tests.stages.test_train import lines, training
+from tests.train.faults import damage
+
+STAGE = training(steps=40, ema=None, clip_norm=None, healing=Healing(window=16, least=8, skips=1, lowers=1, snapshot_every=6))
+DAMAGED = 27
+
+
+def damaged(state: TrainState, *arguments: Any, **options: Any) -> Iterator[StepReport]:
+    """The steps of a training whose weights are moved after one of them, as by an update that nobody noticed."""
+    for report in healthy(state, *arguments, **options):
+        yield report
+        if report.step == DAMAGED and not state.known.rollbacks:
+            damage(state)
+
+
+def under(layout: Layout, store: Path) -> Path:
+    """Trains under a layout; where the artifact is."""
+    torch.set_num_threads(1)
+    context = RunContext(store=Store(store), mesh=Mesh.join(layout), compile="never", checkpoint_every_s=0.0, trackers=())
+    stages_run.train, whole = damaged, stages_run.train
+    try:
+        return STAGE.run(context).path
+    finally:
+        stages_run.train = whole
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return under(Layout(), tmp_path_factory.mktemp("alone"))
+
+
+@pytest.mark.parametrize("layout", [Layout(shard=2)], ids=str)
+def test_two_ranks_roll_back_as_one_does_and_answer_in_the_end(layout: Layout, alone: Path, tmp_path: Path):
+    shutil.copytree(alone.parents[1], tmp_path / "store", ignore=shutil.ignore_patterns("Train", "*.lease"))
+    first, last = on_ranks(2, under, layout, tmp_path / "store")
+    assert first == last
+    ours, theirs = (json.loads((path / "manifest.json").read_text())["summary"]["healing"] for path in (first, alone))
+    assert ours == theirs
+    assert ours["roll back"] >= 1
+    ours, theirs = (lines(path / "metrics.jsonl") for path in (first, alone))
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    assert [line.get("loss") for line in ours] == pytest.approx([line.get("loss") for line in theirs], rel=1e-4)
+    weights, expected = (load_file(path / "model" / "model.safetensors") for path in (first, alone))
+    for name, whole in expected.items():
+        torch.testing.assert_close(weights[name], whole, rtol=1e-4, atol=1e-5)
+    assert not (first / "snapshots").exists()
+    assert lines(first / "samples.jsonl") == lines(alone / "samples.jsonl")[-1:]
