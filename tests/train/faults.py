@@ -128,13 +128,13 @@ def unseen(state: TrainState) -> float:
     return float(found.total) / found.weight
 
 
-def poison(holding: Holding, step: int) -> None:
-    """Makes the gradient of the first parameter no number, once, in a step of one micro-batch (from 1)."""
+def poison(holding: Holding, step: int, factor: float = float("nan")) -> None:
+    """Multiplies the gradient of the first parameter, by what is no number unless it is said, once, in a step of one micro-batch (from 1)."""
     passed = []
 
     def hook(gradient: torch.Tensor) -> torch.Tensor:
         passed.append(1)
-        return gradient * float("nan") if len(passed) == step else gradient
+        return gradient * factor if len(passed) == step else gradient
 
     next(iter(holding.parameters.values())).parameter.register_hook(hook)
 

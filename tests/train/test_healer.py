@@ -71,6 +71,14 @@ def test_a_gradient_that_is_no_number_once_is_passed_over_and_no_document_is_bla
         run(bare)
 
 
+@pytest.mark.parametrize(("clip_norm", "found"), [(None, [(30, "skip", "grad_norm")]), (0.1, [])])
+def test_a_gradient_counts_as_large_as_it_reaches_the_optimiser(clip_norm, found):
+    state = faults.fresh()
+    poison(state.holding, step=30, factor=300.0)
+    run(state, healing=HEALING, clip_norm=clip_norm, steps=40)
+    assert events(state) == found
+
+
 def test_documents_whose_gradient_is_no_number_are_found_by_their_gradients():
     state = fresh()
     brittle = {2 * ROWS * 20 + 3, 2 * ROWS * 20 + 8}

@@ -23,7 +23,8 @@ Verdict = Literal["make", "skip", "again"]
 
 
 class Step(NamedTuple):
-    """A step before its update: its number from 0, its rows, and what all ranks have found."""
+    """A step before its update: its number from 0, its rows, and what all ranks have found; of the gradient, the norm that reaches the
+    optimiser."""
 
     number: int
     first_row: int

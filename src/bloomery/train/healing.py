@@ -40,9 +40,12 @@ class Healing(Config):
 
         x > m + max(sigmas · σ, (rise − 1) · |m|),  m = median, σ = 1.4826 · median |x − m|
 
-    The values are the loss, the norm of the gradient before clipping, and the size of the update, ‖Δθ‖ / ‖θ‖. The last is known once the update
-    is made, and is the first of the three to show that something goes wrong; an update that is too large is taken back at once. Bad steps never
-    enter what later ones are compared with.
+    The values are the loss, the norm of the gradient as it reaches the optimiser, and the size of the update, ‖Δθ‖ / ‖θ‖. The last is known
+    once the update is made, and is the first of the three to show that something goes wrong; an update that is too large is taken back at once.
+    Bad steps never enter what later ones are compared with.
+
+    Where gradients are clipped, the norm is that after clipping. Before it, single healthy batches come to ten times the median and more
+    (docs/log.md, "False alarms"), and do no harm: all that a gradient can do is what is left of it.
 
     Source: skipping a few hundred batches from a checkpoint before the spike: Chowdhery et al. (2022), arXiv 2204.02311 §5.1; updates that
     grow before losses do: Molybog et al. (2023), arXiv 2304.09871, Wortsman et al. (2023), arXiv 2304.13013 §3.4. The rungs between are ours.
