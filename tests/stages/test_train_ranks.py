@@ -50,10 +50,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return under(Layout(), tmp_path_factory.mktemp("alone"))
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("layout", [Layout(shard=2)], ids=str)
 def test_two_ranks_roll_back_as_one_does_and_answer_in_the_end(layout: Layout, alone: Path, tmp_path: Path):
     shutil.copytree(alone.parents[1], tmp_path / "store", ignore=shutil.ignore_patterns("Train", "*.lease"))
-    first, last = on_ranks(2, under, layout, tmp_path / "store")
+    first, last = on_ranks(2, under, layout, tmp_path / "store", timeout_s=400)
     assert first == last
     ours, theirs = (json.loads((path / "manifest.json").read_text())["summary"]["healing"] for path in (first, alone))
     assert ours == theirs
