@@ -50,6 +50,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return under(Layout(), tmp_path_factory.mktemp("alone"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("layout", [Layout(shard=2)], ids=str)
 def test_two_ranks_roll_back_as_one_does_and_answer_in_the_end(layout: Layout, alone: Path, tmp_path: Path):
