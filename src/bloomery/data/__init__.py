@@ -6,10 +6,22 @@ from bloomery.data.mixture import Mixture
 from bloomery.data.packing import Cut, Fit, Packing
 from bloomery.data.shards import Encoded, TokenShards, write_index, write_shard
 from bloomery.data.source import Cursor, Packed, Rows, Source, Span, Supply
-from bloomery.data.tasks import MaskedTokens, NextToken, Posed, PrefixLM, RowTask, SentenceOrder, SpanCorruption, Vocabulary
+from bloomery.data.tasks import (
+    BothWays,
+    MaskedTokens,
+    NextToken,
+    Posed,
+    PrefixLM,
+    RowTask,
+    SentenceOrder,
+    SpanCorruption,
+    TellLabels,
+    Vocabulary,
+)
 
 __all__ = [
-    "Batch", "Corpus", "Curriculum", "Cursor", "Cut", "Encoded", "Fit", "Given", "Labels", "MaskedTokens", "Mixed", "Mixing", "Mixture",
-    "NextToken", "Packed", "Packing", "Posed", "PrefixLM", "Proportions", "Ratio", "RowTask", "Rows", "SentenceOrder", "Source", "Span",
-    "SpanCorruption", "Stretch", "Supply", "Temperature", "TokenShards", "UniMax", "Vocabulary", "write_index", "write_shard",
+    "Batch", "BothWays", "Corpus", "Curriculum", "Cursor", "Cut", "Encoded", "Fit", "Given", "Labels", "MaskedTokens", "Mixed", "Mixing",
+    "Mixture", "NextToken", "Packed", "Packing", "Posed", "PrefixLM", "Proportions", "Ratio", "RowTask", "Rows", "SentenceOrder", "Source",
+    "Span", "SpanCorruption", "Stretch", "Supply", "TellLabels", "Temperature", "TokenShards", "UniMax", "Vocabulary", "write_index",
+    "write_shard",
 ]  # fmt: skip

@@ -32,6 +32,11 @@ class Encoding(Config):
         """The head that its sequences bring labels for; None where they bring none."""
         return None
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the longest document that it makes; None where it sets no limit."""
+        return None
+
     def told(self, label: float) -> str:
         """What a label means, for people."""
         return f"{label:g}"

@@ -25,6 +25,11 @@ class Init(Config):
         """The model's sizes, as far as they are known before anything is run."""
         return None
 
+    @property
+    def goes_on_from(self) -> Trained | None:
+        """The training whose weights they are; None where they are nobody's here."""
+        return None
+
     def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Fill]:
         """The config, and what tells the weights one by one."""
         raise NotImplementedError
@@ -56,6 +61,10 @@ class Continue(Init):
     @property
     def architecture(self) -> ModelConfig | None:
         return self.base.architecture
+
+    @property
+    def goes_on_from(self) -> Trained:
+        return self.base
 
     def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Fill]:
         inputs[self.base].checked("model/model.safetensors")

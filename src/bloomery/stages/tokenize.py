@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from bloomery.core.errors import DataError
 from bloomery.core.units import human_count
 from bloomery.data.encodings import Encoding, Plain
-from bloomery.data.shards import INDEX, Encoded, ShardCounts, shard_files, write_index, write_shard, written_shard
+from bloomery.data.shards import INDEX, Encoded, ShardCounts, TokenShards, shard_files, write_index, write_shard, written_shard
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenizer import TOKENIZER
 from bloomery.store import Artifact, Workspace
@@ -44,7 +44,7 @@ class Tokenize(Stage):
     split: Literal["train", "held_out"] = "train"
     """Which of the corpus's splits."""
     encoding: Encoding = Plain()
-    """`Plain()` for documents, `Chat()` for conversations."""
+    """`Plain()` for documents, `Chat()` for conversations; `Classes()`, `Tags()`, `Choices()` or `Numbers()` for labelled rows."""
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         corpus, path = inputs[self.corpus], inputs[self.tokenizer].checked(TOKENIZER)
@@ -65,11 +65,22 @@ class Tokenize(Stage):
         total = {name: sum(getattr(c, name) for c in counts) for name in ("documents", "tokens", "bytes", "learnt")}
         if not total["learnt"]:
             raise DataError(f"{self.reference}: there is nothing to learn in {read} documents under {self.encoding.kind()}; {self._remedy()}")
-        write_index(workspace.path, counts, vocab_size=tokenizer.vocab_size, pad=tokenizer.pad, masked=self.encoding.masked)
+        write_index(workspace.path, counts, vocab_size=tokenizer.vocab_size, pad=tokenizer.pad, masked=self.encoding.masked,
+                    head=self.encoding.labels_for)  # fmt: skip
         workspace.count(INDEX, shards=len(counts), documents=total["documents"], tokens=total["tokens"])
         if skipped := max(0, read - total["documents"]):
             context.say(f"{self.reference}: {skipped} of {read} documents have no {self.encoding.column} and are left out")
+        if self.encoding.labels_for is not None:
+            total |= self._told_of_labels(TokenShards(workspace.path), context)
         return total | {"skipped_documents": skipped, "vocab_size": tokenizer.vocab_size, "bytes_per_token": total["bytes"] / total["tokens"]}
+
+    def _told_of_labels(self, shards: TokenShards, context: RunContext) -> dict[str, int]:
+        """How many rows lost tokens to the encoding's limit, and how many bring no label; said, and for the summary."""
+        cut = {"cut_documents": int((shards.cuts > 0).sum()), "cut_tokens": int(shards.cuts.sum())}
+        cut |= {"unlabelled": int((shards.learnt == 0).sum())}
+        context.say(f"{self.reference}: {len(shards)} rows for the head {shards.head!r}; {cut['unlabelled']} have no label; "
+                    f"{cut['cut_documents']} were too long and have lost {cut['cut_tokens']} tokens")  # fmt: skip
+        return cut
 
     def _files(self, corpus: Artifact) -> list[str]:
         """The corpus's files of this split, in order."""
@@ -95,7 +106,10 @@ class _Encoder:
         number, path = task
         tokenizer = _tokenizer(self.tokenizer)
         sequences = self._sequences(path, tokenizer)
-        return write_shard(self.folder, number, sequences, vocab_size=tokenizer.vocab_size, masked=self.encoding.masked)
+        return write_shard(
+            self.folder, number, sequences, vocab_size=tokenizer.vocab_size, masked=self.encoding.masked,
+            labelled=self.encoding.labels_for is not None,
+        )  # fmt: skip
 
     def _sequences(self, path: Path, tokenizer: Tokenizer) -> Iterator[Encoded]:
         """The sequences of a file's documents, in order."""

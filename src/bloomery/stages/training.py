@@ -21,6 +21,7 @@ from bloomery.objectives import CausalLM, Objective
 from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, Everything, NoRamp, OptimizerConfig, Schedule, Trainable, WarmupCosine
 from bloomery.planning.memory import Memory, memory
 from bloomery.stages.anatomy import Planned, anatomy_of
+from bloomery.stages.heads import check_labels
 from bloomery.stages.init import Continue, Init
 from bloomery.stages.look_back import check_look_back
 from bloomery.stages.rate import OwnRate, Rate
@@ -56,7 +57,7 @@ class Training(Trained):
     tokenizer: TrainTokenizer | LoadTokenizer
     """The tokenizer of all corpora; a copy goes with the model."""
     init: Init
-    """`Scratch(model=…)`, `Continue(base=…)` or `Hub(path=…)`."""
+    """`Scratch(model=…)`, `Continue(base=…)` or `Hub(path=…)`; `HeadsOn(init=…, heads=…)` with heads for tasks."""
     sources: tuple[Share, ...]
     """What to train on."""
     mixing: Mixing = Given()
@@ -64,7 +65,8 @@ class Training(Trained):
     packing: Packing = Cut()
     """How documents become rows: `Cut()` or `Fit()`."""
     task: RowTask = NextToken()
-    """What is to be learnt from rows: `NextToken()`, `PrefixLM()`, `MaskedTokens()`, `SpanCorruption()` or `SentenceOrder()`."""
+    """What is to be learnt from rows: `NextToken()`, `PrefixLM()`, `MaskedTokens()`, `SpanCorruption()`, `SentenceOrder()` or
+    `TellLabels()`."""
     adapter: Adapter | None = None
     """What is trained instead of the model's weights: `LoRA()`, `DoRA()`, `PromptTuning()` and others; None trains them all. The artifact has
     it alone in `adapter/`, and in `model/` what it makes of the model."""
@@ -128,8 +130,8 @@ class Training(Trained):
             if corpus.tokenizer != self.tokenizer:
                 raise ConfigError(f"Train.{path} is encoded with {corpus.tokenizer.reference}, not with Train.tokenizer="
                                   f"{self.tokenizer.reference}; use one tokenizer for all")  # fmt: skip
-        if isinstance(self.init, Continue) and self.init.base.vocabulary != self.tokenizer:
-            raise ConfigError(f"Train.init.base was trained with {self.init.base.vocabulary.reference}, not with Train.tokenizer="
+        if (base := self.init.goes_on_from) is not None and base.vocabulary != self.tokenizer:
+            raise ConfigError(f"Train.init.base was trained with {base.vocabulary.reference}, not with Train.tokenizer="
                               f"{self.tokenizer.reference}; use its tokenizer")  # fmt: skip
         if isinstance(self.init, Continue) and self.init.carry == "optimizer":
             self._check_carried(self.init.base)
@@ -162,14 +164,17 @@ class Training(Trained):
     def check_model(self, model: ModelConfig) -> None:
         """Checks the rules that join the training and its model, which may not be known before the weights are read."""
         most = self.adapted(model).max_seq_len
-        if self.max_seq_len > most:
+        if self.longest > most:
             virtual = f" less {model.max_seq_len - most} virtual tokens" if most < model.max_seq_len else ""
             raise self.refuse("max_seq_len", f"is longer than the model's max_seq_len={model.max_seq_len}{virtual}; {most} is the most")
-        check_task(self.task, model, self.tokenizer, self.max_seq_len)
+        check_task(self.task, model, self.tokenizer, self.longest)
         if self.watch.prompts and (model.reads_passage or not model.reads_forward):
             raise ConfigError(f"Train.watch.prompts are for models that go on with a text, which Train.init's {model.kind()} does not; leave "
                               "them out")  # fmt: skip
         self.objective.check_training(model, self.task)
+        check_labels([share.tokens.encoding for share in self.sources], self.task, model)
+        if any(share.tokens.encoding.labels_for is not None for share in self.sources) and not self.packing.whole:
+            raise self.refuse("packing", "cuts documents, and labels are of whole ones; take Fit()")
         if not isinstance(self.trainable, Everything):
             with torch.device("meta"):
                 self.trainable.freeze(self.adapted(model).skeleton())
@@ -191,6 +196,12 @@ class Training(Trained):
         length = {} if {"steps", "tokens"}.isdisjoint(changes) else {"steps": None, "tokens": None}
         init = Continue(base=base, carry="optimizer")
         return self.replace(**{"name": name, "init": init, "keeps": "model"} | length | changes)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest document in its rows: those of a row, or where all encodings set a limit, that; choices share a row."""
+        limits = [share.tokens.encoding.longest or self.max_seq_len for share in self.sources]
+        return min(self.max_seq_len, max(limits))
 
     @property
     def updater(self) -> OptimizerConfig:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import torch
 
-from bloomery.data.packing import Cut
+from bloomery.data.packing import Cut, Fit
 from bloomery.data.shards import TokenShards
 from bloomery.data.source import Packed
 from bloomery.data.tasks import NextToken, RowTask, Vocabulary, once
@@ -63,7 +63,7 @@ def held_out(
     if task.every_token:
         batches = Packed(shards, Cut(), time=time, seed=0).once(rows)
     else:
-        source = Packed(shards, Cut(), time=task.raw_time(time), seed=0)
+        source = Packed(shards, Fit() if shards.head is not None else Cut(), time=task.raw_time(time), seed=0)
         batches = once(source, task, rows, 0, Vocabulary(tokenizer))
     lengths = torch.from_numpy(tokenizer.byte_lengths)
     sums: dict[tuple[int, str], float] = {}

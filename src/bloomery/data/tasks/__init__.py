@@ -1,6 +1,7 @@
 """What is to be learnt from rows of documents: tasks, as values."""
 
 from bloomery.data.tasks.corruption import SpanCorruption
+from bloomery.data.tasks.labels import BothWays, TellLabels
 from bloomery.data.tasks.masked import MaskedTokens
 from bloomery.data.tasks.order import SentenceOrder
 from bloomery.data.tasks.task import NextToken, Posed, PrefixLM, RowTask, once
@@ -8,6 +9,6 @@ from bloomery.data.tasks.units import Entity, Span, Token, Unit, Word
 from bloomery.data.tasks.vocabulary import MASK, Vocabulary, room, sentinel
 
 __all__ = [
-    "MASK", "Entity", "MaskedTokens", "NextToken", "Posed", "PrefixLM", "RowTask", "SentenceOrder", "Span", "SpanCorruption", "Token", "Unit",
-    "Vocabulary", "Word", "once", "room", "sentinel",
+    "MASK", "BothWays", "Entity", "MaskedTokens", "NextToken", "Posed", "PrefixLM", "RowTask", "SentenceOrder", "Span", "SpanCorruption",
+    "TellLabels", "Token", "Unit", "Vocabulary", "Word", "once", "room", "sentinel",
 ]  # fmt: skip

@@ -27,9 +27,9 @@ class Rows(Config):
         >>> Files(path="questions.jsonl", rows=Rows(form="prompt"), …)
     """
 
-    form: Literal["auto", "text", "conversation", "prompt"] = "auto"
+    form: Literal["auto", "text", "conversation", "prompt", "columns"] = "auto"
     """"auto": the text column where there is one, else a conversation; "text" and "conversation": that alone; "prompt": the user's words
-    alone, for sampling answers to."""
+    alone, for sampling answers to; "columns": all columns as they are, in `meta`, for encodings of labelled rows."""
     columns: dict[str, str] = Field(default_factory=dict)
     """What columns mean: a usual name (instruction, input, output, system, messages, chosen, rejected, label …) and the column that holds it.
     With any of them, rows are conversations."""
@@ -88,6 +88,8 @@ def to_document(row: Any, id: str, source: str, text_column: str, meta_columns: 
         DataError: no column to read, or one of the wrong type.
     """
     rows = Rows() if rows is None else rows
+    if rows.form == "columns" and isinstance(row, Mapping):
+        return Document(id, "\n\n".join(value for value in row.values() if isinstance(value, str)), source, None, _json(dict(row)))
     if isinstance(row, str) and rows.text():
         return Document(id, row, source)
     if not isinstance(row, Mapping):

@@ -1,0 +1,232 @@
+"""Labelled rows as token sequences: classes of texts and pairs, tags of words, the right one of several choices, numbers.
+
+The columns of a row come in its document's `meta`, as `Files(rows=Rows(form="columns"))` leaves them. A text is `<|begin|>` text `<|end|>`, a
+pair `<|begin|>` one `<|end|>` the other `<|end|>`, and choices are such sequences one behind the other. The label stands at the first token,
+that of a word at one of its tokens. Rows without a label bring none, and are counted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from bloomery.core.errors import DataError
+from bloomery.core.units import Tokens
+from bloomery.data.encodings import Encoding
+from bloomery.data.shards import Encoded
+from bloomery.text.tokenizer import Tokenizer
+
+
+class LabelledRow(NamedTuple):
+    """A row as it is learnt: its tokens, the label at each place that has one, and how many tokens were cut."""
+
+    tokens: list[int]
+    labels: dict[int, float]
+    cut: int
+
+
+class Labelled(Encoding):
+    """Rows with labels for one head. Subclasses write `row`."""
+
+    masked: ClassVar[bool] = True
+    column: ClassVar[str] = "meta"
+
+    head: str
+    """The head that the labels are for."""
+    max_tokens: Tokens = 512
+    """Tokens of a text, a pair or a choice at most, control tokens included; what is longer is cut at its end (of a pair, the longer one
+    first), and counted."""
+
+    @property
+    def labels_for(self) -> str:
+        return self.head
+
+    @property
+    def longest(self) -> int:
+        return self.max_tokens
+
+    def encode(self, documents: pa.RecordBatch, tokenizer: Tokenizer) -> Iterator[Encoded]:
+        for name, meta in zip(documents.column("id").to_pylist(), documents.column("meta").to_pylist(), strict=True):
+            if meta is None:
+                continue
+            try:
+                tokens, labels, cut = self.row(json.loads(meta), tokenizer)
+            except DataError as error:
+                raise DataError(f"document {name!r}: {error}") from None
+            ids, mask = np.array(tokens, np.int64), np.zeros(len(tokens), np.uint8)
+            mask[sorted(labels)] = 1
+            yield Encoded(name, ids, int(tokenizer.byte_lengths[ids].sum()), mask, [labels[place] for place in sorted(labels)], cut)
+
+    @abstractmethod
+    def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
+        """One row.
+
+        Args:
+            row: its columns.
+            tokenizer: whose ids are wanted.
+
+        Raises:
+            DataError: a column is missing, or holds what cannot be.
+        """
+
+    def framed(self, texts: Sequence[str], tokenizer: Tokenizer) -> tuple[list[int], int]:
+        """One text or two as one sequence within `max_tokens`, and how many tokens were cut."""
+        pieces, room = [tokenizer.encode(text) for text in texts], self.max_tokens - 1 - len(texts)
+        over = cut = max(0, sum(map(len, pieces)) - max(room, 0))
+        while over:
+            longest = max(reversed(pieces), key=len)
+            others = [len(piece) for piece in pieces if piece is not longest]
+            less = min(over, max(1, len(longest) - max(others, default=0)))
+            del longest[len(longest) - less :]
+            over -= less
+        return [tokenizer.begin, *(token for piece in pieces for token in (*piece, tokenizer.end))], cut
+
+
+class Classes(Labelled):
+    """Which of some classes a text, or a pair of texts, is of."""
+
+    classes: tuple[str, ...] = Field(min_length=2)
+    """Their names in the label's column, or if it holds numbers, what 0, 1, … mean."""
+    text: str = "text"
+    """The column of the text."""
+    pair: str | None = None
+    """The column of the other text; None for one text."""
+    label: str = "label"
+    """The column of the label."""
+
+    def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
+        tokens, cut = self.framed([text_in(row, column) for column in (self.text, self.pair) if column is not None], tokenizer)
+        label = value_in(row, self.label)
+        return LabelledRow(tokens, {} if label is None else {0: class_of(label, self.classes, self.label)}, cut)
+
+    def told(self, label: float) -> str:
+        return self.classes[int(label)]
+
+
+class Tags(Labelled):
+    """Of which class each word is: names, parts of speech. A word beyond `max_tokens` is cut with its tag."""
+
+    classes: tuple[str, ...] = Field(min_length=2)
+    """Their names in the tags' column, or if it holds numbers, what 0, 1, … mean."""
+    words: str = "words"
+    """The column of the words: a list, or a text that blanks part into them."""
+    tags: str = "tags"
+    """The column of their tags, likewise."""
+    at: Literal["first", "last"] = "first"
+    """The token of a word that has its tag; models that read forward have seen the whole word at its last."""
+
+    def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
+        words, tags = (listed(value_in(row, column)) for column in (self.words, self.tags))
+        if tags and len(words) != len(tags):
+            raise DataError(f"{len(words)} {self.words} have {len(tags)} {self.tags}; give each word one")
+        tokens, labels, cut = [tokenizer.begin], dict[int, float](), 0
+        for i, word in enumerate(words):
+            ids = tokenizer.encode(f" {word}" if i else str(word))
+            if cut or len(tokens) + len(ids) + 1 > self.max_tokens:
+                cut += len(ids)
+                continue
+            if tags and ids:
+                place = len(tokens) if self.at == "first" else len(tokens) + len(ids) - 1
+                labels[place] = class_of(tags[i], self.classes, self.tags)
+            tokens += ids
+        return LabelledRow([*tokens, tokenizer.end], labels, cut)
+
+    def told(self, label: float) -> str:
+        return self.classes[int(label)]
+
+
+class Choices(Labelled):
+    """Which of several choices goes with a prompt. Each is read with the prompt as a pair, none seeing the others."""
+
+    prompt: str = "prompt"
+    """The column of the prompt."""
+    choices: tuple[str, ...] = ("choices",)
+    """The columns of the choices, ("A", "B", "C") say, or the one column that holds a list of them."""
+    count: int = Field(default=4, ge=2)
+    """Choices of each row; where they have columns of their own, as many as these."""
+    label: str = "answer"
+    """The column of the right one: its column's name, its number from 0, or its text."""
+
+    def check(self) -> None:
+        if len(self.choices) > 1 and self.count != len(self.choices):
+            raise self.refuse("count", f"is not the number of columns in choices={self.choices}; {len(self.choices)} is")
+
+    def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
+        prompt, tokens, cut = text_in(row, self.prompt), list[int](), 0
+        choices = [text_in(row, column) for column in self.choices] if len(self.choices) > 1 else listed(value_in(row, self.choices[0]))
+        if len(choices) != self.count:
+            raise DataError(f"{len(choices)} choices, and count={self.count}; give every row as many")
+        for choice in choices:
+            ids, over = self.framed([prompt, str(choice)], tokenizer)
+            tokens, cut = tokens + ids, cut + over
+        label = value_in(row, self.label)
+        return LabelledRow(tokens, {} if label is None else {0: self._number(label, choices)}, cut)
+
+    def _number(self, label: Any, choices: Sequence[Any]) -> int:
+        for known in (self.choices, [str(choice) for choice in choices]):
+            if len(known) == self.count and str(label) in known:
+                return known.index(str(label))
+        return class_of(label, [str(number) for number in range(self.count)], self.label)
+
+    def told(self, label: float) -> str:
+        return self.choices[int(label)] if len(self.choices) > 1 else f"choice {int(label)}"
+
+
+class Numbers(Labelled):
+    """A number for a text, or for a pair of texts: how alike they are, say."""
+
+    text: str = "text"
+    """The column of the text."""
+    pair: str | None = None
+    """The column of the other text; None for one text."""
+    label: str = "score"
+    """The column of the number."""
+
+    def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
+        tokens, cut = self.framed([text_in(row, column) for column in (self.text, self.pair) if column is not None], tokenizer)
+        label = value_in(row, self.label)
+        try:
+            return LabelledRow(tokens, {} if label is None else {0: float(label)}, cut)
+        except (TypeError, ValueError):
+            raise DataError(f"column {self.label!r} holds {label!r}, which is no number; mend or drop the row") from None
+
+
+def value_in(row: Mapping[str, Any], column: str) -> Any:
+    """What a column holds; None where it holds nothing. Raises `DataError` where there is no such column."""
+    if column not in row:
+        near = difflib.get_close_matches(column, list(row), n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, row)) or 'none'}"
+        raise DataError(f"no column {column!r}; {remedy}")
+    return None if row[column] == "" else row[column]
+
+
+def text_in(row: Mapping[str, Any], column: str) -> str:
+    """The text in a column; raises `DataError` where there is none."""
+    value = value_in(row, column)
+    if value is not None and not isinstance(value, str | int | float):
+        raise DataError(f"column {column!r} holds {type(value).__name__}, not text; name another")
+    return "" if value is None else str(value)
+
+
+def listed(value: Any) -> list[Any]:
+    """A list, or a text parted at its blanks."""
+    return value.split() if isinstance(value, str) else list(value or ())
+
+
+def class_of(value: Any, classes: Sequence[str], column: str) -> int:
+    """The number of a class by its name, or by its number; raises `DataError` where it is none of them."""
+    if str(value) in classes:
+        return list(classes).index(str(value))
+    number = str(value).removesuffix(".0")
+    if number.isdecimal() and int(number) < len(classes):
+        return int(number)
+    near = difflib.get_close_matches(str(value), classes, n=1)
+    remedy = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(classes)}"
+    raise DataError(f"column {column!r} holds {value!r}, which is none of the classes; {remedy}")
