@@ -217,7 +217,7 @@ def test_two_tasks_and_language_learn_at_once_each_from_a_corpus_of_its_own(cont
         corpora, tokenizer, "mood", MOOD, LLAMA, heads[0], name="both",
         objective=HeadCrossEntropy(head="mood") + 0.5 * HeadSquaredError(head="score") + 0.1 * CausalLM(),
         init=HeadsOn(init=Scratch(model=LLAMA), heads=heads, language_head=True), task=TellLabels(classes=("mood",), numbers=("score",)),
-        sources=tuple(Share(tokens=tokens(corpora, tokenizer, "mood", encoding)) for encoding in (MOOD, numbers)), steps=150,
+        sources=tuple(Share(tokens=tokens(corpora, tokenizer, "mood", encoding)) for encoding in (MOOD, numbers)), steps=100,
     )  # fmt: skip
     assert results(context, Examine(model=train, rows=tokens(corpora, tokenizer, "mood", MOOD, 1)))["accuracy"] > 0.9
     assert results(context, Examine(model=train, rows=tokens(corpora, tokenizer, "mood", numbers, 1)))["pearson"] > 0.8
