@@ -75,7 +75,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         n, vocab = features.shape[0], head.shape[0]
         chunk = places_per_chunk(vocab, features.device)
-        tokens = torch.arange(vocab, device=features.device)
         wants_features, wants_head, wants_bias = ctx.needs_input_grad[:3]
         by_features = torch.empty_like(features) if wants_features else None
         by_head = torch.zeros_like(head) if wants_head else None
@@ -105,7 +104,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             gradient = logp.exp_()
             if smoothing:
                 gradient -= one * (smoothing / (vocab * (1 - smoothing)))
-            gradient = torch.where(tokens == y, gradient - one, gradient)  # no scatter, so that a compiler makes one kernel of it all
+            gradient = _less_at(gradient, y, one)
             if softcap is not None:
                 gradient *= 1 - (logits / softcap).square()
             gradient = gradient.to(x.dtype)
@@ -124,6 +123,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         by_total = by_results[0]
         gradients = (None if saved is None else saved * by_total.to(saved.dtype) for saved in ctx.saved_tensors)
         return (*gradients, None, None, None, None, None)
+
+
+def _less_at(gradient: Tensor, y: Tensor, one: Tensor) -> Tensor:
+    """What is left of a gradient when `one` is taken off each row at y: in place; or, for a compiler, in a form that it makes one kernel of with
+    all around it, where a scatter would have it write the whole in fp32 before it goes on."""
+    if torch.compiler.is_compiling():
+        return torch.where(torch.arange(gradient.shape[-1], device=gradient.device) == y, gradient - one, gradient)
+    return gradient.scatter_add_(-1, y, -one)
 
 
 def exactly(x: Tensor) -> Tensor:
