@@ -126,8 +126,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _less_at(gradient: Tensor, y: Tensor, one: Tensor) -> Tensor:
-    """What is left of a gradient when `one` is taken off each row at y: in place; or, for a compiler, in a form that it makes one kernel of with
-    all around it, where a scatter would have it write the whole in fp32 before it goes on."""
+    """What is left of a gradient when `one` is taken off each row at y: in place; or, for a compiler, in a form that it makes one kernel of
+    with all around it, where a scatter would have it write the whole in fp32 before it goes on."""
     if torch.compiler.is_compiling():
         return torch.where(torch.arange(gradient.shape[-1], device=gradient.device) == y, gradient - one, gradient)
     return gradient.scatter_add_(-1, y, -one)
