@@ -14,7 +14,7 @@ from bloomery.core.errors import DataError
 from bloomery.models import AdaptedConfig, HubConfig, attach_adapter, load_adapter, save_adapter
 from bloomery.models.model import Model
 from bloomery.nn import SequenceLayout
-from bloomery.nn.adapters import Adapter, DoRA, LoRA, RsLoRA, merge
+from bloomery.nn.adapters import Adapter, Bottleneck, DoRA, LoRA, PrefixTuning, PromptTuning, PTuning, QLoRA, RsLoRA, merge
 
 peft = pytest.importorskip("peft", reason="parity needs the peft library")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -146,3 +146,57 @@ def test_an_adapter_of_another_model_is_refused_by_name(tmp_path):
         load_adapter(tmp_path, CASES["gpt2"])
     with pytest.raises(DataError, match=r"download both"):
         load_adapter(tmp_path / "nowhere", LLAMA)
+
+
+@pytest.mark.parametrize("adapter", [
+    PromptTuning(n_tokens=5), PTuning(n_tokens=4), PrefixTuning(n_tokens=6), PrefixTuning(n_tokens=3, projection=10),
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("config", [LLAMA, CASES["gpt2"]], ids=["llama", "gpt2"])
+def test_prompts_and_prefixes_say_the_same_there_and_come_back_the_same(config, adapter, tmp_path):
+    model, trained = learnt(config, adapter)
+    save_adapter(tmp_path / "ours", model.config, trained)
+    theirs = peft.PeftModel.from_pretrained(theirs_of(random_model(config), config, tmp_path / "base"), tmp_path / "ours").eval()
+    expected, ids = logits(model, config), tokens_of(config)
+    said = their_logits(theirs, config)
+    torch.testing.assert_close(said[:, -ids.shape[1] :], expected, atol=1e-5, rtol=1e-6)
+    theirs.save_pretrained(tmp_path / "theirs")
+    again = random_model(config)
+    attach_adapter(again, tmp_path / "theirs")
+    torch.testing.assert_close(logits(again, config), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_the_prompt_encoder_is_theirs_exactly():
+    width, n = 24, 7
+    ours = PTuning(n_tokens=n).vectors(width)
+    theirs = peft.PromptEncoder(peft.PromptEncoderConfig(
+        peft_type="P_TUNING", task_type="CAUSAL_LM", num_virtual_tokens=n, token_dim=width, num_transformer_submodules=1, num_attention_heads=2,
+        num_layers=2, encoder_reparameterization_type="LSTM", encoder_hidden_size=width // 2,
+    )).eval()  # fmt: skip
+    names = {"weight": "embedding.weight"} | {f"lstm.{name}": f"lstm_head.{name}" for name, _ in ours.lstm.named_parameters()}
+    names |= {f"{mine}.{one}": f"mlp_head.{number}.{one}" for mine, number in (("into", 0), ("out", 2)) for one in ("weight", "bias")}
+    state = theirs.state_dict()
+    assert set(names.values()) == state.keys()
+    ours.load_state_dict({mine: state[other] for mine, other in names.items()})
+    mine, others = ours.vectors(), theirs(torch.arange(n)[None])[0]
+    assert torch.equal(mine, others)
+    mine.square().sum().backward()
+    others.square().sum().backward()
+    gradients = {name: p.grad for name, p in theirs.named_parameters()}
+    assert all(torch.equal(p.grad, gradients[names[name]]) for name, p in ours.named_parameters())
+
+
+@pytest.mark.parametrize("adapter", [Bottleneck(width=4), PTuning(n_tokens=3, template=(0, 2, 2))], ids=str)
+def test_what_the_library_has_no_words_for_is_kept_in_ours(adapter, tmp_path):
+    model, trained = learnt(LLAMA, adapter)
+    save_adapter(tmp_path, model.config, trained)
+    again, weights = load_adapter(tmp_path, LLAMA)
+    assert again == adapter
+    assert weights.keys() == trained.keys()
+
+
+def test_an_adapter_of_a_quantised_base_is_a_lora_there(tmp_path):
+    model, trained = learnt(LLAMA, QLoRA(rank=3))
+    save_adapter(tmp_path, model.config, trained)
+    adapter, _ = load_adapter(tmp_path, LLAMA)
+    assert type(adapter) is LoRA
+    assert adapter.rank == 3

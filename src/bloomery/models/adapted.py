@@ -106,8 +106,8 @@ class AdaptedConfig(ModelConfig):
             model = self.skeleton()
 
         def fill(pour: Pour) -> None:
-            base(telling(model, self.adapter.name, pour))
             self.adapter.draw(model, seed, pour)
+            base(telling(model, self.adapter.name, pour))  # what follows from weights takes the place of what was drawn
 
         return fill
 

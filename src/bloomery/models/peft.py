@@ -22,6 +22,7 @@ from bloomery.models.checkpoint import whole_config
 from bloomery.models.families import part_from_plain
 from bloomery.models.model import ExportableConfig, Model, ModelConfig
 from bloomery.models.peft_lora import lora_from_peft, lora_to_peft
+from bloomery.models.peft_prompts import KINDS, prompt_from_peft, prompt_to_peft
 from bloomery.nn.adapters import Adapter, LoRA
 from bloomery.store.files import atomic_path, read_json, write_json
 
@@ -50,6 +51,8 @@ def in_their_words(config: AdaptedConfig, weights: Mapping[str, Tensor]) -> tupl
     with suppress(ConfigError):
         if isinstance(base, ExportableConfig) and isinstance(adapter, LoRA):
             return lora_to_peft(base, adapter, weights)
+        if isinstance(base, ExportableConfig):
+            return prompt_to_peft(base, adapter, weights)
     return {"peft_type": OURS, "adapter": whole_config(adapter)}, dict(weights)
 
 
@@ -75,8 +78,10 @@ def load_adapter(folder: Path, base: ModelConfig) -> tuple[Adapter, dict[str, Te
         assert isinstance(adapter, Adapter)
     elif plain.get("peft_type") == "LORA":
         adapter, weights = lora_from_peft(base, plain, tensors)
+    elif plain.get("peft_type") in KINDS:
+        adapter, weights = prompt_from_peft(base, plain, tensors)
     else:
-        raise DataError(f"{folder / CONFIG} has peft_type={plain.get('peft_type')!r}, which cannot be read; LORA can")
+        raise DataError(f"{folder / CONFIG} has peft_type={plain.get('peft_type')!r}, which cannot be read; LORA, {', '.join(KINDS)} can")
     with torch.device("meta"):
         wanted = {name: tuple(p.shape) for name, p in adapter.attach(base.skeleton()).items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -20,13 +20,18 @@ class Adapter(Part):
     """What is trained in place of a model's own weights, which stay as they are.
 
     What it promises, and `tests/contracts/test_adapters.py` proves for every subclass: nothing but what it adds is trained; `disabled`
-    gives the base back bit by bit; where `starts_at_base`, a fresh one changes nothing; where `merges`, the merged model is the adapted one.
+    gives the base back bit by bit, where it `keeps_base`; where `starts_at_base`, a fresh one changes nothing; where `merges`, the merged
+    model is the adapted one.
     """
 
     merges: ClassVar[bool] = False
     """Whether weights of the base can take it in, so that nothing is left of it but their numbers."""
     starts_at_base: ClassVar[bool] = True
     """Whether a fresh one leaves every output as it was, exactly."""
+    keeps_base: ClassVar[bool] = True
+    """Whether the weights of the base stay as they are; if not, "base" means what they have become before anything was trained."""
+    divides: ClassVar[bool] = True
+    """Whether ranks can share the weights of the model (ZeRO)."""
     parts_of_rows: ClassVar[bool] = False
     """Whether it can work where a rank has a stretch of the rows' time, or some of the layers only."""
 

@@ -59,7 +59,7 @@ class LoRA(Adapter):
     def change(self, shell: Shell, pieces: Sequence[Piece]) -> LowRank:
         """What it adds to a matrix."""
         table = isinstance(shell, AdaptedEmbedding)
-        return LowRank(self.name, shell.weight.shape[1], pieces, len(shell.weight), self.rank, self.scale, table)
+        return LowRank(self.name, shell.shape[1], pieces, shell.shape[0], self.rank, self.scale, table)
 
 
 class LowRank(Change):
@@ -108,6 +108,7 @@ class LowRank(Change):
 
     def looked_up(self, tokens: Int[Tensor, "*batch"], y: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch columns"]:
         found = F.embedding(tokens.clamp(max=self.rows - 1), self.b.weight) @ self.a.weight
+        found = found.masked_fill((tokens >= self.rows)[..., None], 0.0)  # virtual tokens are no rows of the table
         return torch.add(y, found, alpha=self.scale)
 
     def merged(self, weight: Float[Tensor, "rows columns"], own: Mapping[str, Tensor]) -> Float[Tensor, "rows columns"]:

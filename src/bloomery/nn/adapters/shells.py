@@ -71,6 +71,11 @@ class Shell(nn.Module):
         return self.weight
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the weight."""
+        return self.weight.shape[0], self.weight.shape[1]
+
+    @property
     def changes(self) -> list[Change]:
         """Those that are to be made."""
         return [] if self.before is not None else [change for change in self.adapters.values() if change.active]  # type: ignore[misc]
@@ -80,7 +85,8 @@ class Shell(nn.Module):
         """The weight as its adapters have it, differentiable."""
         weight = self.base
         for change in self.changes:
-            weight = change.merged(weight, dict(change.named_parameters()))
+            if change.merges:
+                weight = change.merged(weight, dict(change.named_parameters()))
         return weight
 
     def told(self, own: str, whole: Tensor) -> Mapping[str, Tensor]:
