@@ -158,7 +158,8 @@ def main() -> None:
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 found[side].append(json.loads(done.stdout.splitlines()[-1]))
                 last = found[side][-1]
-                print(f"{side:5} {ROWS * TIME / last['seconds']:9.0f} tokens/s  {human_bytes(last['peak_bytes']):>10}  first loss {last['loss']:.6f}")
+                speed, peak = ROWS * TIME / last["seconds"], human_bytes(last["peak_bytes"])
+                print(f"{side:5} {speed:9.0f} tokens/s  {peak:>10}  first loss {last['loss']:.6f}")
     losses = [one["loss"] for turns in found.values() for one in turns]
     assert max(losses) - min(losses) < 1e-4, "the sides do not train the same model"
     speed, memory = (
