@@ -116,10 +116,10 @@ def judged(steps: list[list[float]], healing: Healing, clip_norm: float | None) 
             "loss": healing.limit(known.losses, healing.loss_rise), "grad_norm": healing.limit(known.grad_norms, healing.gradient_rise),
             "update": healing.limit(known.updates, healing.update_rise),
         }  # fmt: skip
-        norm = grad_norm if clip_norm is None else min(grad_norm, clip_norm)
-        for name, value in (("loss", loss), ("grad_norm", norm), ("update", update or 0.0)):
+        clipped, refused = clip_norm is not None, (update or 0.0) > limits["update"]
+        for name, value in (("loss", loss), ("grad_norm", 0.0 if clipped else grad_norm), ("update", update or 0.0)):
             near[name] = max(near[name], value / limits[name])
-        known, events = climb(healing, known, number, Signals(loss, norm, update, refused=(update or 0.0) > limits["update"]))
+        known, events = climb(healing, known, number, Signals(loss, grad_norm, update, refused, clipped=clipped))
         causes.update(event.cause for event in events)
         update = moved
     return causes, {name: round(value, 2) for name, value in near.items()}

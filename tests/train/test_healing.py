@@ -51,6 +51,18 @@ def test_a_value_that_is_far_out_makes_a_step_bad(signal, cause):
     assert [(event.step, event.rung, event.cause) for event in events] == [(11, "skip", cause)]
 
 
+def test_a_gradient_that_is_clipped_is_bad_only_where_it_is_not_finite():
+    assert not after([USUAL] * 10 + [Signals(2.0, 90.0, clipped=True)])[1]
+    assert after([USUAL] * 10 + [Signals(2.0, math.inf, clipped=True)])[1]
+
+
+def test_a_few_surprising_targets_make_no_loss_bad():
+    low = Signals(0.01, 1.0, 1e-3, learnt=16)  # as a classifier's is, when it knows its rows
+    assert not after([low] * 10 + [low._replace(loss=0.01 + 45 / 16)])[1]  # three of sixteen, each 15 nats off
+    assert after([low] * 10 + [low._replace(loss=0.01 + 55 / 16)])[1]
+    assert after([low._replace(learnt=4096)] * 10 + [low._replace(loss=0.03, learnt=4096)])[1]
+
+
 def test_an_update_that_was_taken_back_is_the_step_befores():
     ledger, events = after([USUAL] * 10 + [Signals(2.0, 1.0, 0.5, refused=True)])
     assert [(event.step, event.rung, event.cause) for event in events] == [(10, "skip", "update")]

@@ -23,8 +23,7 @@ Verdict = Literal["make", "skip", "again"]
 
 
 class Step(NamedTuple):
-    """A step before its update: its number from 0, its rows, and what all ranks have found; of the gradient, the norm that reaches the
-    optimiser."""
+    """A step before its update: its number from 0, its rows, and what all ranks have found."""
 
     number: int
     first_row: int
@@ -33,6 +32,8 @@ class Step(NamedTuple):
     grad_norm: float
     update: Sequence[float]
     """What the healer had pending."""
+    learnt: float
+    clipped: bool
 
 
 class Bare:
@@ -107,7 +108,7 @@ class Healer(Bare):
         known = state.known.anew() if self.source.turns(*rows) else state.known
         update, refused = step.update or (None, 0.0)
         state.update = None
-        signals = Signals(step.loss, step.grad_norm, update, bool(refused), rows)
+        signals = Signals(step.loss, step.grad_norm, update, bool(refused), rows, step.learnt, step.clipped)
         state.known, events = climb(
             self.healing, known, step.number + 1, signals, lambda cause: self.suspects.among(rows, known.healthy_rows, cause),
         )  # fmt: skip

@@ -40,12 +40,15 @@ class Healing(Config):
 
         x > m + max(sigmas · σ, (rise − 1) · |m|),  m = median, σ = 1.4826 · median |x − m|
 
+    and, for a loss, if it is above by more than `surprise / W` besides, where W is what the step learns from: a few targets that the model had
+    thought all but impossible say little of a batch, however low its losses have come to be.
+
     The values are the loss, the norm of the gradient as it reaches the optimiser, and the size of the update, ‖Δθ‖ / ‖θ‖. The last is known
     once the update is made, and is the first of the three to show that something goes wrong; an update that is too large is taken back at once.
     Bad steps never enter what later ones are compared with.
 
-    Where gradients are clipped, the norm is that after clipping. Before it, single healthy batches come to ten times the median and more
-    (docs/log.md, "False alarms"), and do no harm: all that a gradient can do is what is left of it.
+    Where gradients are clipped, none that is finite is bad: before clipping, single healthy batches come to ten times the median and more
+    (docs/log.md, "False alarms"), and after it they are no more than what was asked for.
 
     Source: skipping a few hundred batches from a checkpoint before the spike: Chowdhery et al. (2022), arXiv 2204.02311 §5.1; updates that
     grow before losses do: Molybog et al. (2023), arXiv 2304.09871, Wortsman et al. (2023), arXiv 2304.13013 §3.4. The rungs between are ours.
@@ -59,8 +62,10 @@ class Healing(Config):
     """Robust standard deviations from which a value is far out, if it is above its `rise` too."""
     loss_rise: Annotated[float, Gt(1)] = 1.2
     """Times the median from which a loss can be far out."""
+    surprise: Annotated[float, Ge(0)] = 50.0
+    """Nats over a whole step from which a loss can be far out: five targets that the model gave e⁻¹⁰."""
     gradient_rise: Annotated[float, Gt(1)] = 4.0
-    """Times the median from which a gradient's norm can be far out."""
+    """Times the median from which a gradient's norm can be far out, where it is not clipped."""
     update_rise: Annotated[float, Gt(1)] = 3.0
     """Times the median from which an update can be far out; more than the 2 to which a linear warm-up comes."""
     skips: Annotated[int, Ge(0)] = 3
@@ -84,13 +89,13 @@ class Healing(Config):
         if self.least > self.window:
             raise self.refuse("least", f"is more than window={self.window}, so that no step would ever be judged; lower it")
 
-    def limit(self, healthy: Sequence[float], rise: float) -> float:
-        """The value above which a step is bad; ∞ while there are too few healthy ones."""
+    def limit(self, healthy: Sequence[float], rise: float, least: float = 0.0) -> float:
+        """The value above which a step is bad, by `least` above the usual at the least; ∞ while there are too few healthy ones."""
         if len(healthy) < self.least:
             return math.inf
         middle = median(healthy)
         sigma = TO_SIGMA * median(abs(value - middle) for value in healthy)
-        return middle + max(self.sigmas * sigma, (rise - 1) * abs(middle))
+        return middle + max(self.sigmas * sigma, (rise - 1) * abs(middle), least)
 
 
 class Signals(NamedTuple):
@@ -104,6 +109,10 @@ class Signals(NamedTuple):
     """Whether that update was taken back."""
     rows: tuple[int, int] = (0, 0)
     """First row and number of rows of the step."""
+    learnt: float = math.inf
+    """W: the weight of all that the step learns from."""
+    clipped: bool = False
+    """Whether the gradient is clipped before it reaches the optimiser."""
 
 
 Blame = Callable[[Cause], Sequence[Mapping[str, Any]]]
@@ -265,9 +274,10 @@ def _cause(healing: Healing, ledger: Ledger, signals: Signals) -> tuple[Cause, S
     """Why a step is bad before its update, and the limit that was crossed."""
     if not (math.isfinite(signals.loss) and math.isfinite(signals.grad_norm)):
         return "not finite", signals, math.inf
-    if signals.loss > (limit := healing.limit(ledger.losses, healing.loss_rise)):
+    surprise = healing.surprise / signals.learnt if signals.learnt else math.inf
+    if signals.loss > (limit := healing.limit(ledger.losses, healing.loss_rise, surprise)):
         return "loss", signals, limit
-    if signals.grad_norm > (limit := healing.limit(ledger.grad_norms, healing.gradient_rise)):
+    if not signals.clipped and signals.grad_norm > (limit := healing.limit(ledger.grad_norms, healing.gradient_rise)):
         return "grad_norm", signals, limit
     return None
 

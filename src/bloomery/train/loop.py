@@ -175,8 +175,7 @@ def train(
             state.scale = state.scale.after(fits)
             if not fits and state.scale.factor < before:
                 continue  # the same step again
-        reaches = grad_norm if course.clip_norm is None or not math.isfinite(grad_norm) else min(grad_norm, course.clip_norm)
-        verdict = care.judge(Step(step, first_row, rows_of_step, loss, reaches, update))
+        verdict = care.judge(Step(step, first_row, rows_of_step, loss, grad_norm, update, weights[0], course.clip_norm is not None))
         if verdict == "again":
             continue
         if verdict == "make":
