@@ -107,7 +107,6 @@ def trained(corpora, tokenizer, kind, encoding, base, head, objective=None, **ch
         "name": encoding.head, "tokenizer": tokenizer, "init": HeadsOn(init=Scratch(model=base), heads=(head,)), "task": task,
         "sources": (Share(tokens=tokens(corpora, tokenizer, kind, encoding)),), "packing": Fit(), "objective": objective, "max_seq_len": 64,
         "batch_tokens": 512, "steps": 100, "optimizer": AdamW(learning_rate=3e-3), "schedule": Constant(warmup=5),
-        "healing": None,  # a head that is nearly always right errs by leaps
     }  # fmt: skip
     return Train(**fields | changes)
 
