@@ -102,7 +102,8 @@ class Batchwise(Packed):
     """Rows in an order that depends on how many are read at once."""
 
     def rows(self, first_row: int, rows: int) -> Rows:
-        return Rows(*(array[::-1].copy() for array in super().rows(first_row, rows)))
+        *arrays, labels = super().rows(first_row, rows)
+        return Rows(*(array[::-1].copy() for array in arrays), labels)
 
 
 class Restless(Packed):
