@@ -151,7 +151,7 @@ def test_the_size_of_an_architecture_is_planned_without_a_recipe(here: Path):
     assert "other ways" in told
     assert "1.2B tokens" in told
     assert "error: --layout tensor=3" in bloomery(here, "size", "6m", "--layout", "tensor=3", "--machine", "h100", code=2)
-    assert "does not fit: weights" in bloomery(here, "size", "110m", "--time", "256", "--machine", "h100", "--memory", "1GiB")
+    assert "does not fit: weights" in bloomery(here, "size", "6m", "--time", "256", "--machine", "h100", "--memory", "0.05GiB")
 
 
 def test_plan_tells_the_memory_and_the_time_of_each_training(here: Path):

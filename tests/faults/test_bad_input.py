@@ -161,7 +161,9 @@ def test_invalid_utf8(tmp_path: Path):
     assert not list(tmp_path.glob("store/*/*/")), "an empty workspace is left"
 
 
-@pytest.mark.parametrize(("name", "part"), [("line.txt", "would be one document; cut it with"), ("line.jsonl", "line 1 is longer than")])
+@pytest.mark.parametrize(("name", "part"), [
+    ("line.txt", "would be one document; cut it with"), pytest.param("line.jsonl", "line 1 is longer than", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_one_line_of_a_gigabyte(tmp_path: Path, name: str, part: str):
     with open(tmp_path / name, "wb") as file:  # sparse: a gigabyte of zeros, which are valid UTF-8, that takes no disk
         file.truncate(1 << 30)
@@ -223,7 +225,9 @@ def test_the_disk_is_full_in_the_middle_of_preparing(finished: Finished, tmp_pat
     assert results(after) == results(finished.store)
 
 
-@pytest.mark.parametrize(("code", "writes"), [(OFTEN, "checkpoints/"), (MAIN, "model/model.safetensors")], ids=["checkpoint", "model"])
+@pytest.mark.parametrize(("code", "writes"), [
+    pytest.param(OFTEN, "checkpoints/", marks=pytest.mark.slow), (MAIN, "model/model.safetensors"),
+], ids=["checkpoint", "model"])  # fmt: skip
 def test_the_disk_is_full_in_the_middle_of_training(finished: Finished, tmp_path: Path, code: str, writes: str):
     """In the third checkpoint, where two are kept; and, with one at the end only, where the model is written after it."""
     store, start = tmp_path / "store", finished.copy(tmp_path / "start", "Train")

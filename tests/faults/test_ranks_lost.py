@@ -48,7 +48,8 @@ FAILED = r"rank 1 left in step 3, reading rows.*: DataError: row 17 cannot be re
 
 
 @pytest.mark.parametrize(("what", "layout", "said", "code"), [
-    ("SIGKILL", "shard=2", GONE, -9), ("sleep", "shard=2", STUCK, 6), ("sleep", "tensor=2", STUCK, 6),
+    ("SIGKILL", "shard=2", GONE, -9), ("sleep", "shard=2", STUCK, 6),
+    pytest.param("sleep", "tensor=2", STUCK, 6, marks=pytest.mark.slow),
     ("fail", "tensor=2", FAILED, 3),
 ], ids=lambda value: value if isinstance(value, str) and " " not in value else "")  # fmt: skip
 def test_the_others_say_who_is_lost_and_where(tmp_path: Path, what: str, layout: str, said: str, code: int):
@@ -59,7 +60,8 @@ def test_the_others_say_who_is_lost_and_where(tmp_path: Path, what: str, layout:
 
 
 @pytest.mark.parametrize(("what", "where", "victim"), [
-    ("SIGKILL", "connecting", 1), ("SIGKILL", "passes", 0), ("SIGKILL", "passes", 1), ("SIGSTOP", "passes", 2),
+    pytest.param("SIGKILL", "connecting", 1, marks=pytest.mark.slow), ("SIGKILL", "passes", 0), ("SIGKILL", "passes", 1),
+    pytest.param("SIGSTOP", "passes", 2, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_rank_of_a_pipeline_is_missed_at_both_ends(tmp_path: Path, what: str, where: str, victim: int):
     """Not all ranks talk to each other there; those that do not talk to the lost one learn of it, too."""

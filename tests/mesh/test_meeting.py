@@ -12,11 +12,11 @@ from bloomery.mesh import Layout, Mesh
 from tests.mesh.ranks import on_ranks
 
 
-def join(port: int, said: float, **environment: str) -> list[float] | str:
+def join(port: int, said: float, timeout_s: float = 60, **environment: str) -> list[float] | str:
     """What a rank hears that joins the others at a launcher's store, or why it does not."""
     os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True", **environment}
     try:
-        mesh = Mesh.join(Layout(shard=int(os.environ["WORLD_SIZE"])), timeout_s=60 if not environment else 2)
+        mesh = Mesh.join(Layout(shard=int(os.environ["WORLD_SIZE"])), timeout_s=timeout_s)
     except ResourceError as error:
         return str(error)
     return mesh.world.total([said])
@@ -42,7 +42,7 @@ def test_ranks_that_are_started_anew_do_not_take_those_before_them_for_their_own
 
 def absent(port: int) -> list[float] | str:
     """A rank of three, of which only the first and the last come."""
-    return join(port, 1.0, WORLD_SIZE="3", RANK="02"[int(os.environ["RANK"])])
+    return join(port, 1.0, 5, WORLD_SIZE="3", RANK="02"[int(os.environ["RANK"])])
 
 
 def test_ranks_that_do_not_come_are_named(launcher: dist.TCPStore):
@@ -53,7 +53,7 @@ def test_ranks_that_do_not_come_are_named(launcher: dist.TCPStore):
 
 def lonely(port: int) -> list[float] | str:
     """A rank whose first one does not come."""
-    return join(port, 1.0, WORLD_SIZE="2", RANK="1")
+    return join(port, 1.0, 2, WORLD_SIZE="2", RANK="1")
 
 
 def test_a_first_rank_that_does_not_come_is_named(launcher: dist.TCPStore):

@@ -120,7 +120,9 @@ def test_going_on_after_an_error_equals_an_undisturbed_run(corpus, tmp_path, sto
     assert resumed.manifest.summary == undisturbed.manifest.summary
 
 
-@pytest.mark.parametrize(("workers", "files_before_the_kill"), [(1, 3), (1, 30), (1, 90), (2, 10), (2, 80)])
+@pytest.mark.parametrize(("workers", "files_before_the_kill"), [
+    (1, 3), (2, 10), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((1, 30), (1, 90), (2, 80))),
+])  # fmt: skip
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(corpus, tmp_path, workers, files_before_the_kill):
     stage = Prepare(source=Files(path=str(corpus)), held_out=0.1, shard_bytes=4_000)
     code = f"""

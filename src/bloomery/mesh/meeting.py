@@ -32,7 +32,7 @@ def meet(timeout_s: float) -> dist.Store:
     place, until = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}", time.monotonic() + timeout_s
     try:
         store = _store(rank, timeout_s)
-        life = _host(store, world, until) if rank == 0 else _guest(store, rank)
+        life = _host(store, world, until) if rank == 0 else _guest(store, rank, timeout_s)
     except dist.DistError as error:
         raise ResourceError(f"rank {rank} did not meet rank 0 at {place} in {timeout_s:.0f} s; look at rank 0 and its machine") from error
     return dist.PrefixStore(life, store)
@@ -47,12 +47,13 @@ def _store(rank: int, timeout_s: float) -> dist.Store:
     )  # fmt: skip
 
 
-def _guest(store: dist.Store, rank: int) -> str:
+def _guest(store: dist.Store, rank: int, timeout_s: float) -> str:
     """What the first rank answers to a word that only this process knows, once all have come."""
     word = secrets.token_hex(8)
     store.set(_arrived(rank), word)
     life = store.get(word).decode()
     store.set(f"{life}/{rank}", "")
+    store.wait([f"{life}/trouble"], timedelta(seconds=2 * timeout_s))  # longer than the first rank waits, whose words are those to be told
     if trouble := store.get(f"{life}/trouble").decode():
         raise ResourceError(trouble)
     return life
