@@ -38,7 +38,7 @@ def test_steps_in_fp32_are_those_of_a_cpu(optimizer):
     assert losses(state_on("cuda", optimizer)) == pytest.approx(losses(state_on("cpu", optimizer), "cpu"), rel=1e-4)
 
 
-@pytest.mark.parametrize(("precision", "within"), [("bf16", 0.02), ("fp16", 0.02), ("fp8", 0.08)])
+@pytest.mark.parametrize(("precision", "within"), [("bf16", 0.08), ("fp16", 0.08), ("fp8", 0.15)])
 def test_less_precision_learns_as_fp32_does(precision, within):
     exact, less = losses(state_on("cuda"), steps=30), losses(state_on("cuda"), steps=30, precision=precision)
     assert less != exact
