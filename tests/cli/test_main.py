@@ -143,6 +143,7 @@ def test_trackers_are_refused_before_anything_is_run(here: Path):
     bloomery(here, "run", "alloy.py", "--tracker", "none")
 
 
+@pytest.mark.slow
 def test_the_size_of_an_architecture_is_planned_without_a_recipe(here: Path):
     given = ("--tokens", "1.2B", "--batch-tokens", "64k", "--layout", "shard=8,tensor=4", "--machine", "h100", "--price", "2")
     told = bloomery(here, "size", "6m", *given)

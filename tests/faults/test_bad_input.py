@@ -161,9 +161,8 @@ def test_invalid_utf8(tmp_path: Path):
     assert not list(tmp_path.glob("store/*/*/")), "an empty workspace is left"
 
 
-@pytest.mark.parametrize(("name", "part"), [
-    ("line.txt", "would be one document; cut it with"), pytest.param("line.jsonl", "line 1 is longer than", marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize(("name", "part"), [("line.txt", "would be one document; cut it with"), ("line.jsonl", "line 1 is longer than")])
+@pytest.mark.slow
 def test_one_line_of_a_gigabyte(tmp_path: Path, name: str, part: str):
     with open(tmp_path / name, "wb") as file:  # sparse: a gigabyte of zeros, which are valid UTF-8, that takes no disk
         file.truncate(1 << 30)
@@ -206,6 +205,7 @@ def test_a_mistyped_dial(finished: Finished, tmp_path: Path):
 # Disks
 
 
+@pytest.mark.slow
 def test_the_disk_is_full_in_the_middle_of_preparing(finished: Finished, tmp_path: Path):
     store = tmp_path / "store"
     with Namespace() as space:
