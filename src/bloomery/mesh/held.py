@@ -115,22 +115,23 @@ def sum_each(tensors: Iterable[tuple[Axis, Tensor]]) -> None:
         if axis.size > 1:
             by_axis.setdefault(axis.ranks, (axis, []))[1].append(tensor)
     for axis, group in by_axis.values():
-        for bucket in _buckets(group):
+        for bucket in buckets(group, BUCKET_BYTES):
             flat = axis.sum_(torch.cat([tensor.flatten() for tensor in bucket]))
             for tensor, numbers in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
                 tensor.copy_(numbers.view_as(tensor))
 
 
-def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    buckets: list[list[Tensor]] = []
+def buckets(tensors: Sequence[Tensor], most: int) -> list[list[Tensor]]:
+    """Neighbouring tensors in groups of at most so many bytes; one that is larger is a group by itself."""
+    groups: list[list[Tensor]] = []
     room = 0
     for tensor in tensors:
-        if tensor.nbytes > room or not buckets:
-            buckets.append([])
-            room = BUCKET_BYTES
-        buckets[-1].append(tensor)
+        if tensor.nbytes > room or not groups:
+            groups.append([])
+            room = most
+        groups[-1].append(tensor)
         room -= tensor.nbytes
-    return buckets
+    return groups
 
 
 def local_numbers(tensor: Tensor) -> Tensor | None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bloomery.nn.cross_entropy import CHUNK_LOGITS
+from bloomery.nn.cross_entropy import places_per_chunk
+from bloomery.nn.head import OutputHead
 
 OfChunk = Callable[[Tensor, slice], Tensor]
 """(features of some places, which they are) → the sum of a loss over them."""
 
 
 def chunked_sum(
-    loss: OfChunk, features: Float[Tensor, "n d_features"], parameters: Sequence[Tensor], width: int, chunk_numbers: int = CHUNK_LOGITS
+    loss: OfChunk, features: Float[Tensor, "n d_features"], parameters: Sequence[Tensor], width: int, chunk_numbers: int | None = None
 ) -> Float[Tensor, ""]:
     """Σ over chunks of loss(features of the chunk, its places), differentiable by features and parameters.
 
@@ -28,11 +29,12 @@ def chunked_sum(
         features: one row per place.
         parameters: what else the loss depends on and gradients go to.
         width: of what a place takes within the loss.
-        chunk_numbers: places times width of a chunk.
+        chunk_numbers: places times width of a chunk; None is as many as the device takes best.
 
     Source: gradients in the forward pass as in Hsu et al. (2024), Liger Kernel, arXiv 2410.10989, section 3.2.
     """
-    return _ChunkedSum.apply(loss, max(64, chunk_numbers // width), features, *parameters)  # type: ignore[no-any-return]
+    chunk = places_per_chunk(width, features.device) if chunk_numbers is None else max(64, chunk_numbers // width)
+    return _ChunkedSum.apply(loss, chunk, features, *parameters)  # type: ignore[no-any-return]
 
 
 class _ChunkedSum(torch.autograd.Function):
@@ -67,3 +69,12 @@ class _ChunkedSum(torch.autograd.Function):
         by_total = by_results[0]
         gradients = (None if saved is None else saved * by_total.to(saved.dtype) for saved in ctx.saved_tensors)
         return (None, None, *gradients)
+
+
+def logits_by_chunk(head: OutputHead, features: Float[Tensor, "n d_features"]) -> Iterator[tuple[slice, Float[Tensor, "chunk vocab"]]]:
+    """What a head makes of some places, chunk by chunk: which they are, and their logits."""
+    start, chunk = 0, 64  # how wide they are is known once there are some
+    while start < len(features):
+        logits = head(features[start : start + chunk])
+        yield slice(start, start + len(logits)), logits
+        start, chunk = start + len(logits), places_per_chunk(logits.shape[-1], logits.device)

@@ -14,7 +14,8 @@ from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
 from bloomery.data.tasks import RowTask
 from bloomery.models import Electra, ElectraPairConfig, ModelConfig
-from bloomery.nn.cross_entropy import exactly, places_per_chunk
+from bloomery.nn.chunked import logits_by_chunk
+from bloomery.nn.cross_entropy import exactly
 from bloomery.nn.head import OutputHead
 from bloomery.objectives.causal_lm import CausalLM
 from bloomery.objectives.objective import Objective, Reading, Total, real_tokens
@@ -77,14 +78,11 @@ def samples(head: OutputHead, features: Float[Tensor, "n d_features"], draws: Fl
         features: what it reads.
         draws: in [0, 1): the token is the first one up to which the distribution adds up to more.
     """
-    found, start, chunk = [], 0, 64
-    while start < len(features):
-        logits = head(features[start : start + chunk]).float()
-        chunk = places_per_chunk(logits.shape[-1], logits.device)
-        below = logits.softmax(-1).cumsum(-1)
-        threshold = draws[start : start + len(logits), None] * below[:, -1:]
+    found = []
+    for places, logits in logits_by_chunk(head, features):
+        below = logits.float().softmax(-1).cumsum(-1)
+        threshold = draws[places, None] * below[:, -1:]
         found.append((below <= threshold).sum(-1).clamp(max=logits.shape[-1] - 1))
-        start += len(logits)
     return torch.cat(found)
 
 

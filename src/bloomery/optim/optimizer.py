@@ -64,7 +64,11 @@ class Optimizer:
         for group, rate in self._groups:
             group["lr"] = rate * factor
         for part in self.parts:
-            part.step()
+            self.update(part)
+
+    def update(self, part: torch.optim.Optimizer) -> None:
+        """Steps with one of them, whose groups have their rates."""
+        part.step()
 
     @property
     def learning_rate(self) -> float:

@@ -138,16 +138,16 @@ def free_bytes(device: str) -> int:
     if device.startswith("cuda"):
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + idle
-    limits = [_fields("/proc/meminfo").get("MemAvailable", 1 << 62)]
+    limits = [kernel_fields("/proc/meminfo").get("MemAvailable", 1 << 62)]
     with suppress(OSError, ValueError):
         limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
     allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
     if allowed != resource.RLIM_INFINITY:
-        limits.append(allowed - _fields("/proc/self/status").get("VmSize", 0))
+        limits.append(allowed - kernel_fields("/proc/self/status").get("VmSize", 0))
     return max(0, min(limits))
 
 
-def _fields(path: str) -> dict[str, int]:
+def kernel_fields(path: str) -> dict[str, int]:
     """The entries in kB of a file of Linux's, in bytes; none elsewhere."""
     try:
         return {name: int(kib) << 10 for name, kib in re.findall(r"^(\w+):\s+(\d+) kB$", Path(path).read_text(), re.MULTILINE)}

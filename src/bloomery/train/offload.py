@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
+from bloomery.mesh.held import buckets
 from bloomery.nn.block import Block
 from bloomery.optim import Optimizer
 from bloomery.optim.graded import Stepper
@@ -90,31 +91,18 @@ class AwayOptimizer(Optimizer):
     def __init__(self, optimizer: Optimizer) -> None:
         self.__dict__.update(optimizer.__dict__)
 
-    def step(self, factor: float = 1.0) -> None:
-        for group, rate in self._groups:
-            group["lr"] = rate * factor
-        for part in self.parts:
-            for group in part.param_groups:
-                for parameters in [group["params"]] if isinstance(part, Stepper) else _chunks(group["params"]):
-                    with _only(part, group, parameters):
-                        _move(part, parameters, None)
-                        part.step()
-                        _move(part, parameters, "cpu")
+    def update(self, part: torch.optim.Optimizer) -> None:
+        for group in part.param_groups:
+            for parameters in [group["params"]] if isinstance(part, Stepper) else buckets(group["params"], CHUNK_BYTES):
+                with _only(part, group, parameters):
+                    _move(part, parameters, None)
+                    super().update(part)
+                    _move(part, parameters, "cpu")
 
     def load(self, state: dict[str, Tensor]) -> None:
         super().load(state)
         for part in self.parts:
             _move(part, list(part.state), "cpu")
-
-
-def _chunks(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    chunk: list[Tensor] = []
-    for parameter in parameters:
-        if chunk and sum(p.nbytes for p in chunk) + parameter.nbytes > CHUNK_BYTES:
-            yield chunk
-            chunk = []
-        chunk.append(parameter)
-    yield chunk
 
 
 @contextmanager

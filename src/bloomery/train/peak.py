@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import torch
+
+from bloomery.train.memory import kernel_fields
 
 LOOK_S = 0.05  # how often memory is looked at where nobody keeps its highest level
 
@@ -65,7 +64,4 @@ class Peak:
     def _now(self) -> int:
         if self.counts == "tensors":
             return torch.cuda.memory_allocated(self.device)
-        with suppress(OSError):
-            if found := re.search(r"^RssAnon:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE):
-                return int(found[1]) << 10
-        return 0
+        return kernel_fields("/proc/self/status").get("RssAnon", 0)

@@ -10,7 +10,7 @@ from bloomery.data.shards import TokenShards
 from bloomery.data.source import Packed
 from bloomery.mesh import Mesh, settle
 from bloomery.models import Model
-from bloomery.nn.cross_entropy import CHUNK_LOGITS
+from bloomery.nn.chunked import logits_by_chunk
 from bloomery.nn.head import OutputHead
 
 
@@ -59,9 +59,5 @@ def answers_in(learnt: Tensor) -> tuple[Tensor, Tensor]:
 
 def first_choices(head: OutputHead, features: Tensor) -> Tensor:
     """The likeliest token at each of some places; logits are formed chunk by chunk."""
-    found, start, chunk = [], 0, 64
-    while start < len(features):
-        logits = head(features[start : start + chunk])
-        found.append(logits.argmax(-1))
-        start, chunk = start + len(logits), max(64, CHUNK_LOGITS // logits.shape[-1])
+    found = [logits.argmax(-1) for _, logits in logits_by_chunk(head, features)]
     return torch.cat(found) if found else features.new_zeros(0, dtype=torch.long)
