@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import PurePath
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, did_you_mean
 
 
 class Config(BaseModel):
@@ -114,8 +113,7 @@ def explain(cls: type[BaseModel], fields: dict[str, Any], error: ValidationError
     where = ".".join(str(part) for part in first["loc"])
     known = list(cls.model_fields)
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(where, known, n=1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
+        remedy = did_you_mean(where, known, f"the fields are {', '.join(known)}")
         return f"{cls.__name__} has no field {where!r}; {remedy}"
     if first["type"] == "missing":
         return f"{cls.__name__}.{where} is missing; give it a value"

@@ -14,6 +14,9 @@ A message is one sentence that names the thing, its value, the rule, and the nea
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class BloomeryError(Exception):
     """Base of all errors that are told to the user as one sentence. `exit_code` is what the command line leaves with."""
@@ -55,3 +58,16 @@ class StoppedError(BloomeryError):
     """A run that was asked to end (SIGTERM) has saved itself; no fault, but it is not done either."""
 
     exit_code = 75
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.6) -> str:
+    """The remedy for a name that is not there: the one that is like it, or else what is told.
+
+    Args:
+        name: that was given.
+        known: those that there are.
+        otherwise: where none is like it.
+        cutoff: how like it must be, from 0 to 1.
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]!r}?" if near else otherwise

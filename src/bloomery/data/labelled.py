@@ -7,7 +7,6 @@ that of a word at one of its tokens. Rows without a label bring none, and are co
 
 from __future__ import annotations
 
-import difflib
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from bloomery.core.errors import DataError
+from bloomery.core.errors import DataError, did_you_mean
 from bloomery.core.units import Tokens
 from bloomery.data.encodings import Encoding
 from bloomery.data.shards import Encoded
@@ -201,8 +200,7 @@ class Numbers(Labelled):
 def value_in(row: Mapping[str, Any], column: str) -> Any:
     """What a column holds; None where it holds nothing. Raises `DataError` where there is no such column."""
     if column not in row:
-        near = difflib.get_close_matches(column, list(row), n=1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, row)) or 'none'}"
+        remedy = did_you_mean(column, row, f"it has {', '.join(map(repr, row)) or 'none'}")
         raise DataError(f"no column {column!r}; {remedy}")
     return None if row[column] == "" else row[column]
 
@@ -227,6 +225,5 @@ def class_of(value: Any, classes: Sequence[str], column: str) -> int:
     number = str(value).removesuffix(".0")
     if number.isdecimal() and int(number) < len(classes):
         return int(number)
-    near = difflib.get_close_matches(str(value), classes, n=1)
-    remedy = f"did you mean {near[0]!r}?" if near else f"they are {', '.join(classes)}"
+    remedy = did_you_mean(str(value), classes, f"they are {', '.join(classes)}")
     raise DataError(f"column {column!r} holds {value!r}, which is none of the classes; {remedy}")

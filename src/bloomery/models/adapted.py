@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bloomery.models.model import Model, ModelConfig, Stored
+from bloomery.models.model import Model, ModelConfig, OnBase, Stored
 from bloomery.nn.adapters import Adapter, shells
 from bloomery.nn.adapters.shells import telling
-from bloomery.nn.init import Fill, Pour, WeightInit
+from bloomery.nn.init import Fill, Pour
 
 
-class AdaptedConfig(ModelConfig):
+class AdaptedConfig(OnBase, ModelConfig):
     """A model of any family with an adapter on it. One that has an adapter already can be the base of another.
 
     Example:
@@ -34,28 +34,8 @@ class AdaptedConfig(ModelConfig):
             self.skeleton()  # what the adapter refuses, it refuses when the config is built
 
     @property
-    def vocab_size(self) -> int:
-        return self.base.vocab_size
-
-    @property
-    def d_model(self) -> int:
-        return self.base.d_model
-
-    @property
-    def n_layers(self) -> int:
-        return self.base.n_layers
-
-    @property
     def max_seq_len(self) -> int:
         return self.base.max_seq_len - self.adapter.n_virtual
-
-    @property
-    def init(self) -> WeightInit:
-        return self.base.init
-
-    @property
-    def reads_forward(self) -> bool:
-        return self.base.reads_forward
 
     @property
     def reads_prefix(self) -> bool:

@@ -104,6 +104,47 @@ class ModelConfig(Config, ABC):
         return Stored(self, lambda name: [name], lambda name, wholes: wholes[name])
 
 
+class OnBase:
+    """What the config of a model that is made of another one, `base`, takes from that; inherited before `ModelConfig`."""
+
+    if TYPE_CHECKING:  # a field of theirs
+
+        @property
+        def base(self) -> ModelConfig:
+            """The other one."""
+            ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+        return self.base.vocab_size
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.base.d_model
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return self.base.n_layers
+
+    @property
+    def max_seq_len(self) -> int:
+        """The longest sequence that it can read, in tokens."""
+        return self.base.max_seq_len
+
+    @property
+    def init(self) -> WeightInit:
+        """What fresh weights are drawn from."""
+        return self.base.init
+
+    @property
+    def reads_forward(self) -> bool:
+        """Whether a token sees only what comes before it."""
+        return self.base.reads_forward
+
+
 @dataclass(frozen=True)
 class Stored:
     """A model as files hold it.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, did_you_mean
 from bloomery.models.albert import AlbertConfig
 from bloomery.models.bert import BertConfig
 from bloomery.models.deberta import DebertaConfig
@@ -84,7 +82,6 @@ def preset(name: str) -> ModelConfig:
         ConfigError: there is none of that name.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"those that are, are {', '.join(PRESETS)}"
+        remedy = did_you_mean(name, PRESETS, f"those that are, are {', '.join(PRESETS)}")
         raise ConfigError(f"there is no preset {name!r}; {remedy}")
     return PRESETS[name]

@@ -25,7 +25,7 @@ from bloomery.models.heads import (
     TaskHeadConfig,
     TokenClassificationConfig,
 )
-from bloomery.models.model import CausalModel, ExportableConfig, HubConfig, HubTensor, Model, ModelConfig
+from bloomery.models.model import CausalModel, ExportableConfig, HubConfig, HubTensor, Model, ModelConfig, OnBase
 from bloomery.models.transformer import NamedConfig, Transformer, TransformerConfig
 from bloomery.nn.cache import Cache, LayeredCache
 from bloomery.nn.init import WeightInit
@@ -35,7 +35,7 @@ from bloomery.nn.seen import Seen
 COUNTED = (SequenceClassificationConfig, TokenClassificationConfig)  # heads whose number of labels the hub's config.json gives
 
 
-class TaskConfig(ExportableConfig):
+class TaskConfig(OnBase, ExportableConfig):
     """A model of any family, and heads on its states.
 
     Example:
@@ -63,30 +63,6 @@ class TaskConfig(ExportableConfig):
         assert isinstance(self.base, TransformerConfig | NamedConfig)
         whole = self.base if isinstance(self.base, TransformerConfig) else self.base.transformer
         return whole if self.language_head else whole.replace(transform=None, head=NoHeadConfig())
-
-    @property
-    def vocab_size(self) -> int:
-        return self.base.vocab_size
-
-    @property
-    def d_model(self) -> int:
-        return self.base.d_model
-
-    @property
-    def n_layers(self) -> int:
-        return self.base.n_layers
-
-    @property
-    def max_seq_len(self) -> int:
-        return self.base.max_seq_len
-
-    @property
-    def init(self) -> WeightInit:
-        return self.base.init
-
-    @property
-    def reads_forward(self) -> bool:
-        return self.base.reads_forward
 
     def skeleton(self) -> TaskModel:
         return TaskModel(self)

@@ -19,13 +19,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bloomery.core.config import Config
-from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
 from bloomery.data.tasks import RowTask
 from bloomery.models import ModelConfig
 from bloomery.nn.chunked import chunked_sum
 from bloomery.nn.cross_entropy import exactly
-from bloomery.objectives.frozen import Frozen
+from bloomery.objectives.frozen import Frozen, check_same_ids
 from bloomery.objectives.objective import Objective, Reading, Total, real_tokens
 
 LogProbs = Float[Tensor, "n vocab"]
@@ -105,10 +104,7 @@ class Distil(FromTeacher):
     """Where they are compared: where the loss of tokens counts, by its weights, or at all tokens."""
 
     def check_training(self, model: ModelConfig, task: RowTask) -> None:
-        theirs = self.teacher.architecture
-        if theirs is not None and theirs.vocab_size != model.vocab_size:
-            raise ConfigError(f"Distil.teacher is a {theirs.kind()} of vocab_size={theirs.vocab_size}, and the model's is {model.vocab_size}; "
-                              "the same ids must mean the same: take models of one tokenizer")  # fmt: skip
+        check_same_ids("Distil.teacher is", self.teacher.architecture, model)
 
     def weight(self, batch: Batch) -> float:
         return batch.weight if self.places == "learnt" else super().weight(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from bloomery.core.config import Config
+from bloomery.core.errors import ConfigError
 from bloomery.core.identity import content_key
 from bloomery.models.model import ModelConfig
 
@@ -25,6 +26,19 @@ class Frozen(Config):
     def address(self) -> str:
         """What it is found by."""
         return content_key(self)
+
+
+def check_same_ids(who: str, theirs: ModelConfig | None, model: ModelConfig | None) -> None:
+    """Raises `ConfigError` where two models that are known cannot read the same ids.
+
+    Args:
+        who: looks at the other model, for the message: "Distil.teacher is".
+        theirs: the other model.
+        model: that is trained.
+    """
+    if theirs is not None and model is not None and theirs.vocab_size != model.vocab_size:
+        raise ConfigError(f"{who} a {theirs.kind()} of vocab_size={theirs.vocab_size}, and the model's is {model.vocab_size}; the same ids "
+                          "must mean the same: take models of one tokenizer")  # fmt: skip
 
 
 class Importance(Config):

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -15,7 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from bloomery.core.config import Config
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, did_you_mean
 from bloomery.optim.groups import Member, members
 
 HEADS = ("head", "heads")
@@ -161,6 +160,5 @@ def within(name: str, path: str) -> bool:
 def _nearest(path: str, everything: Sequence[Member]) -> str:
     """The remedy for a path that leads nowhere."""
     known = {".".join(words[:i]) for member in everything for words in [member.name.split(".")] for i in range(1, len(words) + 1)}
-    near = difflib.get_close_matches(path, sorted(known), n=1, cutoff=0.5)
     roots = ", ".join(sorted({name.split(".")[0] for name in known}))
-    return f"did you mean {near[0]!r}?" if near else f"its parts are {roots}"
+    return did_you_mean(path, sorted(known), f"its parts are {roots}", cutoff=0.5)

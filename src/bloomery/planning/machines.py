@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated
 
 from annotated_types import Ge, Gt
 
 from bloomery.core.config import Config
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, did_you_mean
 from bloomery.core.units import Bytes
 
 GIB = 1 << 30
@@ -56,7 +55,6 @@ def machine(name: str) -> Machine:
         ConfigError: there is none of that name.
     """
     if name not in MACHINES:
-        near = difflib.get_close_matches(name, MACHINES, n=1)
-        remedy = f"did you mean {near[0]!r}?" if near else f"those that are, are {', '.join(MACHINES)}"
+        remedy = did_you_mean(name, MACHINES, f"those that are, are {', '.join(MACHINES)}")
         raise ConfigError(f"--machine {name}: there is none of that name; {remedy}")
     return MACHINES[name]

@@ -17,13 +17,13 @@ from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 from bloomery.mesh import Layout
+from bloomery.mesh.held import BUCKET_BYTES
 from bloomery.mesh.schedules import schedule
 from bloomery.planning.anatomy import Anatomy, Bulk, Weight
 from bloomery.planning.trace import Change, Load, Stretch, backward_of, forward_of
 
 GATHERED = 2  # branches of a block whose input tensor ranks gather and keep
 SUMMED, SWAPPED = 2, 2  # residual streams copied within a block: for sums over tensor ranks (in their order, to send), and for heads
-BUCKET_BYTES = 64 << 20  # of gradients that are added up in one go
 
 
 @dataclass(frozen=True, kw_only=True)

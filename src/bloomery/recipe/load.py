@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from bloomery.core.errors import ConfigError
+from bloomery.core.errors import ConfigError, did_you_mean
 from bloomery.recipe.graph import Recipe
 
 
@@ -47,8 +47,7 @@ class Dials:
         values: dict[str, Any] = {}
         for name, text in texts.items():
             if name not in parameters:
-                near = difflib.get_close_matches(name, parameters, n=1)
-                raise ConfigError(f"{where} has no dial {name!r}; {f'did you mean {near[0]!r}?' if near else f'it has {_listed(parameters)}'}")
+                raise ConfigError(f"{where} has no dial {name!r}; {did_you_mean(name, parameters, f'it has {_listed(parameters)}')}")
             try:
                 values[name] = TypeAdapter(hints[name]).validate_python(text)
             except ValidationError as error:

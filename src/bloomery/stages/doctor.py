@@ -71,7 +71,7 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
         config, fill = stage.load(inputs)
     model = spread_model(config, context.mesh, fill, stage.trainable).model.to(context.device)
     frozen = frozen_models(stage.objective, inputs, context.mesh, config)
-    per_row = activation_bytes(stage.objective, Models(model, frozen), source.batch(0, 1).to(context.device), stage.precision != "fp32")
+    per_row = activation_bytes(stage.objective, Models(model, frozen), source.batch(0, 1).to(context.device), stage.precision)
     trained = stage.architecture is None or isinstance(stage.init, Continue)
     patient = Patient(
         config=config, model=model, weights="trained" if trained and stand_in is None else "fresh", source=source,

@@ -10,6 +10,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.mesh import Holding, Mesh
 from bloomery.models import Model, ModelConfig
 from bloomery.objectives import Frozen, Importance, Objective
+from bloomery.objectives.frozen import check_same_ids
 from bloomery.optim.groups import Member
 from bloomery.optim.trainable import Trainable
 from bloomery.stages.fisher import Fisher
@@ -32,10 +33,7 @@ def check_look_back(objective: Objective, tokenizer: Stage, model: ModelConfig |
         if isinstance(one, Trained) and one.vocabulary != tokenizer:
             raise ConfigError(f"Train.objective looks at {one.reference}, which was trained with {one.vocabulary.reference}, not with "
                               f"Train.tokenizer={tokenizer.reference}; let the same ids mean the same")  # fmt: skip
-        theirs = one.architecture
-        if model is not None and theirs is not None and model.vocab_size != theirs.vocab_size:
-            raise ConfigError(f"Train.objective looks at a {theirs.kind()} of vocab_size={theirs.vocab_size}, and the model's is "
-                              f"{model.vocab_size}; the same ids must mean the same: take models of one tokenizer")  # fmt: skip
+        check_same_ids("Train.objective looks at", one.architecture, model)
 
 
 def beside_of(objective: Objective, inputs: Inputs, holding: Holding, config: ModelConfig) -> Beside:
@@ -64,9 +62,7 @@ def frozen_models(objective: Objective, inputs: Inputs, mesh: Mesh, config: Mode
     models = {}
     for one in objective.frozen():
         theirs, fill = told(one, inputs)
-        if theirs.vocab_size != config.vocab_size:
-            raise ConfigError(f"objective looks at a {theirs.kind()} of vocab_size={theirs.vocab_size}, and the model's is "
-                              f"{config.vocab_size}; the same ids must mean the same: take a teacher of the same tokenizer")  # fmt: skip
+        check_same_ids("objective looks at", theirs, config)
         models[one.address] = spread_model(theirs, mesh, fill, Nothing()).model.eval()
     return models
 

@@ -21,7 +21,7 @@ from bloomery.planning.speed import Work, speed
 from bloomery.planning.trace import forward_of
 from bloomery.stages.anatomy import Planned, anatomy_of
 from bloomery.train import Precision
-from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch, matmul_rate
+from bloomery.train.machine import choose_micro_batch, matmul_rate, pipeline_micro_batch
 from bloomery.train.recompute import Recompute, blocks_again
 from bloomery.train.spreading import check_course, check_layout
 
@@ -94,7 +94,7 @@ def usual(planner: Planner, layout: Layout, micro_batch: int | None = None, agai
         raise ConfigError(reason)
     rows, one = planner.work.rows // layout.readers, planner.of(1)
     if layout.pipeline > 1:
-        chosen = max(1, rows // (MICRO_BATCHES_PER_STAGE * layout.pipeline))
+        chosen = pipeline_micro_batch(rows, layout.pipeline)
     else:
         chosen = choose_micro_batch(rows, round(forward_of(one.first).left.total / (layout.context * layout.tensor)))
     taken = min(micro_batch or chosen, rows)

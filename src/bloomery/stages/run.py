@@ -37,7 +37,7 @@ from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, TrainS
 from bloomery.train.checkpoints.carried import carry_slots, leave_slots
 from bloomery.train.doctor.patient import packed_in
 from bloomery.train.loop import At
-from bloomery.train.machine import MICRO_BATCHES_PER_STAGE, choose_micro_batch, compile_pays, over_ranks, row_meter
+from bloomery.train.machine import choose_micro_batch, compile_pays, over_ranks, pipeline_micro_batch, row_meter
 from bloomery.train.memory import Needs, bytes_by_kind, bytes_there
 from bloomery.train.offload import AwayOptimizer, offload_activations
 from bloomery.train.peak import Peak
@@ -107,12 +107,12 @@ class Run:
         )
         self.checkpoints = Checkpoints(
             self.folder / "checkpoints", context.mesh, Keep(every=context.keep_every), self.course.facts,
-            lambda line: context.say(f"{stage.reference}: {line}"),
+            self.say,
         )  # fmt: skip
         resumed = self.checkpoints.resume(self.state)
         if not resumed and isinstance(stage.init, Continue) and stage.init.carry == "optimizer":
             carried = carry_slots(inputs[stage.init.base].path / SLOTS, self.state)
-            context.say(f"{stage.reference}: {carried} of {len(spread.holding.trainable())} parameters go on with the optimiser's state of "
+            self.say(f"{carried} of {len(spread.holding.trainable())} parameters go on with the optimiser's state of "
                         f"{stage.init.base.reference}")  # fmt: skip
         self.metrics, self.samples = (
             Lines(self.folder / name, self.state.step if resumed else None) if context.mesh.leads else NoLines()
@@ -120,20 +120,24 @@ class Run:
         )
         session = Session(run=stage.reference, folder=self.folder, step=self.state.step if resumed else None, settings=stage.settings())
         chosen = (TRACKERS[name] for name in context.trackers if context.mesh.leads)
-        self.trackers = Trackers(chosen, session, lambda line: context.say(f"{stage.reference}: {line}"))
+        self.trackers = Trackers(chosen, session, self.say)
         self.resumed = resumed
         self.saved, self.notice = time.monotonic(), Notice()
         self.watched = Watched(stage, inputs, self.folder, context.mesh)
         if resumed:
             self.watched.go_on(self.state.step)
 
+    def say(self, line: str) -> None:
+        """A line about what goes on in this training."""
+        self.context.say(f"{self.stage.reference}: {line}")
+
     def to_end(self) -> dict[str, Any]:
         """Trains what is left, writes the model, and returns the summary."""
         stage, context, state, course, checkpoints = self.stage, self.context, self.state, self.course, self.checkpoints
         for line in self.forecast():
-            context.say(f"{stage.reference}: {line}")
+            self.say(f"{line}")
         if stage.watch.prompts and not context.mesh.alone:
-            context.say(f"{stage.reference}: its prompts are answered when the model is written; until then no rank has the whole of it")
+            self.say("its prompts are answered when the model is written; until then no rank has the whole of it")
         if not self.resumed:
             self.show_examples()
             self.measure()
@@ -149,7 +153,7 @@ class Run:
                     if last or (stage.watch.every and report.step % stage.watch.every == 0):
                         self.measure()
                     if reason := self.watched.verdict.reason:
-                        context.say(f"{stage.reference}: step {report.step}: {reason}; it ends here")
+                        self.say(f"step {report.step}: {reason}; it ends here")
                         last = True
                     if last or checkpoints.keep.permanent(report.step) or any(report.wish):
                         checkpoints.save(state)
@@ -179,7 +183,7 @@ class Run:
             if corpus is not None and corpus.shards.masked and self.context.mesh.leads:
                 looked = min(LOOKED_AT, self.stage.total_rows)
                 if idle := 0 if corpus.packing.whole else corpus.unlearnt_rows(looked):
-                    self.context.say(f"{self.stage.reference}: {idle} of the first {looked} rows of {corpus.name} have nothing to be learnt "
+                    self.say(f"{idle} of the first {looked} rows of {corpus.name} have nothing to be learnt "
                                      f"in {corpus.time} tokens; packing=Fit() leaves out what has nothing, and cuts no document in two")
                 self.context.show(Text(f"{self.stage.reference}: ").append_text(example_of(corpus, self.tokenizer, share.tokens.encoding.told)))
 
@@ -194,7 +198,7 @@ class Run:
         if (statistics := self.stage.watch.statistics) is None:
             return reports
         inspector = Inspector(statistics, self.state, self.source, course, self.manner)
-        return inspector.over(reports, self.write, lambda line: self.context.say(f"{self.stage.reference}: {line}"))
+        return inspector.over(reports, self.write, self.say)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures into the lines and to the trackers."""
@@ -255,7 +259,7 @@ class Run:
         figures = {name: value for name, value in figures.items() if math.isfinite(value)}
         healed = {"healing": [event.plain() for event in report.events]} if report.events else {}
         for event in report.events:
-            self.context.say(f"{self.stage.reference}: {event}")
+            self.say(f"{event}")
         self.metrics.write(report.step, tokens=report.tokens, learnt=report.learnt, **figures, **healed)
         self.trackers.write(report.step, figures)
         progress.show(report, utilisation)
@@ -279,14 +283,14 @@ class Run:
             )
             figures |= {f"held_out/{name}/{what}": value for what, value in found.items()}
         if suites := self.watched.measure(model, self.manner.micro_batch, self.context.device):
-            self.context.say(f"{stage.reference}: step {step}: {self.watched.told(suites)}")
+            self.say(f"step {step}: {self.watched.told(suites)}")
         if figures | suites:
             self.write(step, figures | suites)
             self.watched.note(step, figures | suites, self.config, self.state.holding)
         if figures:
             what, words = ("bits_per_byte", "bits per byte") if stage.task.every_token else ("loss", "loss")
             told = "  ".join(f"{name} {figures[f'held_out/{name}/{what}']:.3f}" for name in self.held_out)
-            self.context.say(f"{stage.reference}: step {step}: {words} of held-out text: {told}")
+            self.say(f"step {step}: {words} of held-out text: {told}")
         if self.context.mesh.alone:
             self.answer(model, self.samples)
 
@@ -296,7 +300,7 @@ class Run:
         texts = answers(model, watch.prompts, self.tokenizer, watch.template, watch.sampler, watch.max_new_tokens)
         for prompt, text in zip(watch.prompts, texts, strict=True):
             samples.write(step, prompt=prompt, answer=text)
-            self.context.say(f"{self.stage.reference}: step {step}: {prompt!r} → {text!r}")
+            self.say(f"step {step}: {prompt!r} → {text!r}")
 
     def forecast(self) -> list[str]:
         """What the run will take, told before it begins."""
@@ -334,7 +338,7 @@ class Run:
         try:
             return outlook_of(planned, self.machine, stage.rows, context.mesh.layout, self.manner.micro_batch, context.recompute)
         except Exception as error:  # an objective may do what tensors without memory cannot
-            context.say(f"{stage.reference}: no plan can be made ({type(error).__name__}: {error})")
+            self.say(f"no plan can be made ({type(error).__name__}: {error})")
             return None
 
     def compared(self, tokens_per_s: float, counts: str, most: int) -> dict[str, Any]:
@@ -363,9 +367,8 @@ class Run:
     def _manner(self) -> Manner:
         stage, context, mesh = self.stage, self.context, self.context.mesh
         rows = stage.rows // mesh.readers.size
-        if mesh.layout.pipeline > 1:  # enough micro-batches that waiting at its ends counts little
-            chosen = max(1, rows // (MICRO_BATCHES_PER_STAGE * mesh.layout.pipeline))
-            measure = None
+        if mesh.layout.pipeline > 1:
+            chosen, measure = pipeline_micro_batch(rows, mesh.layout.pipeline), None
         else:
             measure = row_meter(self.state, self.source, stage.objective, stage.precision, context.device)
             chosen = choose_micro_batch(rows, over_ranks(mesh, measure()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from bloomery.data.source import Source
 from bloomery.mesh import Mesh, settle
 from bloomery.mesh.held import local_numbers
 from bloomery.objectives import Models, Objective
-from bloomery.train.manner import Precision
+from bloomery.train.manner import Precision, autocast
 from bloomery.train.state import TrainState
 
 COMPILE_FLOPS = {"cpu": 1.5e14, "cuda": 1e17}
@@ -50,7 +49,7 @@ def compile_pays(flops: float, device: str = "cpu") -> bool:
     return flops >= COMPILE_FLOPS.get(device.split(":")[0], COMPILE_FLOPS["cuda"])
 
 
-def activation_bytes(objective: Objective, models: Models, row: Batch, autocast: bool = False) -> int:
+def activation_bytes(objective: Objective, models: Models, row: Batch, precision: Precision = "fp32") -> int:
     """What one row's forward pass keeps for its backward pass, counted on the row itself. Eager; compiled steps keep less."""
     kept: dict[int, int] = {}
     own = {_here(p).untyped_storage().data_ptr() for p in models.policy.parameters()}
@@ -61,8 +60,7 @@ def activation_bytes(objective: Objective, models: Models, row: Batch, autocast:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    context = torch.autocast(row.tokens.device.type, torch.bfloat16) if autocast else nullcontext()
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), context:
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), autocast(precision, row.tokens.device):
         objective.read(models, row)
     return sum(kept.values())
 
@@ -80,7 +78,7 @@ def row_meter(state: TrainState, source: Source, objective: Objective, precision
     row = source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(device)
 
     def measure() -> int:
-        kept = activation_bytes(objective, state.models, row, precision != "fp32")
+        kept = activation_bytes(objective, state.models, row, precision)
         settle(state.model, mesh)
         return kept
 
@@ -99,6 +97,16 @@ def choose_micro_batch(rows: int, bytes_per_row: int, budget: int = ACTIVATION_B
     """
     most = max(1, min(rows, budget // max(1, bytes_per_row)))
     return -(-rows // -(-rows // most))
+
+
+def pipeline_micro_batch(rows: int, stages: int) -> int:
+    """Rows per forward pass along a pipeline: so few that there are micro-batches enough for waiting at its ends to count little.
+
+    Args:
+        rows: of a step, of one pipeline.
+        stages: ranks of it.
+    """
+    return max(1, rows // (MICRO_BATCHES_PER_STAGE * stages))
 
 
 def _wait(device: str) -> None:

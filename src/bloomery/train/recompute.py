@@ -14,12 +14,11 @@ from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from bloomery.core.errors import ConfigError
+from bloomery.core.units import bytes_of
 from bloomery.mesh import Layout
 from bloomery.nn.block import Block
 from bloomery.planning.anatomy import Anatomy, Keeps
 from bloomery.planning.trace import Stretch, forward_of
-
-UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,9 @@ class Recompute:
         """From "none", "full", "selective", or a size: "8GiB"."""
         if text in ("none", "full", "selective"):
             return cls(text)  # pyrefly: ignore[bad-argument-type] (it is one of these)
-        if not (size := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB)", text)):
+        if not re.fullmatch(r"\d+(?:\.\d+)?\s*[KMG]iB", text):
             raise ConfigError(f"--recompute {text!r} is neither none, full, selective nor a size; write 8GiB, say")
-        return cls("budget", round(float(size[1]) * UNITS[size[2]]))
+        return cls("budget", round(bytes_of(text)))
 
 
 def recompute(model: nn.Module, what: Recompute, measure: Callable[[], int] | None = None) -> int:

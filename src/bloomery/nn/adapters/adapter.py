@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import nn
 
 from bloomery.core.errors import ConfigError
-from bloomery.nn.adapters.shells import Added, Shell, begin
+from bloomery.nn.adapters.shells import Added, begin, shells
 from bloomery.nn.adapters.targets import within
 from bloomery.nn.init import Draw, NormalInit, Pour
 from bloomery.nn.part import Part
@@ -150,8 +150,3 @@ def unmerge(model: nn.Module) -> None:
     """Undoes `merge`."""
     for shell in shells(model).values():
         shell.unmerge()
-
-
-def shells(model: nn.Module) -> dict[str, Shell]:
-    """The modules of a model whose weights adapters change, by canonical path."""
-    return {path: module for path, module in model.named_modules() if isinstance(module, Shell)}

@@ -203,10 +203,16 @@ def shell_of(model: nn.Module, path: str) -> Shell:
     return shell
 
 
+def shells(model: nn.Module, name: str | None = None) -> dict[str, Shell]:
+    """The modules of a model whose weights adapters change, or the adapter of that name does, by canonical path."""
+    found = {path: module for path, module in model.named_modules() if isinstance(module, Shell)}
+    return found if name is None else {path: shell for path, shell in found.items() if name in shell.adapters}
+
+
 @torch.no_grad()
 def begin(model: nn.Module, name: str) -> None:
     """Gives what an adapter has added the values that follow from the weights of the model."""
-    for shell in [module for module in model.modules() if isinstance(module, Shell) and name in module.adapters]:
+    for shell in shells(model, name).values():
         change = shell.adapters[name]
         for own, value in change.begin(shell.base).items():  # type: ignore[operator]
             change.get_parameter(own).copy_(value)
@@ -215,7 +221,7 @@ def begin(model: nn.Module, name: str) -> None:
 def telling(model: nn.Module, name: str, pour: Pour) -> Pour:
     """Takes the weights of a model as it was, one by one, and tells those that it has with an adapter of that name: their values, and those
     of the adapter's that follow from them."""
-    found = {path: module for path, module in model.named_modules() if isinstance(module, Shell) and name in module.adapters}
+    found = shells(model, name)
 
     def tell(parameter: str, whole: Tensor) -> None:
         path, _, own = parameter.rpartition(".")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bloomery.core.errors import ArtifactError, ConfigError
+from bloomery.core.errors import ArtifactError, ConfigError, did_you_mean
 from bloomery.stages.record.sampling import keys_of
 from bloomery.store import Artifact
 from bloomery.text.filters import Flow, PersonalData
@@ -247,10 +247,7 @@ def containing(column: pa.ChunkedArray, words: str) -> pa.ChunkedArray:
 
 def nearest(text: str, known: Sequence[str], otherwise: str) -> str:
     """The remedy for a name that is not there: the one like it, or what there is."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(text, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"{otherwise} {', '.join(known) or 'none'}"
+    return did_you_mean(text, known, f"{otherwise} {', '.join(known) or 'none'}", cutoff=0.5)
 
 
 def _all(tests: Sequence[Choose]) -> Choose | None:

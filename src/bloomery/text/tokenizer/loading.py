@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
-from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.errors import ConfigError, DataError, did_you_mean
 from bloomery.text.tokenizer.alphabet import BYTE_ALPHABET
 from bloomery.text.tokenizer.models import special
 from bloomery.text.tokenizer.sentencepiece import merges_of, sentencepiece
@@ -91,8 +90,8 @@ def load_foreign(path: Path, split: PatternSplit | None = None, roles: Mapping[s
     for role in dict.fromkeys([*ROLES, *roles]):
         usual = (f"<|{role}|>", *USUAL.get(role, ()))
         if role in roles and roles[role] not in vocabulary:
-            near = difflib.get_close_matches(roles[role], vocabulary, n=1)
-            raise ConfigError(f"roles[{role!r}]={roles[role]!r} is no token of {path}; {f'did you mean {near[0]!r}?' if near else 'give one'}")
+            remedy = did_you_mean(roles[role], vocabulary, "give one")
+            raise ConfigError(f"roles[{role!r}]={roles[role]!r} is no token of {path}; {remedy}")
         if token := roles.get(role) or next((token for token in usual if token in vocabulary), None):
             spelled[role] = token
     added = tuple(f"<|{role}|>" for role in ROLES if role not in spelled)
