@@ -17,7 +17,8 @@ is a line of FOLDER/results.jsonl and is not done again; one that was killed beg
 takes a number of steps instead, for comparisons by tokens on a busy machine.
 
 What a step learns does not depend on where it is computed, but for rounding; how long it takes does. So `clock` measures the steps of all
-settings on the machine in question, and --device cuda does the very steps elsewhere, in fp32, and dates them by that clock:
+settings on the machine in question, and --device cuda does the very steps elsewhere, in fp32, and dates them by that clock; --dated clock
+does them on the machine itself, while others use it:
 
     python -m bench.time_to_bpb clock --work FOLDER                     # minutes, on two idle cores
     python -m bench.time_to_bpb all --work FOLDER --device cuda --jobs 6
@@ -254,9 +255,9 @@ def run(options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     corpus = Corpus.of(options.shape, options.data, options.work)
     steps = options.steps or planned(options)
-    clock = None if options.device == "cpu" else clocked(options)
+    clock = clocked(options) if options.dated == "clock" or options.device != "cpu" else None
     watch = Stopwatch(corpus, shape, steps, measured=not options.probe, clock=clock)
-    compiled = options.manner == "compiled" and clock is None
+    compiled = options.manner == "compiled" and options.device == "cpu"
     if options.command == "peer":
         train_peer(corpus, shape, options.rows or shape.rows, options.lr, steps, options.seed, compiled, options.device, watch)
     else:
@@ -323,7 +324,7 @@ def leaving_out(levers: Sequence[str]) -> list[list[str]]:
 
 def common_of(options: argparse.Namespace) -> list[str]:
     """What the runs of a benchmark share, as a command line."""
-    names = ("work", "data", "shape", "minutes", "scale", "share", "threads", "manner", "device")
+    names = ("work", "data", "shape", "minutes", "scale", "share", "threads", "manner", "device", "dated")
     given = [(name, getattr(options, name)) for name in names]
     return [word for name, value in given if value is not None for word in (f"--{name}", str(value))]
 
@@ -392,6 +393,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--levers", type=numbers(lever), default=list(BEST), help=f"of {', '.join(LEVERS)}")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on all our rates")
     parser.add_argument("--device", default="cpu", help="cuda does the steps there, dated by the clock of the machine in question")
+    parser.add_argument("--dated", choices=("own", "clock"), default="own", help="by the clock also on the CPU, where others use it too")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, of `all` with --device cuda")
     parser.add_argument("--seeds", type=int, default=3, help="of `all`")
     parser.add_argument("--sweep-lrs", type=numbers(float), default=[5e-4, 1e-3, 2e-3], help="the peer's, of `all`")
