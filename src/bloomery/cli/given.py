@@ -79,10 +79,12 @@ def artifact_of(text: str, store_path: Path) -> Any:
 def context_of(
     *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], workers: int | None,
     cluster: str | None, layout: str, recompute: str, offload: str, trackers: tuple[str, ...], keep_every: int | None, quiet: bool,
+    key_file: Path | None, at_once: int,
 ) -> RunContext:
     """Where and how to run, as `run_options` say."""
     import torch
 
+    from bloomery.generate import Access
     from bloomery.mesh import Layout, Mesh, ranks_started
     from bloomery.stages.stage import RunContext
     from bloomery.train.offload import parse_offload
@@ -96,6 +98,7 @@ def context_of(
         store=store_at(store_path), device=mesh.device, mesh=mesh, micro_batch=micro_batch, compile=compiling,
         recompute=Recompute.parse(recompute), offload=parse_offload(offload), workers=workers or os.cpu_count() or 1, cluster=cluster,
         trackers=_trackers(trackers), keep_every=keep_every, quiet=quiet or not mesh.leads,
+        access=Access(key=_key(key_file), at_once=at_once),
     )  # fmt: skip
 
 
@@ -109,3 +112,11 @@ def _trackers(names: tuple[str, ...]) -> Any:
     for name in chosen:
         TRACKERS[name].package()
     return chosen
+
+
+def _key(file: Path | None) -> str | None:
+    """The key of endpoints: what the file holds, or else the environment; None where neither does."""
+    key = (file.read_text() if file is not None else os.environ.get("BLOOMERY_API_KEY", "")).strip()
+    if file is not None and (not key or not key.isascii() or len(key.split()) != 1):
+        raise ConfigError(f"--key-file {file} does not hold one key; write it there alone, on one line")
+    return key or None

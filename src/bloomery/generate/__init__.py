@@ -1,6 +1,7 @@
-"""Decoding: samplers, and the loops that drive a model and its cache."""
+"""Decoding: samplers, the loops that drive a model and its cache, and models that answer over HTTP."""
 
 from bloomery.generate.decode import complete, stream
+from bloomery.generate.endpoint import Access, RefusedError, Reply, ask
 from bloomery.generate.samplers import Greedy, Random, Sampler
 
-__all__ = ["Greedy", "Random", "Sampler", "complete", "stream"]
+__all__ = ["Access", "Greedy", "Random", "RefusedError", "Reply", "Sampler", "ask", "complete", "stream"]

@@ -16,6 +16,7 @@ from bloomery.nn.cache import Cache
 from bloomery.nn.layout import Passage, SequenceLayout
 
 PREFILL = 512  # tokens of a prompt that are read at a time, which bounds the memory of its attention mask
+GREEDY = Greedy()
 PADDING_ID = 0  # any valid id: what it leaves in the cache is overwritten before it is seen
 
 
@@ -49,7 +50,7 @@ def _stream(
     model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: frozenset[int], limit: int, seed: int, vocab_size: int | None,
     passage: Passage | None,
 ) -> Iterator[int]:
-    generator = torch.Generator().manual_seed(derive_seed(seed, "sample"))
+    generator = _generator(seed)
     cache = model.new_cache(batch=1, capacity=len(prompt) + limit)
     *before, new = [prompt[i : i + PREFILL] for i in range(0, len(prompt), PREFILL)]
     for i, chunk in enumerate(before):
@@ -68,9 +69,10 @@ def _stream(
 @torch.inference_mode()
 def complete(
     model: CausalModel, prompts: Sequence[Sequence[int]], stop_ids: Collection[int], max_new_tokens: int, batch_rows: int = 64,
-    vocab_size: int | None = None, passages: Sequence[Sequence[int]] | None = None,
+    vocab_size: int | None = None, passages: Sequence[Sequence[int]] | None = None, sampler: Sampler = GREEDY,
+    seeds: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    """The most likely continuation of each of many prompts, token by token: what `stream` with `Greedy` yields, but in batches.
+    """A continuation of each of many prompts: what `stream` yields, but in batches; with `Greedy`, the most likely one token by token.
 
     Prompts of similar length go together; rows that are done leave the batch.
 
@@ -82,6 +84,9 @@ def complete(
         batch_rows: prompts per batch; changes nothing but speed and memory.
         vocab_size: as for `stream`.
         passages: one for each prompt, as for `stream`.
+        sampler: how to pick.
+        seeds: of what the sampler draws for each prompt, whatever others are in its batch; None is 0 for each. The last bits of a row's
+            logits may depend on its batch, and a draw that falls within them, some one in a million, with them.
 
     Returns:
         the new tokens of each prompt, in the order of the prompts.
@@ -92,27 +97,32 @@ def complete(
     """
     _check_passages(model, passages, len(prompts))
     limits = [min(max_new_tokens, _room(model, prompt, f"prompt {i}")) for i, prompt in enumerate(prompts)]
+    draws = [_generator(seed) for seed in ([0] * len(prompts) if seeds is None else seeds)]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(prompts), batch_rows):
         rows = [i for i in by_length[start : start + batch_rows] if limits[i] > 0]
         if rows:
             read = _passage(model, None if passages is None else [passages[i] for i in rows])
-            _complete_batch(model, prompts, rows, frozenset(stop_ids), limits, answers, vocab_size, read)
+            _complete_batch(model, prompts, rows, frozenset(stop_ids), limits, answers, vocab_size, read, sampler, draws)
     return answers
+
+
+def _generator(seed: int) -> torch.Generator:
+    """What a sampler draws from for one prompt."""
+    return torch.Generator().manual_seed(derive_seed(seed, "sample"))
 
 
 def _complete_batch(
     model: CausalModel, prompts: Sequence[Sequence[int]], rows: list[int], stop_ids: frozenset[int], limits: list[int],
-    answers: list[list[int]], vocab_size: int | None, passage: Passage | None,
+    answers: list[list[int]], vocab_size: int | None, passage: Passage | None, sampler: Sampler, draws: Sequence[torch.Generator],
 ) -> None:
     """Fills in `answers` for the prompts numbered `rows`."""
-    generator = torch.Generator()
     cache: Cache = model.new_cache(batch=len(rows), capacity=max(len(prompts[i]) + limits[i] for i in rows))
     logits = _prefill(model, [prompts[i] for i in rows], cache, passage)
     while True:
         alive = []
-        for k, token in enumerate(Greedy().pick(logits[:, :vocab_size], generator).tolist()):
+        for k, token in enumerate(sampler.pick_each(logits[:, :vocab_size], [draws[i] for i in rows]).tolist()):
             answer = answers[rows[k]]
             if token not in stop_ids:
                 answer.append(token)

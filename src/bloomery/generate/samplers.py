@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -24,11 +25,18 @@ class Sampler(Config, ABC):
             generator: of random numbers, on the CPU; untouched by samplers that draw none.
         """
 
+    def pick_each(self, logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " batch"]:
+        """As `pick`, each row with random numbers of its own: what is picked in a row does not depend on those beside it."""
+        return torch.cat([self.pick(row[None], generator) for row, generator in zip(logits, generators, strict=True)])
+
 
 class Greedy(Sampler):
     """The most likely token; among equals, the one with the lowest id."""
 
     def pick(self, logits: Float[Tensor, "batch vocab"], generator: torch.Generator) -> Int[Tensor, " batch"]:
+        return logits.argmax(dim=-1)
+
+    def pick_each(self, logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " batch"]:
         return logits.argmax(dim=-1)
 
 
@@ -51,6 +59,10 @@ class Random(Sampler):
     def pick(self, logits: Float[Tensor, "batch vocab"], generator: torch.Generator) -> Int[Tensor, " batch"]:
         kept = self.probabilities(logits).cpu()
         return torch.multinomial(kept, 1, generator=generator).squeeze(1).to(logits.device)
+
+    def pick_each(self, logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " batch"]:
+        kept = self.probabilities(logits).cpu()
+        return torch.cat([torch.multinomial(row, 1, generator=g) for row, g in zip(kept, generators, strict=True)]).to(logits.device)
 
     def probabilities(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
         """The distribution that is drawn from, (batch, vocab), rows adding up to 1."""

@@ -49,10 +49,11 @@ class Prepare(Stage):
     """Text read per part, which makes one shard at most; a worker's memory is a few times this."""
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
-        expected = self.source.total_bytes()
+        source = self.source.open(lambda stage: inputs[stage].path)
+        expected = source.total_bytes()
         of = f" of about {human_bytes(expected)}" if expected else ""
         refinery = Refinery(
-            source=self.source, filters=self.filters, known=[path for corpus in self.known for path in shards(inputs[corpus])],
+            source=source, filters=self.filters, known=[path for corpus in self.known for path in shards(inputs[corpus])],
             part_bytes=self.shard_bytes, held_out=self.held_out, keep_dropped=self.keep_dropped, output=workspace.path,
             executor=context.executor(), open=lambda filter: filter.open(lambda stage: inputs[stage].path),
             progress=lambda line: context.progress(f"{self.reference}: {line}{of}"),

@@ -15,6 +15,7 @@ from rich.text import Text
 from bloomery.core.config import Config, flatten, to_plain
 from bloomery.core.identity import content_key
 from bloomery.core.units import human_seconds
+from bloomery.generate import Access
 from bloomery.mesh import ALONE, Mesh
 from bloomery.store import Artifact, Store, Workspace
 from bloomery.store.files import os_errors
@@ -160,6 +161,7 @@ class RunContext:
         mesh: the ranks that train together; the only one unless a launcher has started more.
         cluster: address of a Ray cluster that works on documents instead ("auto", "ray://host:port", "local").
         trackers: where figures of trainings go besides their own JSON lines.
+        access: how models behind endpoints are reached, and their key.
     """
 
     store: Store
@@ -176,6 +178,7 @@ class RunContext:
     recompute: Recompute = field(default_factory=Recompute)
     offload: frozenset[Offloaded] = frozenset()
     trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    access: Access = field(default_factory=Access)
     _last_progress: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False)
 
     def executor(self) -> Executor:

@@ -1,11 +1,13 @@
 """What happens to documents between reading and tokenizing: each filter keeps, rewrites or drops, and says why."""
 
+from bloomery.text.filters.asked import Asked
 from bloomery.text.filters.bias import Bias
 from bloomery.text.filters.boilerplate import Boilerplate
 from bloomery.text.filters.c4 import C4Quality
 from bloomery.text.filters.chain import Filtered, Flow, names_of, run_through, text_bytes
 from bloomery.text.filters.code import CodeQuality
 from bloomery.text.filters.decontaminate import Decontaminate, leak_report
+from bloomery.text.filters.drafts import AskBack, ReadDrafts
 from bloomery.text.filters.duplicates import ExactDuplicates
 from bloomery.text.filters.encoding import RepairEncoding
 from bloomery.text.filters.extract import ExtractHtml
@@ -29,9 +31,9 @@ from bloomery.text.filters.toxicity import Toxicity
 from bloomery.text.filters.vary import Vary
 
 __all__ = [
-    "VERDICTS", "Bias", "Boilerplate", "C4Quality", "CodeQuality", "Decontaminate", "DuplicateLines", "DuplicateParagraphs",
-    "DuplicateSubstrings", "ExactDuplicates", "ExtractHtml", "Filter", "Filtered", "FineWebQuality", "Flow", "GlobalFilter", "GopherQuality",
-    "GopherRepetition", "Language", "Length", "Measure", "MinHash", "Normalise", "Notes", "Only", "Operator", "PersonalData", "Punctuation",
-    "RepairEncoding", "Reword", "SemanticDuplicates", "Suspicion", "Symbols", "Toxicity", "Vary", "Verdicts", "WhiteSpace",
-    "WritingPrompts", "judge_all", "leak_report", "names_of", "run_through", "text_bytes",
+    "VERDICTS", "AskBack", "Asked", "Bias", "Boilerplate", "C4Quality", "CodeQuality", "Decontaminate", "DuplicateLines",
+    "DuplicateParagraphs", "DuplicateSubstrings", "ExactDuplicates", "ExtractHtml", "Filter", "Filtered", "FineWebQuality", "Flow",
+    "GlobalFilter", "GopherQuality", "GopherRepetition", "Language", "Length", "Measure", "MinHash", "Normalise", "Notes", "Only",
+    "Operator", "PersonalData", "Punctuation", "ReadDrafts", "RepairEncoding", "Reword", "SemanticDuplicates", "Suspicion", "Symbols",
+    "Toxicity", "Vary", "Verdicts", "WhiteSpace", "WritingPrompts", "judge_all", "leak_report", "names_of", "run_through", "text_bytes",
 ]  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -72,3 +74,11 @@ class Reader(Config):
     def total_bytes(self) -> int | None:
         """About how many bytes there are to read, for progress; None where nobody knows."""
         return None
+
+    def open(self, folder_of: Callable[[Any], Path]) -> Reader:
+        """Who reads: itself, or where the documents are what another stage has left, a reader of its artifact.
+
+        Args:
+            folder_of: finds the folder of the artifact that a stage among the fields has made.
+        """
+        return self

@@ -11,7 +11,7 @@ from bloomery.text.tales.cast import SIZES, cast
 from bloomery.text.tales.continuations import Continuation, continuation
 from bloomery.text.tales.draws import Draws
 from bloomery.text.tales.lexicon import LEXICONS, Split
-from bloomery.text.tales.questions import Question, choose_questions
+from bloomery.text.tales.questions import WORDINGS, Question, choose_questions, queries, reply
 from bloomery.text.tales.tell import tell
 from bloomery.text.tales.world import Fact, World, live
 
@@ -80,6 +80,14 @@ class Tales(Config):
         """Tales `start` to `start + n`; without `n` there is no last one."""
         indices = count(start) if n is None else range(start, start + n)
         return (self.tale(index) for index in indices)
+
+    def answers(self, index: int) -> dict[str, str]:
+        """Every question that tale `index` determines, in each of its wordings, with the only right answer."""
+        world = self._world(self._draws(index))
+        return {
+            wording.format(about=query.about, other=query.other): reply(query)
+            for query in queries(world) for wording in WORDINGS[query.kind]
+        }  # fmt: skip
 
     def name(self) -> str:
         """What the ids of this book's tales start with."""

@@ -1,0 +1,179 @@
+"""A model behind an OpenAI-compatible endpoint: one question over HTTP, asked again with back-off where that may help.
+
+What may pass (429, 408, 5xx, a connection that is cut, an answer that is late or no JSON) is asked again; what would be said again (400, a prompt
+that is too long) is refused for this question; what no question can get past (401, 403, 404) ends it all. Redirects are not followed and
+proxies not used, so that a key goes where it was meant to go, and over TLS unless that is this machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from bloomery.core.errors import ConfigError, ResourceError
+from bloomery.core.rng import python_rng
+
+LIMIT = 16 << 20  # bytes of an answer that are read
+AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
+LOCAL = ("localhost", "127.0.0.1", "::1")
+Sleep = Callable[[float], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How endpoints are asked. None of it changes what is asked, and none of it is hashed or written anywhere.
+
+    Attributes:
+        key: sent as a bearer token; None sends none.
+        at_once: questions under way at a time.
+        attempts: times that a question is asked at most.
+        timeout_s: for each of the steps of a request (connecting, each read).
+        wait_s: before the second attempt; twice as long before each further one.
+        longest_wait_s: between two attempts at most, whatever the server asks for.
+    """
+
+    key: str | None = field(default=None, repr=False)
+    at_once: int = 8
+    attempts: int = 6
+    timeout_s: float = 120.0
+    wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model said.
+
+    Attributes:
+        text: of its first choice.
+        finished: why it ended, in the server's words ("stop", "length"); empty where it does not say.
+        tokens: of prompt and answer together, as the server counts; 0 where it does not say.
+        attempts: how often it was asked.
+    """
+
+    text: str
+    finished: str
+    tokens: int
+    attempts: int
+
+
+class RefusedError(Exception):
+    """This question gets no answer, and would get none if asked again; says why."""
+
+
+class _PassingError(Exception):
+    """Something that may go well another time; `after_s` is how long the server wants to be left alone."""
+
+    def __init__(self, told: str, after_s: float = 0.0) -> None:
+        super().__init__(told)
+        self.after_s = after_s
+
+
+def ask(url: str, body: Mapping[str, Any], access: Access, seed: int = 0, sleep: Sleep = time.sleep) -> Reply:
+    """Puts one question, up to `access.attempts` times.
+
+    Before attempt n + 1 it waits  wait_s · 2^(n−1) · u,  u uniform in [0.5, 1),  or as long as the server's Retry-After says, if that is longer.
+
+    Args:
+        url: of the endpoint, up to and without "/chat/completions".
+        body: of the request, as `POST /chat/completions` takes it.
+        access: key, attempts and times.
+        seed: of the u.
+        sleep: waits some seconds.
+
+    Raises:
+        RefusedError: the server refuses this question, or never gives an answer that can be read.
+        ConfigError: the address is none, or the server refuses the key or knows no such model.
+        ResourceError: the server cannot be reached, or has too much to do, however often it is asked.
+    """
+    check_address(url, access.key)
+    draws, told = python_rng("endpoint", seed), ""
+    for attempt in range(1, access.attempts + 1):
+        try:
+            return _read(_post(url, body, access), attempt)
+        except _PassingError as error:
+            told = str(error)
+            if attempt < access.attempts:
+                backed_off = access.wait_s * 2 ** (attempt - 1) * draws.uniform(0.5, 1.0)
+                sleep(min(max(backed_off, error.after_s), access.longest_wait_s))
+    if told.startswith("no answer that can be read"):
+        raise RefusedError(f"{told}, {access.attempts} times")
+    raise ResourceError(f"{url} {told}, {access.attempts} times; what is answered is kept: run the same command again when it is there")
+
+
+def check_address(url: str, key: str | None) -> None:
+    """Refuses addresses that are none, and those over which a key would travel in the clear."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ConfigError(f"Endpoint.url={url!r} is no address of an endpoint; write https://HOST/v1, or http://localhost:PORT/v1")
+    if key is not None and parts.scheme == "http" and parts.hostname not in LOCAL:
+        raise ConfigError(f"Endpoint.url={url!r} would carry the key in the clear; use https, or leave the key out")
+
+
+def _post(url: str, body: Mapping[str, Any], access: Access) -> bytes:
+    """The body of a 200."""
+    parts = urlsplit(url)
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    if access.key is not None:
+        headers["Authorization"] = f"Bearer {access.key}"
+    host, port = parts.hostname or "", parts.port
+    if parts.scheme == "https":
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, port, timeout=access.timeout_s, context=ssl.create_default_context(),
+        )  # fmt: skip
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=access.timeout_s)
+    try:
+        connection.request("POST", f"{parts.path.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers)
+        response = connection.getresponse()
+        content = response.read(LIMIT + 1)
+        status, after = response.status, response.getheader("Retry-After", "")
+    except TimeoutError:
+        raise _PassingError(f"did not answer within {access.timeout_s:g} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _PassingError(f"does not answer ({error or type(error).__name__})") from None
+    finally:
+        connection.close()
+    if status == 200:
+        return content
+    said = _said(content, access.key)
+    if status in AGAIN:
+        raise _PassingError(f"answers {status}{said}", float(after) if after.replace(".", "", 1).isdigit() else 0.0)
+    if status in (401, 403):
+        raise ConfigError(f"{url} answers {status}{said}; give its key with --key-file FILE, or in BLOOMERY_API_KEY")
+    if status == 404 or 300 <= status < 400:
+        raise ConfigError(f"{url} answers {status}{said}; check Endpoint.url and Endpoint.model={body.get('model')!r}")
+    raise RefusedError(f"refused: {status}{said}")
+
+
+def _read(content: bytes, attempt: int) -> Reply:
+    """The first choice of an answer."""
+    try:
+        plain = json.loads(content)
+        choice = plain["choices"][0]
+        text = choice["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise _PassingError(f"no answer that can be read ({type(error).__name__} in {len(content)} bytes)") from None
+    if not isinstance(text, str):
+        raise _PassingError("no answer that can be read (its content is no text)")
+    usage = plain.get("usage")
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return Reply(text, str(choice.get("finish_reason") or ""), tokens if isinstance(tokens, int) else 0, attempt)
+
+
+def _said(content: bytes, key: str | None) -> str:
+    """A server's own words, shortened, without the key that it may have repeated."""
+    try:
+        plain = json.loads(content)
+        error = plain["error"]
+        text = str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, TypeError):
+        text = content[:200].decode(errors="replace")
+    text = " ".join((text if key is None else text.replace(key, "…")).split())[:200]
+    return f" ({text})" if text else ""
