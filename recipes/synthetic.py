@@ -20,7 +20,7 @@ from bloomery.stages.synthesis.compared import RowSet, SetsCompared, TaleTruth
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.stages.train import Share, Train
-from bloomery.text.filters import Asked, AskBack, Decontaminate, Length, ReadDrafts
+from bloomery.text.filters import AskBack, Asked, Decontaminate, Length, ReadDrafts
 from bloomery.text.instructions import FewShot
 from bloomery.text.readers import TaleConversations, TaleStories
 from bloomery.text.tales import Tales

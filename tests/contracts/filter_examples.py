@@ -6,10 +6,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
+
 from bloomery.stages.learned import Classified, Perplexity, TrainClassifier, TrainNgram
 from bloomery.stages.learned import Examples as Labelled
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import RunContext
+from bloomery.stages.synthesis import Judge, Judged
 from bloomery.store import Store
 from bloomery.text.filters import Decontaminate, Filter, Length, Only, WhiteSpace
 from bloomery.text.readers import TaleConversations, TaleStories
@@ -27,6 +30,13 @@ class Examples(dict[str, Callable[[], Filter]]):
         return stage.run(RunContext(store=Store(Path(self._folder.name)), quiet=True)).path
 
 
+class Alternately(Judge):
+    """Finds every other row good."""
+
+    def judge(self, rows, context, inputs, workspace) -> pa.Table:
+        return pa.table({"id": [id for id, _ in rows], "value": [float(i % 2) for i in range(len(rows))]})
+
+
 STORIES = Prepare(source=TaleStories(count=20))
 TALKS = Prepare(source=TaleConversations(count=20))
 KINDS = TrainClassifier(examples=(Labelled(label="story", corpus=STORIES), Labelled(label="talk", corpus=TALKS)), buckets=1 << 10)
@@ -36,3 +46,4 @@ EXAMPLES["Perplexity"] = lambda: Perplexity(model=TrainNgram(corpus=STORIES), ma
 EXAMPLES["Classified"] = lambda: Classified(model=KINDS, label="story", min_score=0.5)
 EXAMPLES["Only"] = lambda: Only(language=("de",), filters=(WhiteSpace(), Length(min_chars=3)))
 EXAMPLES["Decontaminate"] = lambda: Decontaminate(tests=(TaleStories(count=3),), action="mask")
+EXAMPLES["Judged"] = lambda: Judged(by=Alternately(corpus=TALKS), at_least=0.5)

@@ -43,6 +43,14 @@ def test_many_prompts_at_once_are_completed_as_one_by_one(prompts, stop_ids, max
     assert together == [list(stream(MODEL, prompt, Greedy(), stop_ids, max_new_tokens)) for prompt in prompts]
 
 
+@given(st.lists(PROMPTS, max_size=9), st.integers(1, 5), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_many_prompts_are_sampled_as_one_by_one(prompts, batch_rows, seed):
+    sampler, seeds = Random(temperature=1.5, top_k=20, top_p=0.9), [seed + i for i in range(len(prompts))]
+    together = complete(MODEL, prompts, [3], 8, batch_rows, sampler=sampler, seeds=seeds)
+    assert together == [list(stream(MODEL, prompt, sampler, [3], 8, s)) for prompt, s in zip(prompts, seeds, strict=True)]
+
+
 def test_the_model_of_these_tests_has_something_to_say():
     assert len(set(naive([1, 2, 3], [], 20))) > 5
 

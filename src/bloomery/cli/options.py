@@ -35,7 +35,8 @@ def run_options(command: Any) -> Any:
                      help="Make a checkpoint of each training after every so many steps, and keep it for good."),
         click.option("--key-file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Holds the key of the endpoints that a "
                      "recipe asks; or BLOOMERY_API_KEY is it. It is sent to them, and written nowhere."),
-        click.option("--at-once", type=click.IntRange(min=1), default=8, show_default=True, help="Questions to an endpoint under way at a time."),
+        click.option("--at-once", type=click.IntRange(min=1), default=8, show_default=True,
+                     help="Questions to an endpoint under way at a time."),
         click.option("--quiet", is_flag=True, help="Print nothing but errors."),
         store_option,
     ):  # fmt: skip

@@ -1,8 +1,8 @@
 """A model behind an OpenAI-compatible endpoint: one question over HTTP, asked again with back-off where that may help.
 
-What may pass (429, 408, 5xx, a connection that is cut, an answer that is late or no JSON) is asked again; what would be said again (400, a prompt
-that is too long) is refused for this question; what no question can get past (401, 403, 404) ends it all. Redirects are not followed and
-proxies not used, so that a key goes where it was meant to go, and over TLS unless that is this machine.
+What may pass (429, 408, 5xx, a connection that is cut, an answer that is late or no JSON) is asked again; what would be said again (400, a
+prompt that is too long) is refused for this question; what no question can get past (401, 403, 404) ends it all. Redirects are not followed
+and proxies not used, so that a key goes where it was meant to go, and over TLS unless that is this machine.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _PassingError(Exception):
 def ask(url: str, body: Mapping[str, Any], access: Access, seed: int = 0, sleep: Sleep = time.sleep) -> Reply:
     """Puts one question, up to `access.attempts` times.
 
-    Before attempt n + 1 it waits  wait_s · 2^(n−1) · u,  u uniform in [0.5, 1),  or as long as the server's Retry-After says, if that is longer.
+    Before attempt n + 1 it waits  wait_s · 2^(n−1) · u,  u uniform in [0.5, 1),  or what the server's Retry-After says, if that is longer.
 
     Args:
         url: of the endpoint, up to and without "/chat/completions".

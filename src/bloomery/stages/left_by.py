@@ -35,18 +35,23 @@ class LeftBy(Reader):
     seed: int = 0
     """Of the sample."""
 
+    def __str__(self) -> str:
+        return f"what {self.stage.reference} has left"
+
     def batches(self, after: str | None = None, on_damage: OnDamage = warn) -> Iterator[pa.RecordBatch]:
         raise DataError(f"LeftBy reads what {self.stage.reference} leaves, which only a stage has at hand; give it as Prepare.source")
 
-    def open(self, folder_of: Callable[[Any], Path]) -> Reader:
+    def resolved(self, folder_of: Callable[[Any], Path]) -> Reader:
         paths = _paths(folder_of(self.stage), self.split)
         wanted = None if self.as_many_as is None else sum(pq.read_metadata(p).num_rows for p in _paths(folder_of(self.as_many_as), "documents"))
-        return _Shards(paths=paths, wanted=wanted, seed=self.seed)
+        return _Shards(of=str(self), paths=paths, wanted=wanted, seed=self.seed)
 
 
 class _Shards(Reader):
     """The documents of some shards."""
 
+    of: str
+    """Who has left them."""
     paths: tuple[Path, ...]
     """In order."""
     wanted: int | None
@@ -70,6 +75,9 @@ class _Shards(Reader):
 
     def total_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.paths)
+
+    def __str__(self) -> str:
+        return self.of
 
     def _chosen(self) -> pa.Array | None:
         """The ids with the least hashes."""

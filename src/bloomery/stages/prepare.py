@@ -49,7 +49,7 @@ class Prepare(Stage):
     """Text read per part, which makes one shard at most; a worker's memory is a few times this."""
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
-        source = self.source.open(lambda stage: inputs[stage].path)
+        source = self.source.resolved(lambda stage: inputs[stage].path)
         expected = source.total_bytes()
         of = f" of about {human_bytes(expected)}" if expected else ""
         refinery = Refinery(

@@ -37,7 +37,7 @@ class TaleTruth(Stage):
                 about = json.loads(row["meta"] or "{}").get("about", "")
                 book, _, number = about.rpartition("/")
                 if book != self.tales.name():
-                    raise DataError(f"{row['id']} is about {about!r}, which is no tale of {self.tales.name()}; give the book that was written about")
+                    raise DataError(f"{row['id']} is about {about!r}, which is no tale of {self.tales.name()}; give the book that it is from")
                 asked, said = (message["content"] for message in row["messages"][-2:])
                 known = self.tales.answers(int(number))
                 question = asked.rpartition("\n\n")[2]

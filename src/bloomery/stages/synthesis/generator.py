@@ -1,4 +1,4 @@
-"""`Generator`: who writes; a model of ours, or one behind an endpoint. Alike, each answers many prompts, in any order, and can be gone on with."""
+"""`Generator`: who writes: a model of ours, or one behind an endpoint; and can be gone on with after any interruption."""
 
 from __future__ import annotations
 

@@ -93,12 +93,8 @@ class Synthesize(Stage):
             meta |= {"about": about[0], "passage": about[1]}
         if said.fault:
             meta["fault"] = said.fault
-        return Document(f"synthetic/{self.name}/{task.number:06d}", said.text, said_by(self.generator), None, json.dumps(meta, ensure_ascii=False))
-
-
-def said_by(generator: Generator) -> str:
-    """The source of what a generator writes."""
-    return f"written by {generator.reference}"
+        told = json.dumps(meta, ensure_ascii=False)
+        return Document(f"synthetic/{self.name}/{task.number:06d}", said.text, self.generator.reference, None, told)
 
 
 def _texts(corpus: Artifact, count: int) -> list[tuple[str, str]]:

@@ -110,7 +110,8 @@ class FewShot(Config):
         """
         talk: Messages = []
         for example in shown:
-            talk += [{"role": "user", "content": self.form.asked(example.passage)}, {"role": "assistant", "content": self.form.write(example)}]
+            asked, said = self.form.asked(example.passage), self.form.write(example)
+            talk += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
         return [*talk, {"role": "user", "content": self.form.asked(passage)}]
 
 

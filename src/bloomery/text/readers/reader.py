@@ -75,7 +75,7 @@ class Reader(Config):
         """About how many bytes there are to read, for progress; None where nobody knows."""
         return None
 
-    def open(self, folder_of: Callable[[Any], Path]) -> Reader:
+    def resolved(self, folder_of: Callable[[Any], Path]) -> Reader:
         """Who reads: itself, or where the documents are what another stage has left, a reader of its artifact.
 
         Args:
