@@ -29,7 +29,7 @@ VOCABULARY, TIME, PER_TALE = 1280, 256, 6
 
 
 def synthetic(
-    *, base_steps: int = 400, seed_talks: int = 600, seed_steps: int = 400, drafts: int = 6000, student_steps: int = 300, questions: int = 600,
+    *, base_steps: int = 400, seed_talks: int = 600, seed_steps: int = 400, drafts: int = 4000, student_steps: int = 250, questions: int = 600,
     students: int = 3, seed: int = 0,
 ) -> Recipe:
     """A small base and a few seeds; a generator taught by the seeds asks and answers about tales that nobody has asked about; each draft is
@@ -50,7 +50,7 @@ def synthetic(
         return Tokenize(name=corpus.name, corpus=corpus, tokenizer=tokenizer, **fields)
 
     model = LlamaConfig(
-        vocab_size=VOCABULARY, d_model=96, n_layers=3, n_heads=4, d_ff=264, max_seq_len=TIME, init=WiredInit(embedding=0.4),
+        vocab_size=VOCABULARY, d_model=96, n_layers=3, n_heads=4, d_ff=264, max_seq_len=2 * TIME, init=WiredInit(embedding=0.4),
     )  # fmt: skip
     common: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "max_seq_len": TIME}
     base = Train(

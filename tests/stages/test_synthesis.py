@@ -221,7 +221,7 @@ def test_a_row_stays_if_the_second_model_answers_as_it_does(context, tmp_path):
     mine = [answer if i % 2 and plainly(answer) else "certainly not" for i, answer in enumerate(answers)]
     assert {answer == "certainly not" for answer in mine} == {True, False}
     (tmp_path / "b.jsonl").write_text("".join(json.dumps({"instruction": t, "output": a}) + "\n" for t, a in zip(asked, mine, strict=True)))
-    second = Prepare(name="second", source=Files(path=str(tmp_path / "b.jsonl")))
+    second = Prepare(name="second", source=Files(path=str(tmp_path / "b.jsonl")), filters=())
     kept = Prepare(name="kept", source=LeftBy(stage=second), filters=(Judged(by=Answered(corpus=second, by=by)),)).run(context)
     assert [row["messages"][1]["content"] for row in rows(kept)] == [answer for answer in mine if answer != "certainly not"]
     measures = pq.read_table(kept.file("measures-00000.parquet")).to_pydict()

@@ -88,8 +88,8 @@ class FewShot(Config):
 
     Which seeds stand in a prompt follows from its number and the seed of the whole alone.
 
-    Source: Wang et al. (2022), arXiv 2212.10560 (Self-Instruct); departures: a passage may be given, as Alberti et al. (2019), arXiv 1906.05416,
-    have it, and question and answer are written at once.
+    Source: Wang et al. (2022), arXiv 2212.10560 (Self-Instruct); departures: a passage may be given, as in Alberti et al. (2019), arXiv
+    1906.05416, and question and answer are written at once.
     """
 
     form: QuestionForm = QuestionForm()
