@@ -310,6 +310,25 @@ def compare_remedies(ctx: click.Context, recipe: str | None, **options: Any) -> 
     compare(dials.set(dial_texts(rest)), context_of(**options))
 
 
+@cli.command(epilog="Example: bloomery advise talks.jsonl store/Export/main-0123456789ab --old books/ --recipe advised.py")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--old", type=click.Path(path_type=Path), help="Text like that of the pre-training, to be replayed.")
+@click.option("--learnt", help="Tokens that MODEL has seen, where it does not say: 2T.")
+@click.option("--pretrained-at", type=click.FloatRange(min=0, min_open=True), help="Highest learning rate of its pre-training, likewise.")
+@click.option("--recipe", type=click.Path(path_type=Path, dir_okay=False), help="Write the recipe to this file, for bloomery run.")
+@click.option("--json", "form", flag_value="json", default="table", help="As JSON.")
+def advise(data: Path, model: Path, **options: Any) -> None:
+    """Measure DATA beside MODEL, and say how to tune: chat or base, adapter or all weights, rate, replay, passes, capacity, memory; each with
+    its number or source; and the recipe that does it.
+
+    DATA is what a Files reader takes. MODEL is a folder as the Hugging Face hub has it, such as an Export leaves.
+    """
+    from bloomery.cli.advise import print_advice
+
+    print_advice(data, model, **options)
+
+
 @cli.command(epilog="Example: bloomery trace store/Train/base-0123456789ab --step 120")
 @click.argument("model")
 @click.option("--step", type=click.IntRange(min=1), required=True, help="The optimiser step, counted from 1.")
