@@ -35,7 +35,7 @@ def synthetic(
     """A small base and a few seeds; a generator taught by the seeds asks and answers about tales that nobody has asked about; each draft is
     checked in its form, its length, against its like, against the examination, and by a second model that answers the question itself.
 
-    Students go on from the base and read the seeds and as many drafts, checked or not; the seeds alone are beside them.
+    Students go on from the base and read rows that were checked, or as many that were not; beside them, others read the seeds alone.
     """
     book, unread = Tales(seed=seed, domain="farm", size="tiny"), Tales(seed=seed, domain="farm", size="tiny", split="held_out")
     stories = Prepare(name="stories", source=TaleStories(tales=book, count=8000))

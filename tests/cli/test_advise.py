@@ -22,7 +22,8 @@ from bloomery.text.tales import Tales
 
 M = Measured(
     rows=1000, conversations=1000, turns=1.0, tokens=200_000, learnt=20_000, median=150, p99=250, longest=300, cut=0.0, duplicates=0.0,
-    answers=900, characters_per_token=4.0, unknown=0.0, bits_per_byte=1.0, bits=40_000.0, params=10_000_000, adapter_params=100_000, max_seq_len=512,
+    answers=900, characters_per_token=4.0, unknown=0.0,
+    bits_per_byte=1.0, bits=40_000.0, params=10_000_000, adapter_params=100_000, max_seq_len=512,
     template=True, seen=1e9, rate=1e-3, bytes_full=1e9, bytes_adapter=5e8, memory=1e10,
 )  # fmt: skip
 SMALL = training(name="advised_base", steps=2, init=Scratch(model=MODEL.replace(vocab_size=300, max_seq_len=1024)))

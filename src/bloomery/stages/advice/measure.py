@@ -112,8 +112,8 @@ def measure(reader: Reader, folder: Path, seen: float | None = None, rate: float
         raise DataError(f"{reader} holds no rows to advise on; give a source with text in it")
     talks, texts = [row["messages"] for row in rows if row["messages"]], [row["text"] for row in rows]
     if tokenizer.vocab_size > config.vocab_size:
-        raise ConfigError(f"{folder} knows {config.vocab_size} ids, and its tokenizer with our control tokens has {tokenizer.vocab_size}; take a "
-                          "model whose table has room for them, as padded ones have")  # fmt: skip
+        raise ConfigError(f"{folder} knows {config.vocab_size} ids, and its tokenizer with our control tokens has {tokenizer.vocab_size}; take "
+                          "a model whose table has room for them, as padded ones have")  # fmt: skip
     if len(talks) == len(rows):
         encoded = [(np.array(ids), np.array(mask)) for ids, mask in ChatTemplate().render_batch(talks, tokenizer)]
     else:

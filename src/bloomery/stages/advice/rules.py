@@ -112,7 +112,7 @@ def replay(m: Measured) -> Advice:
     share = replay_share(m)
     return Advice(
         "replay", f"one old token to {1 / share:.0f} new ones: {human_count(share * m.tokens * passes(m))} of them",
-        f"{m.bits_per_byte:.2f} bits per byte as it is, {'near' if m.bits_per_byte <= NEAR else 'far from'} what it knows (the bound is {NEAR})",
+        f"{m.bits_per_byte:.2f} bits per byte as it is, {'near' if m.bits_per_byte <= NEAR else 'far from'} what it knows (bound {NEAR})",
         "arXiv 2403.08763; docs/log.md, what a fine-tune forgets",
     )  # fmt: skip
 
@@ -163,7 +163,7 @@ def vocabulary(m: Measured) -> Advice:
     """Whether the vocabulary is for such texts."""
     fits = m.characters_per_token >= 2.5 and m.unknown < 0.05
     advice = "the vocabulary fits" if fits else "the vocabulary is made for other texts: rows are long for what they say"
-    each, parts = f"{m.characters_per_token:.2f} characters per token (the bound is 2.5)", f"{m.unknown:.1%} of the tokens are parts of one (5 %)"
+    each, parts = f"{m.characters_per_token:.2f} characters per token (bound 2.5)", f"{m.unknown:.1%} of the tokens are parts of one (5 %)"
     return Advice("vocabulary", advice, f"{each}; {parts}")
 
 
