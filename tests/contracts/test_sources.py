@@ -13,7 +13,7 @@ from tests.data.tasks import vocabulary
 
 from bloomery.core.errors import ConfigError
 from bloomery.data.mixture import Mixture
-from bloomery.data.packing import Cut, Fit, Packing
+from bloomery.data.packing import Cut, Each, Fit, Packing
 from bloomery.data.source import Cursor, Packed, Source
 from bloomery.data.tasks import MaskedTokens, Posed
 
@@ -28,6 +28,10 @@ def fit(folder) -> Source:
     return Packed(make_shards(folder, LENGTHS, masked=True), Fit(window=9), time=6, seed=3)
 
 
+def each(folder) -> Source:
+    return Packed(make_shards(folder, LENGTHS), Each(), time=6, seed=3)
+
+
 def mixture(folder) -> Source:
     return Mixture({"a": cut(folder / "a"), "b": fit(folder / "b"), "c": cut(folder / "c")}, {"a": 0.5, "b": 0.3, "c": 0.2})
 
@@ -36,7 +40,10 @@ def masked(folder) -> Source:
     return Posed(cut(folder), MaskedTokens(rate=0.5), time=6, seed=4, vocabulary=vocabulary())
 
 
-CASES = {"cut": (cut, Packed, Cut), "fit": (fit, Packed, Fit), "mixture": (mixture, Mixture, None), "masked": (masked, Posed, None)}
+CASES = {
+    "cut": (cut, Packed, Cut), "fit": (fit, Packed, Fit), "each": (each, Packed, Each),
+    "mixture": (mixture, Mixture, None), "masked": (masked, Posed, None),
+}  # fmt: skip
 
 
 @pytest.fixture(params=CASES)

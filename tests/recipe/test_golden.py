@@ -18,7 +18,9 @@ GOLDEN = Path(__file__).parent / "golden"
 OF_THE_MACHINE = {"source.python", "source.files", "source.contents"}  # what a source adds to its identity from this machine
 BOOKS = {"source": str(GOLDEN / "books")}
 CONTRASTS = ("adaptive_softmax", "attention_cost", "batch_norm", "fixup", "grouped_queries", "growth", "norm_placement", "warmup")
-DIALS: dict[str, dict[str, str]] = {"quickstart": {}, "remedies": {}, "stdlib": {}, "synthetic": {}, "novels": BOOKS, "refinery": BOOKS}
+DIALS: dict[str, dict[str, str]] = {
+    name: {} for name in ("distilled", "quickstart", "remedies", "stdlib", "synthetic")
+} | {"novels": BOOKS, "refinery": BOOKS}
 DIALS |= {f"contrasts/{name}": {} for name in CONTRASTS}
 
 

@@ -1,9 +1,9 @@
 """From token shards to batches: packing, mixtures, and the resumable source in global order."""
 
-from bloomery.data.batch import Batch, Labels
+from bloomery.data.batch import Batch, Labels, Samples
 from bloomery.data.mixing import Corpus, Curriculum, Given, Mixed, Mixing, Proportions, Ratio, Stretch, Temperature, UniMax
 from bloomery.data.mixture import Mixture
-from bloomery.data.packing import Cut, Fit, Packing
+from bloomery.data.packing import Cut, Each, Fit, Packing
 from bloomery.data.shards import Encoded, TokenShards, write_index, write_shard
 from bloomery.data.source import Cursor, Packed, Rows, Source, Span, Supply
 from bloomery.data.tasks import (
@@ -20,8 +20,8 @@ from bloomery.data.tasks import (
 )
 
 __all__ = [
-    "Batch", "BothWays", "Corpus", "Curriculum", "Cursor", "Cut", "Encoded", "Fit", "Given", "Labels", "MaskedTokens", "Mixed", "Mixing",
-    "Mixture", "NextToken", "Packed", "Packing", "Posed", "PrefixLM", "Proportions", "Ratio", "RowTask", "Rows", "SentenceOrder", "Source",
-    "Span", "SpanCorruption", "Stretch", "Supply", "TellLabels", "Temperature", "TokenShards", "UniMax", "Vocabulary", "write_index",
-    "write_shard",
+    "Batch", "BothWays", "Corpus", "Curriculum", "Cursor", "Cut", "Each", "Encoded", "Fit", "Given", "Labels", "MaskedTokens", "Mixed",
+    "Mixing", "Mixture", "NextToken", "Packed", "Packing", "Posed", "PrefixLM", "Proportions", "Ratio", "RowTask", "Rows", "Samples",
+    "SentenceOrder", "Source", "Span", "SpanCorruption", "Stretch", "Supply", "TellLabels", "Temperature", "TokenShards", "UniMax",
+    "Vocabulary", "write_index", "write_shard",
 ]  # fmt: skip

@@ -39,6 +39,30 @@ class Labels:
 
 
 @dataclass(frozen=True, eq=False)
+class Samples:
+    """Where rows come from that a model has written itself.
+
+    Attributes:
+        logprobs: (batch, time) float32, log μ of each target that was drawn, μ being what it was drawn from; 0 where the weight is.
+        prompts: (batch,) int64, the number of the prompt: samples of one prompt have the same.
+        ages: (batch,) int64, steps that the policy has made since it wrote the row.
+    """
+
+    logprobs: Float[Tensor, "batch time"]
+    prompts: Int[Tensor, " batch"]
+    ages: Int[Tensor, " batch"]
+
+    def __getitem__(self, rows: slice | tuple[slice, slice]) -> Samples:
+        """Those of some of the rows, or of a stretch of them."""
+        of_rows = rows[0] if isinstance(rows, tuple) else rows
+        return Samples(self.logprobs[rows], self.prompts[of_rows], self.ages[of_rows])
+
+    def to(self, device: torch.device | str) -> Samples:
+        """The same on another device."""
+        return Samples(*(one.to(device, non_blocking=True) for one in (self.logprobs, self.prompts, self.ages)))
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Tokens, what they should predict, and how much each prediction counts.
 
@@ -52,6 +76,7 @@ class Batch:
         labels: further targets by the name of the head that is to predict them.
         draws: (batch, time) float32 in [0, 1), what an objective that samples at a place goes by: like the tokens, a function of the row
             alone. None where the task gives none.
+        samples: of rows that the policy has written; None where it has not.
     """
 
     tokens: Int[Tensor, "batch time"]
@@ -62,6 +87,7 @@ class Batch:
     passage: Passage | None = None
     labels: Mapping[str, Labels] = field(default_factory=dict)
     draws: Float[Tensor, "batch time"] | None = None
+    samples: Samples | None = None
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
@@ -78,7 +104,8 @@ class Batch:
             passage, labels = None if self.passage is None else self.passage[part], {name: one[part] for name, one in self.labels.items()}
             tokens, targets, weight = self.tokens[part], self.targets[part], self.loss_weight[part]
             draws = None if self.draws is None else self.draws[part]
-            yield Batch(tokens, targets, weight, self.layout[part], self.first_row + i, passage, labels, draws)
+            samples = None if self.samples is None else self.samples[part]
+            yield Batch(tokens, targets, weight, self.layout[part], self.first_row + i, passage, labels, draws, samples)
 
     def share(self, index: int, count: int) -> Batch:
         """One of `count` equal stretches of the rows' time; there must be no passage."""
@@ -90,7 +117,8 @@ class Batch:
         labels = {name: one[part] for name, one in self.labels.items()}
         tokens, targets, weight = self.tokens[part], self.targets[part], self.loss_weight[part]
         return Batch(tokens, targets, weight, self.layout.share(index, count), self.first_row, None, labels,
-                     None if self.draws is None else self.draws[part])  # fmt: skip
+                     None if self.draws is None else self.draws[part],
+                     None if self.samples is None else self.samples[part])  # fmt: skip
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -98,4 +126,5 @@ class Batch:
         tokens, targets, weight = self.tokens.to(**move), self.targets.to(**move), self.loss_weight.to(**move)
         passage, labels = None if self.passage is None else self.passage.to(device), {name: one.to(device) for name, one in self.labels.items()}
         draws = None if self.draws is None else self.draws.to(**move)
-        return Batch(tokens, targets, weight, self.layout.to(device), self.first_row, passage, labels, draws)
+        samples = None if self.samples is None else self.samples.to(device)
+        return Batch(tokens, targets, weight, self.layout.to(device), self.first_row, passage, labels, draws, samples)

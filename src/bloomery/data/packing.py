@@ -158,6 +158,17 @@ class Fit(Packing):
         return _FitArrangement(lengths, time, seed, self.window)
 
 
+class Each(Packing):
+    """A document in each row, in permuted order; the rest of the row is padding, and what does not fit is left out. For rows that are only the
+    beginning of something, such as prompts.
+    """
+
+    whole: ClassVar[bool] = True
+
+    def arrange(self, lengths: Int[np.ndarray, " documents"], time: int, seed: int) -> Arrangement:
+        return _EachArrangement(lengths, time, seed)
+
+
 class _CutArrangement(Arrangement):
     """Row i is the stretch [k·time, (k+1)·time) of the endless stream of epochs; k is i, shuffled among `shuffled` rows."""
 
@@ -274,6 +285,31 @@ class _FitArrangement(Arrangement):
         if epoch == len(self._first_rows) - 1:
             self._first_rows.append(self._first_rows[-1] + count)
         return order[np.argsort(rows, kind="stable")], np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))])
+
+
+class _EachArrangement(Arrangement):
+    """Row i is document i of the endless stream of epochs."""
+
+    def pieces(self, first_row: int, rows: int) -> Pieces:
+        numbers = np.arange(first_row, first_row + rows)
+        epochs, at = np.divmod(numbers, len(self.lengths))
+        documents = np.array([self._kept(epoch)[0][k] for epoch, k in zip(epochs.tolist(), at.tolist(), strict=True)], np.int64)
+        zeros = np.zeros_like(numbers)
+        return Pieces(numbers, zeros, documents, zeros, np.minimum(self.lengths[documents], self.time), epochs, zeros.astype(bool))
+
+    def epochs(self, rows: int) -> float:
+        return rows / len(self.lengths)
+
+    def rows_per_epoch(self) -> int:
+        return len(self.lengths)
+
+    def cut(self) -> CutReport:
+        over = self.lengths[self.lengths > self.time]
+        return CutReport(documents=len(over), tokens=int((over - self.time).sum()))
+
+    def _plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        order = self.order(epoch)
+        return order, np.arange(1, len(order) + 1)
 
 
 def best_fit(lengths: list[int], capacity: int) -> tuple[list[int], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,8 @@ from bloomery.models.model import CausalModel
 from bloomery.nn.cache import Cache
 from bloomery.nn.layout import Passage, SequenceLayout
 
+Pick = Callable[[Tensor, Sequence[int]], Tensor]
+"""(logits of the next token, (batch, vocab); the numbers of the prompts that the rows go on from) → one token id per row."""
 PREFILL = 512  # tokens of a prompt that are read at a time, which bounds the memory of its attention mask
 GREEDY = Greedy()
 PADDING_ID = 0  # any valid id: what it leaves in the cache is overwritten before it is seen
@@ -74,8 +76,6 @@ def complete(
 ) -> list[list[int]]:
     """A continuation of each of many prompts: what `stream` yields, but in batches; with `Greedy`, the most likely one token by token.
 
-    Prompts of similar length go together; rows that are done leave the batch.
-
     Args:
         model: its weights must not change meanwhile.
         prompts: of any lengths from 1 to max_seq_len − 1.
@@ -95,16 +95,32 @@ def complete(
         DataError: a prompt or a passage is empty, too long, or has an id that the model doesn't know, or passages are there or missing where
             they should not be.
     """
+    draws = [_generator(seed) for seed in ([0] * len(prompts) if seeds is None else seeds)]
+
+    def pick(logits: Tensor, rows: Sequence[int]) -> Tensor:
+        return sampler.pick_each(logits, [draws[i] for i in rows])
+
+    return complete_by(pick, model, prompts, stop_ids, max_new_tokens, batch_rows, vocab_size, passages)
+
+
+@torch.inference_mode()
+def complete_by(
+    pick: Pick, model: CausalModel, prompts: Sequence[Sequence[int]], stop_ids: Collection[int], max_new_tokens: int, batch_rows: int = 64,
+    vocab_size: int | None = None, passages: Sequence[Sequence[int]] | None = None,
+) -> list[list[int]]:
+    """As `complete`, with whatever picks the tokens; it is told each row that goes on once per token, in the order of its tokens.
+
+    Prompts of similar length go together; rows that are done leave the batch.
+    """
     _check_passages(model, passages, len(prompts))
     limits = [min(max_new_tokens, _room(model, prompt, f"prompt {i}")) for i, prompt in enumerate(prompts)]
-    draws = [_generator(seed) for seed in ([0] * len(prompts) if seeds is None else seeds)]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(prompts), batch_rows):
         rows = [i for i in by_length[start : start + batch_rows] if limits[i] > 0]
         if rows:
             read = _passage(model, None if passages is None else [passages[i] for i in rows])
-            _complete_batch(model, prompts, rows, frozenset(stop_ids), limits, answers, vocab_size, read, sampler, draws)
+            _complete_batch(model, prompts, rows, frozenset(stop_ids), limits, answers, vocab_size, read, pick)
     return answers
 
 
@@ -115,14 +131,14 @@ def _generator(seed: int) -> torch.Generator:
 
 def _complete_batch(
     model: CausalModel, prompts: Sequence[Sequence[int]], rows: list[int], stop_ids: frozenset[int], limits: list[int],
-    answers: list[list[int]], vocab_size: int | None, passage: Passage | None, sampler: Sampler, draws: Sequence[torch.Generator],
+    answers: list[list[int]], vocab_size: int | None, passage: Passage | None, pick: Pick,
 ) -> None:
     """Fills in `answers` for the prompts numbered `rows`."""
     cache: Cache = model.new_cache(batch=len(rows), capacity=max(len(prompts[i]) + limits[i] for i in rows))
     logits = _prefill(model, [prompts[i] for i in rows], cache, passage)
     while True:
         alive = []
-        for k, token in enumerate(sampler.pick_each(logits[:, :vocab_size], [draws[i] for i in rows]).tolist()):
+        for k, token in enumerate(pick(logits[:, :vocab_size], rows).tolist()):
             answer = answers[rows[k]]
             if token not in stop_ids:
                 answer.append(token)

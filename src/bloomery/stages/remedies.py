@@ -24,6 +24,7 @@ from bloomery.mesh import ALONE
 from bloomery.models import read_model
 from bloomery.objectives import Combined
 from bloomery.stages.look import COLOURS, document, plot, table, text_table
+from bloomery.stages.paired import Way
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.trained import Trained
@@ -34,13 +35,8 @@ ROWS = 16  # per forward pass
 KEPT = 0.95  # of the old score, and of what plain tuning reaches in the new one: what a remedy is to hold
 
 
-class Remedy(Config):
-    """A way of tuning, in several runs that differ in their seeds."""
-
-    name: str
-    """In the table and beside its point."""
-    runs: tuple[Trained, ...] = Field(min_length=1)
-    """What it leaves, of each seed."""
+class Remedy(Way):
+    """A way of tuning."""
 
 
 class Remedies(Stage):

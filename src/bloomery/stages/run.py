@@ -43,6 +43,7 @@ from bloomery.train.offload import AwayOptimizer, offload_activations
 from bloomery.train.peak import Peak
 from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
+from bloomery.train.rollouts import Rollout, Rollouts
 from bloomery.train.snapshots import OnDisk
 from bloomery.train.spreading import check_course, spread_model
 from bloomery.train.statistics import Inspector
@@ -51,6 +52,7 @@ from bloomery.train.watch import answers, held_out
 from bloomery.train.wishes import Notice, Wish
 
 SLOTS = "optimizer"  # in an artifact: the optimiser's state, where it is kept
+ROLLOUTS = "rollouts"  # in a workspace: rows of rounds that take several steps
 LOOKED_AT = 2048  # rows that are looked through for such as have nothing to be learnt
 SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
 
@@ -61,7 +63,8 @@ def finish(workspace: Workspace, context: RunContext) -> dict[str, Any]:
         return {}
     summary = read_json(workspace.path / SUMMARY)
     Keep(last=0, every=context.keep_every).apply(workspace.path / "checkpoints")
-    shutil.rmtree(workspace.path / "snapshots", ignore_errors=True)
+    for folder in ("snapshots", ROLLOUTS):
+        shutil.rmtree(workspace.path / folder, ignore_errors=True)
     return summary
 
 
@@ -94,6 +97,8 @@ class Run:
         updater, fixed = stage.updater.of(spread.members), self.config.fixed
         updater = AwayOptimizer(updater) if "optimizer" in context.offload else updater
         self.state = TrainState(spread.model, updater, average, holding=spread.holding, beside=beside, fixed=fixed)
+        if stage.rollout is not None:
+            self.source = self.written(stage.rollout)
         frozen = not isinstance(stage.trainable, Everything)
         self.trained = sum(prod(held.part.shape) for held in spread.holding.trainable()) if frozen else self.config.n_params
         self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
@@ -126,6 +131,15 @@ class Run:
         self.watched = Watched(stage, inputs, self.folder, context.mesh)
         if resumed:
             self.watched.go_on(self.state.step)
+
+    def written(self, rollout: Rollout) -> Rollouts:
+        """The rows that the policy writes itself, to the prompts of the source."""
+        if not self.context.mesh.alone:
+            raise ConfigError("Train.rollout has the whole model write on one rank; start it without --layout")
+        return Rollouts(
+            self.source, rollout, self.state, self.stage.batches, ends=self.tokenizer.end, pad=self.tokenizer.pad,
+            vocab_size=self.tokenizer.vocab_size, seed=self.stage.seed, folder=self.folder / ROLLOUTS,
+        )  # fmt: skip
 
     def say(self, line: str) -> None:
         """A line about what goes on in this training."""

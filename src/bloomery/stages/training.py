@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Lt
 from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
 from bloomery.core.units import Steps, Tokens, human_count
-from bloomery.data import Corpus, Cut, Given, Mixing, NextToken, Packing, Posed, RowTask, Source, TokenShards, Vocabulary
+from bloomery.data import Corpus, Cut, Each, Given, Mixing, NextToken, Packing, Posed, RowTask, Source, TokenShards, Vocabulary
 from bloomery.mesh import Layout
 from bloomery.models import AdaptedConfig, ModelConfig
 from bloomery.nn.adapters import Adapter
@@ -36,6 +36,7 @@ from bloomery.store import Store
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Healing, Precision
 from bloomery.train.recompute import Recompute, blocks_again
+from bloomery.train.rollouts import Rollout, check_rollout
 from bloomery.train.stopping import StopRule
 
 
@@ -63,7 +64,9 @@ class Training(Trained):
     mixing: Mixing = Given()
     """How much of which: `Given()` (the shares' proportions), `Temperature()`, `UniMax()`, `Ratio()` or `Curriculum()`."""
     packing: Packing = Cut()
-    """How documents become rows: `Cut()` or `Fit()`."""
+    """How documents become rows: `Cut()`, `Fit()` or `Each()`."""
+    rollout: Rollout | None = None
+    """How the model itself writes what it learns from, to prompts that rows of `Each()` begin with; None has it learn the rows."""
     task: RowTask = NextToken()
     """What is to be learnt from rows: `NextToken()`, `PrefixLM()`, `MaskedTokens()`, `SpanCorruption()`, `SentenceOrder()` or
     `TellLabels()`."""
@@ -148,6 +151,11 @@ class Training(Trained):
                 raise self.refuse("stop", "may leave weights of an earlier step, and keeps='optimizer' the last state; leave one of them out")
         if not self.objective.reads_rows:
             raise self.refuse("objective", "only holds weights where they were; add a loss of rows to it, as CausalLM() + …")
+        if self.rollout is not None:
+            if not isinstance(self.packing, Each) or not isinstance(self.task, NextToken):
+                raise self.refuse("rollout", "takes the prompt of each row, from which each next token is told; take packing=Each() and "
+                                  "task=NextToken()")  # fmt: skip
+            check_rollout(self.rollout, self.max_seq_len, all(share.tokens.encoding.masked for share in self.sources))
         check_look_back(self.objective, self.tokenizer, self.architecture)
         self.mixing.weights([Corpus(name=s.tokens.name, tokens=1, proportion=s.proportion, group=s.group) for s in self.sources])
         if (model := self.init.architecture) is not None:
@@ -168,6 +176,8 @@ class Training(Trained):
             virtual = f" less {model.max_seq_len - most} virtual tokens" if most < model.max_seq_len else ""
             raise self.refuse("max_seq_len", f"is longer than the model's max_seq_len={model.max_seq_len}{virtual}; {most} is the most")
         check_task(self.task, model, self.tokenizer, self.longest)
+        if self.rollout is not None and (model.reads_passage or not model.reads_forward):
+            raise self.refuse("rollout", f"has the model write, to prompts alone, which a {model.kind()} does not; take a decoder")
         if self.watch.prompts and (model.reads_passage or not model.reads_forward):
             raise ConfigError(f"Train.watch.prompts are for models that go on with a text, which Train.init's {model.kind()} does not; leave "
                               "them out")  # fmt: skip

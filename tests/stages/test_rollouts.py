@@ -1,0 +1,92 @@
+"""A training on what its model writes itself: killed anywhere it ends in the same bytes, and a teacher brings it nearer on its own texts."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from bloomery.core.errors import ConfigError
+from bloomery.data import Each, Packed, TokenShards
+from bloomery.models import read_model
+from bloomery.objectives import CausalLM, Distil, JensenShannon, Models
+from bloomery.optim import AdamW, WarmupCosine
+from bloomery.stages.init import Continue, Scratch
+from bloomery.stages.stage import RunContext
+from bloomery.stages.train import Train, Watch
+from bloomery.store import Store
+from bloomery.text.tokenizer import Tokenizer
+from bloomery.train import TrainState
+from bloomery.train.rollouts import Rollout, Rollouts
+from tests.stages.test_train import HELD_OUT, MODEL, WEIGHTS, interrupt, training
+
+OWN = Rollout(prompt_tokens=8, max_new_tokens=16)
+LEARN = {"ema": None, "watch": Watch(), "schedule": WarmupCosine(warmup=5), "optimizer": AdamW(learning_rate=1e-2), "batch_tokens": 512}
+TEACHER = training(name="teacher", **LEARN | {"steps": 150, "init": Scratch(model=MODEL.replace(d_model=48, n_heads=4, d_ff=96))})
+STUDENT = training(name="student", **LEARN | {"steps": 40})
+DIVERGENCE = JensenShannon(beta=0.5)
+
+
+def distilled(name: str, **changes) -> Train:
+    objective = Distil(teacher=TEACHER, divergence=DIVERGENCE)
+    fields = {"init": Continue(base=STUDENT), "packing": Each(), "objective": objective, "optimizer": AdamW(learning_rate=3e-3)}
+    return training(name=name, **LEARN | fields | {"steps": 40} | changes)
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory) -> RunContext:
+    torch.set_num_threads(1)
+    return RunContext(store=Store(tmp_path_factory.mktemp("store")), quiet=True, checkpoint_every_s=0.0, trackers=())
+
+
+def writes(every: int) -> Train:
+    rollout = OWN.replace(every=every, samples=2)
+    return training(packing=Each(), rollout=rollout, steps=7, ema=None, watch=Watch(), objective=CausalLM())
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_a_killed_training_ends_in_the_bytes_of_an_undisturbed_one(context, tmp_path, monkeypatch, every, after):
+    whole = writes(every).run(context)
+    again = RunContext(store=Store(tmp_path), quiet=True, checkpoint_every_s=0.0, trackers=())
+    interrupt(monkeypatch, writes(every), again, after)
+    assert writes(every).run(again).file(WEIGHTS).read_bytes() == whole.file(WEIGHTS).read_bytes()
+    assert not any("rollouts" in name for name in whole.manifest.files)
+
+
+def test_the_micro_batch_changes_no_row_that_is_written(context, tmp_path):
+    losses = []
+    for micro_batch in (1, 4):
+        with_it = RunContext(store=Store(tmp_path / str(micro_batch)), quiet=True, micro_batch=micro_batch, trackers=())
+        losses.append(writes(2).run(with_it).manifest.summary["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def apart(context: RunContext, trained: Train, folder) -> float:
+    """How far a student is from its teacher on texts that it writes itself to prompts of held-out tales: nats per token."""
+    student, teacher = (read_model(one.run(context).path / "model")[1].eval() for one in (trained, TEACHER))
+    shards = TokenShards.open(HELD_OUT.run(context))
+    state = TrainState(student, AdamW().build(student))
+    ids = Tokenizer.load(trained.tokenizer.run(context).checked("tokenizer.json"))
+    source = Rollouts(
+        Packed(shards, Each(), time=32, seed=5), OWN, state, trained.batches, ends=ids.end, pad=ids.pad, vocab_size=ids.vocab_size, seed=9,
+        folder=folder,
+    )  # fmt: skip
+    objective = Distil(teacher=TEACHER, divergence=DIVERGENCE)
+    with torch.no_grad():
+        (found,) = objective(Models(student, {TEACHER.address: teacher}), source.batch(0, 192))
+    return float(found.total) / found.weight
+
+
+def test_a_student_comes_nearer_to_its_teacher_on_its_own_texts(context, tmp_path):
+    measured = partial(apart, context, folder=tmp_path)
+    on_policy, off_policy = measured(distilled("on_policy", rollout=OWN)), measured(distilled("off_policy"))
+    assert on_policy < off_policy < measured(STUDENT)  # after as many steps; by how much, the log says
+
+
+def test_only_decoders_write_and_only_to_prompts():
+    with pytest.raises(ConfigError, match="take packing=Each"):
+        training(rollout=OWN)
+    with pytest.raises(ConfigError, match="more than a row"):
+        training(rollout=OWN.replace(max_new_tokens=60), packing=Each())
+    with pytest.raises(ConfigError, match="nothing says where a prompt ends"):
+        training(rollout=Rollout(max_new_tokens=4), packing=Each())
