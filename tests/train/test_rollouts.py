@@ -1,6 +1,5 @@
 """Rows that the policy writes: what they hold, that nothing but seed, row and weights decides them, and that rounds outlive a kill."""
 
-import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +12,7 @@ from bloomery.models import LlamaConfig
 from bloomery.objectives import Distil, JensenShannon, Models
 from bloomery.objectives.frozen import Frozen
 from bloomery.optim import Batches
-from bloomery.train.rollouts import Rollout, Rollouts, check_rollout
+from bloomery.train.rollouts import AT_ONCE, Rollout, Rollouts, check_rollout
 from tests.data.corpora import make_shards
 
 TIME, ROWS, END = 12, 6, 1
@@ -112,17 +111,19 @@ def test_a_source_made_anew_at_any_step_goes_on_with_the_same_rows(tmp_path, eve
     assert all(map(same, course("straight"), course("killed", killed_at=(1, 2, 3, 4))))
 
 
-def test_a_round_begun_after_the_checkpoint_is_not_taken_from_the_disk(tmp_path):
+def test_a_round_of_a_later_policy_is_not_taken_from_the_disk(tmp_path):
     world = World(tmp_path, every=2)
-    first = world.source().batch(0, ROWS)
-    later = World(tmp_path, every=2)
-    later.state.model = MODEL.build(9)
-    shutil.rmtree(tmp_path / "rollouts")
-    other = later.source().batch(0, ROWS)
-    assert not same(first, other)
-    later.state.step = 5
-    assert same(later.source().batch(0, ROWS).split(ROWS).__next__(), other) is False  # the same rows, of another age
-    assert later.source().batch(0, ROWS).samples.ages.tolist() == [5] * ROWS
+    world.step(), world.step()
+    later = world.source().batch(2 * ROWS, ROWS)
+    world.state.step, world.state.model = 1, MODEL.build(1)  # gone on from an older checkpoint, whose rows are further on
+    again = world.source().batch(2 * ROWS, ROWS)
+    assert again.samples.ages.tolist() == [0] * ROWS
+    assert not torch.equal(again.tokens, later.tokens)
+
+
+def test_rows_beyond_those_that_are_written_together_are_of_their_own_streams(tmp_path):
+    world, rows = World(tmp_path), AT_ONCE + 5
+    assert same(world.source(3).batch(rows - 3, 3), list(world.source(rows).batch(0, rows).split(rows - 3))[1], to=1e-5)
 
 
 class Given(Frozen):
