@@ -135,13 +135,14 @@ def _again(block: Block, contexts: Callable[[], Any] | None) -> None:
 
 
 def _keep_products() -> Any:
-    return create_selective_checkpoint_contexts(_policy)
+    # A low-rank change is added into a product where that lies. Both are kept, as the same memory, and neither is done again: allowed.
+    return create_selective_checkpoint_contexts(_policy, allow_cache_entry_mutation=True)
 
 
 def _policy(context: Any, operation: Any, *arguments: Any, **named: Any) -> CheckpointPolicy:
     aten = torch.ops.aten
     products = (
-        aten.mm.default, aten.addmm.default, aten.bmm.default, aten._scaled_dot_product_flash_attention_for_cpu.default,
+        aten.mm.default, aten.addmm.default, aten.addmm_.default, aten.bmm.default, aten._scaled_dot_product_flash_attention_for_cpu.default,
         aten._scaled_dot_product_flash_attention.default, aten._scaled_dot_product_efficient_attention.default,
         aten._scaled_dot_product_cudnn_attention.default,
     )  # fmt: skip

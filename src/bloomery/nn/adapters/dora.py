@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
 from bloomery.nn.adapters.lora import LoRA, LowRank
-from bloomery.nn.adapters.shells import AdaptedLinear, Shell
+from bloomery.nn.adapters.shells import AdaptedLinear, Multiplies, Shell
 from bloomery.nn.adapters.targets import Piece
 from bloomery.nn.init import Draw
 
@@ -52,6 +52,9 @@ class Directed(LowRank):
         longer = self.longer(shell.base, own)
         bare = y if shell.bias is None else y - shell.bias
         return y + (longer - 1) * bare + longer * self.scale * self.product(x)
+
+    def applied(self, x: Float[Tensor, "*batch columns"], shell: Multiplies) -> Float[Tensor, "*batch rows"]:
+        return self(x, shell.multiplied(x), shell)
 
     def looked_up(self, tokens: Int[Tensor, "*batch"], y: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch columns"]:
         raise NotImplementedError("DoRA is not for tables")

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bloomery.nn.adapters.adapter import Adapter
-from bloomery.nn.adapters.shells import AdaptedEmbedding, Change, Shell, shell_of
+from bloomery.nn.adapters.shells import AdaptedEmbedding, Change, Multiplies, Shell, shell_of
 from bloomery.nn.adapters.targets import Piece, chosen
+from bloomery.nn.adapters.thin import Thin, thin_linear
 from bloomery.nn.init import Draw
 from bloomery.nn.linear import Linear, Use
 
@@ -87,6 +88,7 @@ class LowRank(Change):
         self.a = Linear(columns, (rank,) * len(pieces), (Use.OTHER,) * len(pieces))
         self.b = Linear(rank, tuple(len(piece.rows) for piece in pieces), uses)
         self.pieces, self.rows, self.rank, self.scale, self.table = tuple(pieces), rows, rank, scale, table
+        self.thin = Thin(tuple((piece.rows.start, piece.rows.stop) for piece in pieces), rank, scale)
 
     def initialise(self, draw: Draw) -> None:
         """B is 0. A is uniform within ±1/√columns, and for tables normal."""
@@ -99,6 +101,11 @@ class LowRank(Change):
 
     def forward(self, x: Float[Tensor, "*batch columns"], y: Float[Tensor, "*batch rows"], shell: Shell) -> Float[Tensor, "*batch rows"]:
         return torch.add(y, self.product(x), alpha=self.scale)
+
+    def applied(self, x: Float[Tensor, "*batch columns"], shell: Multiplies) -> Float[Tensor, "*batch rows"]:
+        if shell.product is not F.linear or any(one.requires_grad for one in shell.kept):
+            return super().applied(x, shell)
+        return thin_linear(x, shell.make, shell.kept, shell.bias, self.a.weight, self.b.weight, self.thin)
 
     def product(self, x: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
         """B·A·x; 0 in rows that are no piece's."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bloomery.core.errors import ConfigError
-from bloomery.nn.adapters.shells import Shell
+from bloomery.nn.adapters.shells import Multiplies
+from bloomery.nn.adapters.thin import Make
 from bloomery.nn.linear import Linear
 from bloomery.nn.part import Part
 
@@ -95,7 +96,7 @@ class Nf4(Quantisation):
         return torch.tensor(LEVELS, device=codes.device)[both.int()]
 
 
-class QuantisedLinear(Shell, Linear):
+class QuantisedLinear(Multiplies):
     """A `Linear` whose matrix is kept in few bits and does not learn. Parameters: codes, scales (and bias), in place of weight."""
 
     def __init__(self, linear: Linear, quantisation: Quantisation) -> None:
@@ -118,15 +119,19 @@ class QuantisedLinear(Shell, Linear):
     def shape(self) -> tuple[int, int]:
         return self.out_features, self.in_features
 
-    def forward(self, input: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        return self.codes, self.scales
+
+    @property
+    def make(self) -> Make:
+        return self.quantisation.dequantise
+
+    def multiplied(self, x: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
         if self.full is not None:
-            return F.linear(input, self.full, self.bias)
-        y: Tensor = _Product.apply(input, self.codes, self.scales, self.quantisation)  # type: ignore[assignment]
-        if self.bias is not None:
-            y = y + self.bias
-        for change in self.changes:
-            y = change(input, y, self)
-        return y
+            return F.linear(x, self.full, self.bias)
+        y: Tensor = _Product.apply(x, self.codes, self.scales, self.quantisation)  # type: ignore[assignment]
+        return y if self.bias is None else y + self.bias
 
     def told(self, own: str, whole: Tensor) -> Mapping[str, Tensor]:
         return dict(zip(("codes", "scales"), self.quantisation.quantise(whole), strict=True)) if own == "weight" else {own: whole}

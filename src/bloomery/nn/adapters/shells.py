@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bloomery.nn.adapters.targets import replace
+from bloomery.nn.adapters.thin import Make
 from bloomery.nn.head import TiedHead, UntiedHead
 from bloomery.nn.init import Initialised, Pour
 from bloomery.nn.linear import Linear
@@ -42,6 +43,10 @@ class Change(Added):
     def forward(self, x: Float[Tensor, "*batch columns"], y: Float[Tensor, "*batch rows"], shell: Shell) -> Float[Tensor, "*batch rows"]:
         """What becomes of y = W·x (+ b)."""
         raise NotImplementedError
+
+    def applied(self, x: Float[Tensor, "*batch columns"], shell: Multiplies) -> Float[Tensor, "*batch rows"]:
+        """W·x (+ b) as it becomes; for those that are faster together with the product than after it."""
+        return self(x, shell.multiplied(x), shell)
 
     def looked_up(self, tokens: Int[Tensor, "*batch"], y: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch columns"]:
         """What becomes of the rows of W that tokens stand for, where W is a table."""
@@ -131,7 +136,39 @@ class Shell(nn.Module):
             self.before = None
 
 
-class AdaptedLinear(Shell, Linear):
+class Multiplies(Shell, Linear):
+    """A shell that is a linear map: its changes say what becomes of a product."""
+
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        """What W is kept as."""
+        return (self.weight,)
+
+    @property
+    def make(self) -> Make:
+        """What makes W of that."""
+        return as_it_is
+
+    def multiplied(self, x: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
+        """W·x (+ b), without adapters."""
+        return self.product(x, self.weight, self.bias)
+
+    def forward(self, input: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
+        changes = self.changes
+        if not changes:
+            return self.multiplied(input)
+        y = changes[0].applied(input, self)
+        for change in changes[1:]:
+            y = change(input, y, self)
+        return y
+
+
+def as_it_is(weight: Tensor) -> Tensor:
+    """The matrix of one that is kept whole."""
+    return weight
+
+
+class AdaptedLinear(Multiplies):
     """A `Linear` with adapters."""
 
     def __init__(self, linear: Linear) -> None:
@@ -139,12 +176,6 @@ class AdaptedLinear(Shell, Linear):
             super().__init__(linear.in_features, linear.heights, linear.uses, bias=linear.bias is not None)
         self.weight, self.bias = linear.weight, linear.bias
         self.adapters = nn.ModuleDict()
-
-    def forward(self, input: Float[Tensor, "*batch columns"]) -> Float[Tensor, "*batch rows"]:
-        y = self.product(input, self.weight, self.bias)
-        for change in self.changes:
-            y = change(input, y, self)
-        return y
 
 
 class AdaptedEmbedding(Shell, nn.Embedding):
