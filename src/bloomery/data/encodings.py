@@ -33,6 +33,11 @@ class Encoding(Config):
         return None
 
     @property
+    def passed_over(self) -> str:
+        """What is so of documents that are left out: "have no text"."""
+        return f"have no {self.column}"
+
+    @property
     def longest(self) -> int | None:
         """Tokens of the longest document that it makes; None where it sets no limit."""
         return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from pydantic import Field
 from bloomery.core.errors import DataError, did_you_mean
 from bloomery.core.units import Tokens
 from bloomery.data.encodings import Encoding
+from bloomery.data.folds import Fold
 from bloomery.data.shards import Encoded
 from bloomery.text.tokenizer import Tokenizer
 
@@ -32,7 +34,7 @@ class LabelledRow(NamedTuple):
 
 
 class Labelled(Encoding):
-    """Rows with labels for one head. Subclasses write `row`."""
+    """Rows with labels for one head. Subclasses write `row`, and `read`, which tells rows apart."""
 
     masked: ClassVar[bool] = True
     column: ClassVar[str] = "meta"
@@ -42,10 +44,16 @@ class Labelled(Encoding):
     max_tokens: Tokens = 512
     """Tokens of a text, a pair or a choice at most, control tokens included; what is longer is cut at its end (of a pair, the longer one
     first), and counted."""
+    folds: tuple[Fold, ...] = ()
+    """Rows that all of these keep; none keeps every row."""
 
     @property
     def labels_for(self) -> str:
         return self.head
+
+    @property
+    def passed_over(self) -> str:
+        return super().passed_over + (" or are of other folds" if self.folds else "")
 
     @property
     def longest(self) -> int:
@@ -56,12 +64,28 @@ class Labelled(Encoding):
             if meta is None:
                 continue
             try:
-                tokens, labels, cut = self.row(json.loads(meta), tokenizer)
+                row = json.loads(meta)
+                if not self.keeps(row):
+                    continue
+                tokens, labels, cut = self.row(row, tokenizer)
             except DataError as error:
                 raise DataError(f"document {name!r}: {error}") from None
             ids, mask = np.array(tokens, np.int64), np.zeros(len(tokens), np.uint8)
             mask[sorted(labels)] = 1
             yield Encoded(name, ids, int(tokenizer.byte_lengths[ids].sum()), mask, [labels[place] for place in sorted(labels)], cut)
+
+    @property
+    @abstractmethod
+    def read(self) -> tuple[str, ...]:
+        """The columns by which one row is another one; of a question with choices, the question."""
+
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is on the side of all folds; raises `DataError` where it lacks a column."""
+        if not self.folds:
+            return True
+        read = map(partial(value_in, row), self.read)
+        content = "\n".join(" ".join(map(str, value)) if isinstance(value, list) else str(value) for value in read)
+        return all(fold.keeps(content) for fold in self.folds)
 
     @abstractmethod
     def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
@@ -100,8 +124,12 @@ class Classes(Labelled):
     label: str = "label"
     """The column of the label."""
 
+    @property
+    def read(self) -> tuple[str, ...]:
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
     def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
-        tokens, cut = self.framed([text_in(row, column) for column in (self.text, self.pair) if column is not None], tokenizer)
+        tokens, cut = self.framed([text_in(row, column) for column in self.read], tokenizer)
         label = value_in(row, self.label)
         return LabelledRow(tokens, {} if label is None else {0: class_of(label, self.classes, self.label)}, cut)
 
@@ -120,6 +148,10 @@ class Tags(Labelled):
     """The column of their tags, likewise."""
     at: Literal["first", "last"] = "first"
     """The token of a word that has its tag; models that read forward have seen the whole word at its last."""
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        return (self.words,)
 
     def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
         words, tags = (listed(value_in(row, column)) for column in (self.words, self.tags))
@@ -157,6 +189,10 @@ class Choices(Labelled):
         if len(self.choices) > 1 and self.count != len(self.choices):
             raise self.refuse("count", f"is not the number of columns in choices={self.choices}; {len(self.choices)} is")
 
+    @property
+    def read(self) -> tuple[str, ...]:
+        return (self.prompt,)
+
     def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
         prompt, tokens, cut = text_in(row, self.prompt), list[int](), 0
         choices = [text_in(row, column) for column in self.choices] if len(self.choices) > 1 else listed(value_in(row, self.choices[0]))
@@ -188,8 +224,12 @@ class Numbers(Labelled):
     label: str = "score"
     """The column of the number."""
 
+    @property
+    def read(self) -> tuple[str, ...]:
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
     def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
-        tokens, cut = self.framed([text_in(row, column) for column in (self.text, self.pair) if column is not None], tokenizer)
+        tokens, cut = self.framed([text_in(row, column) for column in self.read], tokenizer)
         label = value_in(row, self.label)
         try:
             return LabelledRow(tokens, {} if label is None else {0: float(label)}, cut)

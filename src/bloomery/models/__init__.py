@@ -18,6 +18,7 @@ from bloomery.models.deberta import DebertaConfig
 from bloomery.models.deepseek import DeepseekV3Config
 from bloomery.models.electra import Electra, ElectraConfig, ElectraPairConfig
 from bloomery.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from bloomery.models.ensemble import EnsembleConfig, EnsembleModel
 from bloomery.models.families import FAMILIES, config_from_plain
 from bloomery.models.gemma import Gemma2Config, Gemma3Config, GemmaConfig
 from bloomery.models.gpt2 import Gpt2Config
@@ -62,6 +63,8 @@ __all__ = [
     "EmbeddingSharing",
     "EncoderDecoder",
     "EncoderDecoderConfig",
+    "EnsembleConfig",
+    "EnsembleModel",
     "ExportableConfig",
     "Gemma2Config",
     "Gemma3Config",

@@ -14,6 +14,7 @@ from bloomery.models.deberta import DebertaConfig
 from bloomery.models.deepseek import DeepseekV3Config
 from bloomery.models.electra import ElectraConfig, ElectraPairConfig
 from bloomery.models.encoder_decoder import EncoderDecoderConfig
+from bloomery.models.ensemble import EnsembleConfig
 from bloomery.models.gemma import Gemma2Config, Gemma3Config, GemmaConfig
 from bloomery.models.gpt2 import Gpt2Config
 from bloomery.models.llama import LlamaConfig
@@ -52,7 +53,8 @@ def config_from_plain(plain: dict[str, Any]) -> ModelConfig:
         ConfigError: its fields cannot be.
     """
     models = {family.kind(): family for family in (
-        TransformerConfig, EncoderDecoderConfig, Transformer2017Config, TaskConfig, ElectraPairConfig, AdaptedConfig, *FAMILIES.values(),
+        TransformerConfig, EncoderDecoderConfig, Transformer2017Config, TaskConfig, ElectraPairConfig, AdaptedConfig, EnsembleConfig,
+        *FAMILIES.values(),
     )}  # fmt: skip
     if (kind := plain.get("kind")) not in models:
         raise ArtifactError(f"a config says kind={kind!r}, which is none of {', '.join(models)}; was it written by a newer version?")

@@ -19,7 +19,7 @@ from bloomery.core.units import human_seconds
 from bloomery.data import BothWays, Fit, NextToken, Packed, TellLabels, TokenShards, Vocabulary
 from bloomery.data.labelled import Choices, Labelled, Numbers, Tags
 from bloomery.evals.metrics import accuracy, f1, mean_average_precision, pearson, plain, spans_f1, spearman
-from bloomery.models import TaskModel, read_model
+from bloomery.models import EnsembleModel, TaskModel, read_model
 from bloomery.stages.heads import check_labels
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
@@ -49,7 +49,7 @@ class Examine(Stage):
     """
 
     model: Trained
-    """The model, with a head for the labels."""
+    """The model, with a head for the labels; or an `Ensemble` of such."""
     rows: Tokenize
     """Labelled rows; those without a label are left out, and counted when they are encoded."""
 
@@ -67,7 +67,7 @@ class Examine(Stage):
         kind = "numbers" if isinstance(encoding, Numbers) else "classes"
         task = TellLabels(**{kind: (encoding.head,)}, then=NextToken() if config.reads_forward else BothWays())
         check_labels([encoding], task, config)
-        assert isinstance(model, TaskModel)  # no other has heads
+        assert isinstance(model, TaskModel | EnsembleModel)  # no other has heads
         shards, tokenizer = TokenShards.open(inputs[self.rows]), Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
         if encoding.max_tokens > config.max_seq_len:
             raise ConfigError(f"Examine.rows may have {encoding.max_tokens} tokens, and the model reads {config.max_seq_len}; give their "
@@ -85,7 +85,9 @@ class Examine(Stage):
 
 
 @torch.no_grad()
-def tell(model: TaskModel, shards: TokenShards, task: TellLabels, vocabulary: Vocabulary, time: int, device: str = "cpu") -> list[Told]:
+def tell(
+    model: TaskModel | EnsembleModel, shards: TokenShards, task: TellLabels, vocabulary: Vocabulary, time: int, device: str = "cpu"
+) -> list[Told]:
     """What the one head of a task says at every place that has a label, in the order of the rows.
 
     Args:

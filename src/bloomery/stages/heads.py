@@ -12,6 +12,7 @@ from bloomery.data import RowTask
 from bloomery.data.encodings import Encoding
 from bloomery.data.labelled import Choices, Classes, Numbers, Tags
 from bloomery.models import ModelConfig, TaskConfig
+from bloomery.models.ensemble import heads_of
 from bloomery.models.heads import (
     MultipleChoiceConfig,
     RegressionConfig,
@@ -82,7 +83,7 @@ def check_labels(encodings: Sequence[Encoding], task: RowTask, model: ModelConfi
         task: what is to be learnt from rows.
         model: what is to learn it.
     """
-    heads = {head.name: head for head in model.heads} if isinstance(model, TaskConfig) else {}
+    heads = {head.name: head for head in heads_of(model)}
     for encoding in encodings:
         if (name := encoding.labels_for) is None:
             continue

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bloomery.core.config import Config
-from bloomery.models import ModelConfig, pour_model, read_config
+from bloomery.core.errors import ConfigError
+from bloomery.models import EnsembleConfig, ModelConfig, pour_model, read_config
 from bloomery.models.families import config_from_hub
 from bloomery.models.hub import load_hub
 from bloomery.objectives import Frozen
@@ -57,6 +58,11 @@ class Continue(Init):
     carry: Literal["weights", "optimizer"] = "weights"
     """What else is taken over: with "optimizer", the optimiser's state of every parameter that the base trained, which must have left it
     (`keeps`); what it did not train starts anew, as all does with "weights"."""
+
+    def check(self) -> None:
+        if isinstance(self.base.architecture, EnsembleConfig):
+            raise ConfigError(f"Continue.base={self.base.reference} is several models, which are not trained as one; go on from one of its "
+                              "members, from a Soup of them, or let one learn from them with Distil(teacher=…)")  # fmt: skip
 
     @property
     def architecture(self) -> ModelConfig | None:

@@ -69,7 +69,7 @@ class Tokenize(Stage):
                     head=self.encoding.labels_for)  # fmt: skip
         workspace.count(INDEX, shards=len(counts), documents=total["documents"], tokens=total["tokens"])
         if skipped := max(0, read - total["documents"]):
-            context.say(f"{self.reference}: {skipped} of {read} documents have no {self.encoding.column} and are left out")
+            context.say(f"{self.reference}: {skipped} of {read} documents {self.encoding.passed_over} and are left out")
         if self.encoding.labels_for is not None:
             total |= self._told_of_labels(TokenShards(workspace.path), context)
         return total | {"skipped_documents": skipped, "vocab_size": tokenizer.vocab_size, "bytes_per_token": total["bytes"] / total["tokens"]}
