@@ -21,11 +21,13 @@ CONTRASTS = ("adaptive_softmax", "attention_cost", "batch_norm", "fixup", "group
 DIALS: dict[str, dict[str, str]] = {
     name: {} for name in ("distilled", "quickstart", "remedies", "stdlib", "synthetic")
 } | {"novels": BOOKS, "refinery": BOOKS}
+QUESTIONS = {"data": str(GOLDEN / "questions.csv"), "text": str(GOLDEN / "books")}
+DIALS |= {"continued": {}, "continued_full": {"size": "full"}, "multiple_choice": QUESTIONS}
 DIALS |= {f"contrasts/{name}": {} for name in CONTRASTS}
 
 
 def flat(name: str) -> dict[str, dict[str, object]]:
-    stages = load_recipe(str(ROOT / "recipes" / f"{name}.py")).set(DIALS[name]).flat()
+    stages = load_recipe(str(ROOT / "recipes" / f"{name.removesuffix('_full')}.py")).set(DIALS[name]).flat()
     return {label: {k: v for k, v in fields.items() if k not in OF_THE_MACHINE} for label, fields in stages.items()}
 
 
@@ -36,7 +38,7 @@ def test_recipe_is_what_it_was(name: str):
 
 def test_every_recipe_has_a_golden_config():
     recipes = ROOT / "recipes"
-    assert {str(path.relative_to(recipes).with_suffix("")) for path in recipes.rglob("*.py")} == set(DIALS)
+    assert {str(path.relative_to(recipes).with_suffix("")) for path in recipes.rglob("*.py")} == {name.removesuffix("_full") for name in DIALS}
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def print_trainings(planned: Sequence[PlannedStage], means: Means) -> None:
         print_outlook(planner, there, means, tokens)
         if not there.fits or there.setting.layout.world > 1:
             print_ways(planner, there)
-        for line in advice(config.n_params, 0, tokens):
+        for line in advice(config.n_params, stage.tokens_before, tokens):
             console.print(Text(f"  {line}", "dim"))
 
 

@@ -76,7 +76,7 @@ class Courses(Stage):
                 tokens += phase.total_rows * phase.max_seq_len
                 told.append(After(phase.name, line_of(phase, self.base), tokens, *found[-1][1:]))
             lines.append(Line(course.name, told, path))
-        model, learnt = self.base.architecture, self.base.total_rows * self.base.max_seq_len
+        model, learnt = self.base.architecture, self.base.tokens_before + self.base.total_rows * self.base.max_seq_len
         most = max(line.phases[-1].tokens for line in lines)
         page = Page(self.title, base, lines, advice(model.n_params, learnt, most) if model is not None else [])
         text = page.text()

@@ -269,6 +269,12 @@ class Training(Trained):
         assert self.steps is not None  # `check` wants one of them
         return self.steps
 
+    @property
+    def tokens_before(self) -> int:
+        """Tokens that its weights were trained on before it, as far back as trainings go on from trainings."""
+        base = self.init.goes_on_from
+        return base.tokens_before + base.total_rows * base.max_seq_len if isinstance(base, Training) else 0
+
     def source(self, inputs: Inputs) -> Source:
         """The rows that this training reads, in its order. Every byte of the shards is checked."""
         return self._source({share.tokens.name: TokenShards.open(inputs[share.tokens]) for share in self.sources})
