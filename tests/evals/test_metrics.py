@@ -63,6 +63,14 @@ def test_map_is_that_of_the_reference(rows, k):
     assert mean_average_precision(scores, np.array([right for _, right in rows]), k) == pytest.approx(total / len(rows))
 
 
+@given(st.lists(st.tuples(st.permutations(range(5)), st.integers(0, 4)), min_size=1, max_size=20))
+def test_map_of_all_choices_is_scikit_learns_precision_of_rankings(rows):
+    metrics = pytest.importorskip("sklearn.metrics")
+    scores, right = np.array([ranked for ranked, _ in rows], np.float64), np.array([right for _, right in rows])
+    wanted = metrics.label_ranking_average_precision_score(np.eye(5)[right], scores)
+    assert mean_average_precision(scores, right, 5) == pytest.approx(wanted)
+
+
 def test_map_at_3_of_a_case_worked_by_hand():
     scores = np.array([[0.1, 0.9, 0.5, 0.0], [0.4, 0.3, 0.2, 0.1], [0.4, 0.3, 0.2, 0.1], [1.0, 1.0, 0.0, 0.0]])
     assert mean_average_precision(scores, np.array([1, 2, 3, 1]), 3) == pytest.approx((1 + 1 / 3 + 0 + 1 / 2) / 4)

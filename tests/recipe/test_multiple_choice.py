@@ -28,8 +28,8 @@ def test_from_questions_to_a_table_of_ways_with_their_ensembles(tmp_path):
     words = " ".join(f"{rng.choice(names)} has {rng.integers(1000)} nets." for _ in range(400))
     (tmp_path / "text" / "nets.txt").write_text(words)
     dials = {
-        "data": str(tmp_path / "questions.csv"), "text": str(tmp_path / "text"), "seeds": "2", "folds": "3", "base_steps": "2", "head_steps": "1",
-        "steps": "2", "vocab_size": "280", "d_model": "16", "n_layers": "1", "max_tokens": "32",
+        "data": str(tmp_path / "questions.csv"), "text": str(tmp_path / "text"), "seeds": "2", "folds": "3", "base_steps": "2",
+        "head_steps": "1", "steps": "2", "vocab_size": "280", "d_model": "16", "n_layers": "1", "max_tokens": "32",
     }  # fmt: skip
     recipe = load_recipe(str(RECIPE)).set(dials)
     context = RunContext(store=Store(tmp_path / "store"), quiet=True, trackers=())

@@ -80,7 +80,7 @@ def test_what_each_has_read_before_counts_through_the_phases(made):
 
 
 def test_phases_that_do_not_follow_or_do_not_measure_are_refused(made):
-    top, rest = made.courses[0].phases
+    _, rest = made.courses[0].phases
     with pytest.raises(ConfigError, match=r"all of phased does not go on from base; take base.then"):
         made.replace(courses=(Course(name="phased", phases=(rest,)),))
     blind = made.base.then(name="blind", steps=1, watch=Watch())

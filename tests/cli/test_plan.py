@@ -1,0 +1,58 @@
+"""What `plan` says of a training that nobody here could run, word by word.
+
+After a change that is meant: python -m tests.cli.test_plan
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bloomery.cli import plan
+from bloomery.cli.plan import Means, chosen, print_outlook
+from bloomery.cli.show import console
+from bloomery.mesh import Layout
+from bloomery.planning.sizing import advice
+from bloomery.recipe import load_recipe
+from bloomery.stages.planner import planner_of
+from bloomery.stages.train import Train
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "recipe" / "golden" / "continued_full_plan.txt"
+MEANS = Means(
+    layout="replicate=8,shard=4,context=2", machine="h100", memory=None, price=2.5, utilisation=0.5, micro_batch=1, recompute="none",
+)  # fmt: skip
+
+
+NAMES = ("base", "replay_top", "replay_all")
+
+
+def told(name: str) -> str:
+    """The plan of one of the recipe's trainings."""
+    stages = load_recipe(str(ROOT / "recipes" / "continued.py")).set({"size": "full"}).stages()
+    stage = next(stage for stage in stages if isinstance(stage, Train) and stage.name == name)
+    model, tokens = stage.learner, stage.total_rows * stage.max_seq_len
+    assert model is not None
+    planner = planner_of(stage.planned(model), MEANS.named, stage.rows, MEANS.utilisation)
+    with console.capture() as capture:
+        console.print(name)
+        print_outlook(planner, chosen(planner, MEANS, Layout.parse(MEANS.layout), None), MEANS, tokens)
+        for line in advice(model.n_params, stage.tokens_before, tokens):
+            console.print(line, markup=False)
+    return "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan.console, "_width", 400)
+
+
+@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[:2]), NAMES[2]])
+def test_the_case_of_10b_parameters_1t_and_200b_tokens_is_planned_as_it_was(wide: None, name: str):
+    assert told(name).strip() == GOLDEN.read_text().split("\n\n")[NAMES.index(name)].strip()
+
+
+if __name__ == "__main__":
+    console._width = 400
+    GOLDEN.write_text("\n".join(map(told, NAMES)))
