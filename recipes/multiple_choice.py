@@ -13,7 +13,7 @@ from bloomery.objectives import HeadCrossEntropy
 from bloomery.optim import AdamW, Constant, CosineRates, Embeddings, Everything, Heads, Muon, WarmupCosine
 from bloomery.recipe import Recipe
 from bloomery.stages.ensemble import Ensemble
-from bloomery.stages.examinations import Examinations, Way
+from bloomery.stages.examinations import Examinations, Variant
 from bloomery.stages.examine import Examine
 from bloomery.stages.heads import HeadsOn
 from bloomery.stages.init import Continue, Scratch
@@ -82,10 +82,10 @@ def multiple_choice(
             **ways[name],
         )  # fmt: skip
 
-    def way(name: str) -> Way:
+    def way(name: str) -> Variant:
         runs = tuple(tuned(name, number) for number in range(seeds))
         together = Ensemble(name=name, members=runs)
-        return Way(
+        return Variant(
             name=name, runs=tuple(Examine(name=run.name, model=run, rows=test) for run in runs),
             together=Examine(name=f"{name}_together", model=together, rows=test),
         )  # fmt: skip

@@ -10,7 +10,7 @@ from bloomery.data import Encoded, TokenShards, write_index, write_shard
 from bloomery.data.labelled import Choices, Classes
 from bloomery.evals.metrics import mean_average_precision
 from bloomery.models import LlamaConfig
-from bloomery.stages.examinations import Column, Difference, Examinations, Marks, Page, Way, chance, longest
+from bloomery.stages.examinations import Column, Difference, Examinations, Marks, Page, Variant, chance, longest
 from bloomery.stages.examine import Examine
 from bloomery.stages.init import Scratch
 from bloomery.stages.prepare import Prepare
@@ -78,11 +78,11 @@ def test_what_cannot_be_compared_is_refused():
 
     one, other = (Examine(name=name, model=train, rows=rows(name)) for name in ("one", "other"))
     with pytest.raises(ConfigError, match="Examinations.ways: b is examined in .*other.* ask all the same"):
-        Examinations(title="x", rows=rows("one"), ways=(Way(name="a", runs=(one,)), Way(name="b", runs=(other,))))
+        Examinations(title="x", rows=rows("one"), ways=(Variant(name="a", runs=(one,)), Variant(name="b", runs=(other,))))
     with pytest.raises(ConfigError, match="b has 2 runs and a 1, so that they cannot be compared seed by seed"):
-        Examinations(title="x", rows=rows("one"), ways=(Way(name="a", runs=(one,)), Way(name="b", runs=(one, one))))
+        Examinations(title="x", rows=rows("one"), ways=(Variant(name="a", runs=(one,)), Variant(name="b", runs=(one, one))))
     with pytest.raises(ConfigError, match="must have different names"):
-        Examinations(title="x", rows=rows("one"), ways=(Way(name="a", runs=(one,)), Way(name="a", runs=(one,))))
+        Examinations(title="x", rows=rows("one"), ways=(Variant(name="a", runs=(one,)), Variant(name="a", runs=(one,))))
     moods = Tokenize(corpus=corpus, tokenizer=tokenizer, encoding=Classes(head="mood", classes=("sad", "glad")))
     with pytest.raises(ConfigError, match=r"Examinations.rows=.* are encoded as Classes, which brings no choices"):
-        Examinations(title="x", rows=moods, ways=(Way(name="a", runs=(Examine(model=train, rows=moods),)),))
+        Examinations(title="x", rows=moods, ways=(Variant(name="a", runs=(Examine(model=train, rows=moods),)),))

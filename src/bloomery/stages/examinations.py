@@ -32,7 +32,7 @@ from bloomery.store import Workspace, read_json, write_json, write_text
 K = 3  # MAP@K
 
 
-class Way(Config):
+class Variant(Config):
     """A way of tuning, in several runs that differ in their seeds."""
 
     name: str
@@ -53,7 +53,7 @@ class Examinations(Stage):
     """At the head of the page."""
     rows: Tokenize
     """What all are asked, encoded as `Choices()`."""
-    ways: tuple[Way, ...] = Field(min_length=1)
+    ways: tuple[Variant, ...] = Field(min_length=1)
     """Of which the first is the plain one."""
 
     def check(self) -> None:
