@@ -43,6 +43,12 @@ def test_the_page_says_what_each_came_to_and_what_chance_would():
     assert PAGE.plain()["ways"]["frozen"]["ensemble"] is None
 
 
+def test_one_seed_settles_nothing():
+    one = [Column(column.name, column.line, column.runs[:1], None) for column in (PLAIN, FROZEN)]
+    said = Page("Ways", 100, chance(5), Marks(0.3, 0.48), one).conclusions()
+    assert "frozen is not below plain on the mean, by +0.0100 MAP@3, which one seed does not settle" in said
+
+
 def test_chance_is_what_random_scores_come_to():
     scores, wanted = np.random.default_rng(0).random((20_000, 5)), np.zeros(20_000, np.int64)
     assert chance(5).map_at_3 == pytest.approx(mean_average_precision(scores, wanted, 3), abs=0.01)

@@ -177,9 +177,11 @@ class Page:
                 "standard error of their mean, seed by seed"]  # fmt: skip
         for column in self.columns[1:]:
             less = Difference.between(column, plain)
-            said.append(f"{column.name} is {'not below' if less.mean >= 0 else 'below'} {plain.name} on the mean, by {less.mean:+.4f} MAP@3, "
-                        f"{'more' if abs(less.mean) > 2 * less.error else 'less'} than two standard errors; not below in {less.ahead} of "
-                        f"{seeds} seeds")  # fmt: skip
+            sure = "more" if abs(less.mean) > 2 * less.error else "less"
+            trust = f"{sure} than two standard errors; not below in {less.ahead} of {seeds} seeds"
+            side = "not below" if less.mean >= 0 else "below"
+            said.append(f"{column.name} is {side} {plain.name} on the mean, by {less.mean:+.4f} MAP@3, "
+                        f"{trust if seeds > 1 else 'which one seed does not settle'}")  # fmt: skip
         for column in self.columns:
             if column.together is not None:
                 gain = column.together.map_at_3 - column.mean.map_at_3
