@@ -6,17 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
+import pyarrow as pa
 
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.evals.likelihood import told_tokens
 from bloomery.mesh import ALONE
 from bloomery.models import AdaptedConfig, Model, load_hub
-from bloomery.nn import SequenceLayout
 from bloomery.nn.adapters import LoRA
-from bloomery.nn.chunked import logits_by_chunk
 from bloomery.optim import AdamW
 from bloomery.stages.anatomy import Planned
 from bloomery.stages.planner import NOTHING_AGAIN, here, outlook_of
@@ -88,7 +86,12 @@ class Measured:
     @property
     def time(self) -> int:
         """Tokens in a row that hold 99 of 100 of the rows, in steps of 64, as far as the model reads."""
-        return min(self.max_seq_len, 64 * -(-self.p99 // 64))
+        return row_length(self.p99, self.max_seq_len)
+
+
+def row_length(p99: int, most: int) -> int:
+    """Tokens in a row that hold 99 of 100 of the rows, in steps of 64, as far as the model reads."""
+    return min(most, 64 * -(-p99 // 64))
 
 
 def measure(reader: Reader, folder: Path, seen: float | None = None, rate: float | None = None) -> Measured:
@@ -123,27 +126,28 @@ def measure(reader: Reader, folder: Path, seen: float | None = None, rate: float
     learnt = int(sum(mask.sum() for _, mask in encoded))
     nats, sampled, size = surprise(model.eval(), encoded, tokenizer)
     history = _history(folder)
-    time = min(config.max_seq_len, 64 * -(-int(np.quantile(lengths, 0.99)) // 64))
+    p99, machine = int(np.quantile(lengths, 0.99)), here()
+    time = row_length(p99, config.max_seq_len)
     adapted = AdaptedConfig(base=config, adapter=LoRA(rank=RANK, alpha=2.0 * RANK))
     needs = {
-        name: outlook_of(Planned(config=learner, time=time, guarded=True), here(), 1, ALONE.layout, 1, NOTHING_AGAIN).memory.total
+        name: outlook_of(Planned(config=learner, time=time, guarded=True), machine, 1, ALONE.layout, 1, NOTHING_AGAIN).memory.total
         for name, learner in (("full", config), ("adapter", adapted))
     }
     return Measured(
         rows=len(rows), conversations=len(talks), turns=sum(m["role"] == "assistant" for t in talks for m in t) / max(1, len(talks)),
-        tokens=int(lengths.sum()), learnt=learnt, median=int(np.median(lengths)), p99=int(np.quantile(lengths, 0.99)),
+        tokens=int(lengths.sum()), learnt=learnt, median=int(np.median(lengths)), p99=p99,
         longest=int(lengths.max()),
-        cut=float((lengths > config.max_seq_len).mean()), duplicates=1 - len({digest(text) for text in _scalars(texts)}) / len(texts),
+        cut=float((lengths > config.max_seq_len).mean()),
+        duplicates=1 - len({digest(text) for text in pa.array(texts, pa.string())}) / len(texts),
         answers=len({m["content"].strip() for talk in talks for m in talk if m["role"] == "assistant"}),
         characters_per_token=sum(map(len, texts)) / max(1, len(plain)), unknown=_unknown(plain, tokenizer),
         bits_per_byte=nats / math.log(2) / max(1, size), bits=nats / math.log(2) / max(1, sampled) * learnt, params=config.n_params,
         adapter_params=adapted.n_params, max_seq_len=config.max_seq_len, template=_template(folder), seen=seen or history.get("tokens"),
         rate=rate or history.get("rate"), bytes_full=needs["full"], bytes_adapter=needs["adapter"],
-        memory=here().memory,
+        memory=machine.memory,
     )  # fmt: skip
 
 
-@torch.no_grad()
 def surprise(model: Model, encoded: Sequence[tuple[np.ndarray, np.ndarray]], tokenizer: Tokenizer) -> tuple[float, int, int]:
     """Nats that a model needs for what is learnt in a sample of rows, and the tokens and bytes of that.
 
@@ -153,22 +157,11 @@ def surprise(model: Model, encoded: Sequence[tuple[np.ndarray, np.ndarray]], tok
         tokenizer: that encoded them.
     """
     nats, tokens, size = 0.0, 0, 0
-    longest, pad = model.config.max_seq_len, 0
-    step = max(1, len(encoded) * 128 // SAMPLED_TOKENS)  # rows from all over
-    for start in range(0, len(encoded[::step]), ROWS):
-        some = [(ids[:longest], mask[:longest]) for ids, mask in encoded[::step][start : start + ROWS]]
-        width = max(len(ids) for ids, _ in some)
-        ids = torch.tensor([[*row.tolist(), *[pad] * (width - len(row))] for row, _ in some])
-        wanted = torch.zeros_like(ids, dtype=torch.bool)
-        for i, (_, mask) in enumerate(some):
-            wanted[i, : len(mask) - 1] = torch.from_numpy(mask[1:].astype(bool))  # place t predicts token t + 1
-        positions = torch.arange(width).expand_as(ids)
-        lengths = torch.tensor([len(row) for row, _ in some])
-        features = model.features(ids, SequenceLayout(positions, (positions < lengths[:, None]).long()))[wanted]
-        targets = ids.roll(-1, dims=1)[wanted]
-        for part, logits in logits_by_chunk(model.head, features):
-            nats -= float(logits.float().log_softmax(-1).gather(-1, targets[part, None]).sum())
-        tokens, size = tokens + len(targets), size + int(tokenizer.byte_lengths[targets.numpy()].sum())
+    sample = encoded[:: max(1, len(encoded) * 128 // SAMPLED_TOKENS)]  # rows from all over
+    for start in range(0, len(sample), ROWS):
+        told = told_tokens(model, sample[start : start + ROWS])
+        nats -= float(told.logprobs.sum())
+        tokens, size = tokens + len(told.tokens), size + int(tokenizer.byte_lengths[told.tokens.numpy()].sum())
         if tokens >= SAMPLED_TOKENS:
             break
     return nats, tokens, size
@@ -182,12 +175,6 @@ def _unknown(ids: np.ndarray, tokenizer: Tokenizer) -> float:
 
 def _is_part(piece: bytes) -> bool:
     return bool(piece) and piece.decode(errors="ignore") == ""
-
-
-def _scalars(texts: Sequence[str]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(texts, pa.string())
 
 
 def _template(folder: Path) -> bool:

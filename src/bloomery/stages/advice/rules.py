@@ -54,9 +54,14 @@ def pretraining_rate(m: Measured) -> float:
     return m.rate or max(1e-4, 0.003239 - 0.0001395 * math.log(m.params))
 
 
+def rate_share(m: Measured) -> float:
+    """Of the rate of the pre-training."""
+    return FULL_SHARE * (ADAPTER_TIMES if adapted(m) else 1.0)
+
+
 def learning_rate(m: Measured) -> float:
     """For AdamW."""
-    return pretraining_rate(m) * FULL_SHARE * (ADAPTER_TIMES if adapted(m) else 1.0)
+    return pretraining_rate(m) * rate_share(m)
 
 
 def replay_share(m: Measured) -> float:
@@ -99,7 +104,7 @@ def adapter(m: Measured) -> Advice:
 
 def rate(m: Measured) -> Advice:
     """The learning rate."""
-    base, share = pretraining_rate(m), FULL_SHARE * (ADAPTER_TIMES if adapted(m) else 1)
+    base, share = pretraining_rate(m), rate_share(m)
     known = "was pre-trained at" if m.rate else f"would usually have been pre-trained, at {human_count(m.params)} parameters, at"
     return Advice(
         "rate", f"AdamW at {learning_rate(m):.2g}, {share:g} of the rate of pre-training" + (", ten times that of all weights" * adapted(m)),

@@ -22,9 +22,8 @@ from annotated_types import Ge, Gt, Le
 
 from bloomery.core.errors import DataError
 from bloomery.core.rng import derive_seed
+from bloomery.evals.likelihood import told_tokens
 from bloomery.models import Model, read_model
-from bloomery.nn import SequenceLayout
-from bloomery.nn.chunked import logits_by_chunk
 from bloomery.stages.prepare import Prepare, documents
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.synthesis.generator import Generator, Task, written
@@ -109,30 +108,24 @@ class Likelihood(Judge):
         values: list[float | None] = []
         for start in range(0, len(rows), ROWS):
             rendered = ChatTemplate().render_batch([messages for _, messages in rows[start : start + ROWS]], tokenizer)
-            values += likelihoods(model, rendered, tokenizer.pad, context.device)
+            values += likelihoods(model, rendered, context.device)
             context.progress(f"{self.reference}: {len(values)} of {len(rows)} read")
         return pa.table({"id": [id for id, _ in rows], "value": pa.array(values, pa.float64())})
 
 
-@torch.no_grad()
-def likelihoods(model: Model, talks: Sequence[Rendered], pad: int, device: str = "cpu") -> list[float | None]:
+def likelihoods(model: Model, talks: Sequence[Rendered], device: str = "cpu") -> list[float | None]:
     """For each conversation, exp of the mean log-probability of its last turn's tokens; None for one that is longer than the model reads."""
-    longest = min(max(len(talk.ids) for talk in talks), model.config.max_seq_len)
-    ids = torch.tensor([[*talk.ids[:longest], *[pad] * (longest - len(talk.ids))] for talk in talks], device=device)
-    lengths = torch.tensor([len(talk.ids) for talk in talks], device=device)
-    positions = torch.arange(longest, device=device).expand_as(ids)
-    features = model.features(ids, SequenceLayout(positions, (positions < lengths[:, None]).long()))
-    wanted = torch.zeros_like(ids, dtype=torch.bool)
-    for i, talk in enumerate(talks):
-        begin = len(talk.mask) - talk.mask[::-1].index(False) if True in talk.mask else longest
-        wanted[i, begin - 1 : min(len(talk.ids), longest) - 1] = True  # place t predicts token t + 1
-    targets = ids.roll(-1, dims=1)[wanted]
-    logprobs = [
-        logits.float().log_softmax(-1).gather(-1, targets[part, None])[:, 0] for part, logits in logits_by_chunk(model.head, features[wanted])
-    ]
-    sums = torch.zeros(len(talks), device=device).index_add_(0, wanted.nonzero()[:, 0], torch.cat(logprobs))
-    means = (sums / wanted.sum(1)).exp().tolist()
+    told = told_tokens(model, [(talk.ids, _last_turn(talk)) for talk in talks], device)
+    sums = torch.zeros(len(talks), device=device).index_add_(0, told.rows, told.logprobs)
+    means = (sums / told.rows.bincount(minlength=len(talks))).exp().tolist()
+    longest = model.config.max_seq_len
     return [None if len(talk.ids) > longest or len(talk.ids) < 2 else mean for talk, mean in zip(talks, means, strict=True)]
+
+
+def _last_turn(talk: Rendered) -> list[bool]:
+    """Which tokens are of the last answer: those behind the last one that is not learnt; none where nothing is."""
+    begin = len(talk.mask) - talk.mask[::-1].index(False) if True in talk.mask else len(talk.ids)
+    return [place >= begin for place in range(len(talk.ids))]
 
 
 class Judged(Filter):
