@@ -64,7 +64,11 @@ class Reply:
 
 
 class RefusedError(Exception):
-    """This question gets no answer, and would get none if asked again; says why."""
+    """This question gets no answer, and would get none if asked again; says why, and how often it was asked in vain."""
+
+    def __init__(self, told: str, attempts: int = 1) -> None:
+        super().__init__(told)
+        self.attempts = attempts
 
 
 class _PassingError(Exception):
@@ -73,6 +77,10 @@ class _PassingError(Exception):
     def __init__(self, told: str, after_s: float = 0.0) -> None:
         super().__init__(told)
         self.after_s = after_s
+
+
+class _UnreadableError(_PassingError):
+    """An answer that is none."""
 
 
 def ask(url: str, body: Mapping[str, Any], access: Access, seed: int = 0, sleep: Sleep = time.sleep) -> Reply:
@@ -93,18 +101,18 @@ def ask(url: str, body: Mapping[str, Any], access: Access, seed: int = 0, sleep:
         ResourceError: the server cannot be reached, or has too much to do, however often it is asked.
     """
     check_address(url, access.key)
-    draws, told = python_rng("endpoint", seed), ""
+    draws, last = python_rng("endpoint", seed), _PassingError("is not asked")
     for attempt in range(1, access.attempts + 1):
         try:
             return _read(_post(url, body, access), attempt)
         except _PassingError as error:
-            told = str(error)
+            last = error
             if attempt < access.attempts:
                 backed_off = access.wait_s * 2 ** (attempt - 1) * draws.uniform(0.5, 1.0)
                 sleep(min(max(backed_off, error.after_s), access.longest_wait_s))
-    if told.startswith("no answer that can be read"):
-        raise RefusedError(f"{told}, {access.attempts} times")
-    raise ResourceError(f"{url} {told}, {access.attempts} times; what is answered is kept: run the same command again when it is there")
+    if isinstance(last, _UnreadableError):
+        raise RefusedError(f"{last}, {access.attempts} times", access.attempts)
+    raise ResourceError(f"{url} {last}, {access.attempts} times; what is answered is kept: run the same command again when it is there")
 
 
 def check_address(url: str, key: str | None) -> None:
@@ -159,9 +167,9 @@ def _read(content: bytes, attempt: int) -> Reply:
         choice = plain["choices"][0]
         text = choice["message"]["content"]
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise _PassingError(f"no answer that can be read ({type(error).__name__} in {len(content)} bytes)") from None
+        raise _UnreadableError(f"no answer that can be read ({type(error).__name__} in {len(content)} bytes)") from None
     if not isinstance(text, str):
-        raise _PassingError("no answer that can be read (its content is no text)")
+        raise _UnreadableError("no answer that can be read (its content is no text)")
     usage = plain.get("usage")
     tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
     return Reply(text, str(choice.get("finish_reason") or ""), tokens if isinstance(tokens, int) else 0, attempt)

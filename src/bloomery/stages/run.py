@@ -149,7 +149,7 @@ class Run:
         """Trains what is left, writes the model, and returns the summary."""
         stage, context, state, course, checkpoints = self.stage, self.context, self.state, self.course, self.checkpoints
         for line in self.forecast():
-            self.say(f"{line}")
+            self.say(line)
         if stage.watch.prompts and not context.mesh.alone:
             self.say("its prompts are answered when the model is written; until then no rank has the whole of it")
         if not self.resumed:
@@ -273,7 +273,7 @@ class Run:
         figures = {name: value for name, value in figures.items() if math.isfinite(value)}
         healed = {"healing": [event.plain() for event in report.events]} if report.events else {}
         for event in report.events:
-            self.say(f"{event}")
+            self.say(str(event))
         self.metrics.write(report.step, tokens=report.tokens, learnt=report.learnt, **figures, **healed)
         self.trackers.write(report.step, figures)
         progress.show(report, utilisation)

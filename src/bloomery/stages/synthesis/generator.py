@@ -182,7 +182,7 @@ class Endpoint(Generator):
         try:
             reply = ask(self.url, body, context.access, task.seed)
         except RefusedError as error:
-            return Said(task.number, "", str(error), context.access.attempts if "times" in str(error) else 1)
+            return Said(task.number, "", str(error), error.attempts)
         fault = "cut off at its longest" if reply.finished == "length" else ""
         return Said(task.number, reply.text, fault, reply.attempts, reply.tokens)
 
