@@ -8,9 +8,8 @@ from bloomery.data import Cut
 from bloomery.models import LlamaConfig
 from bloomery.nn import WiredInit
 from bloomery.objectives import CausalLM, Distil, DistilAttention, DistilSimilarity, Objective
-from bloomery.optim import AdamW, Muon
 from bloomery.recipe import Recipe
-from bloomery.recipe.tales import tale_tokens
+from bloomery.recipe.tales import tale_optimizer, tale_tokens
 from bloomery.stages.init import Scratch
 from bloomery.stages.paired import Paired, Way
 from bloomery.stages.train import Share, Train
@@ -31,7 +30,7 @@ def distilled(
     common: dict[str, Any] = {
         "tokenizer": tokens.tokenizer, "sources": (Share(tokens=tokens.read),), "packing": Cut(), "max_seq_len": TIME, "batch_tokens": 2048,
     }  # fmt: skip
-    teacher = Train(name="teacher", init=_model(128, 4), steps=teacher_steps, optimizer=_muon(3e-3, 1e-2), seed=seed, **common)
+    teacher = Train(name="teacher", init=_model(128, 4), steps=teacher_steps, optimizer=tale_optimizer(3e-3, 1e-2), seed=seed, **common)
     logits = (1 - share) * CausalLM() + share * Distil(teacher=teacher, temperature=temperature)
     ways: dict[str, Objective] = {
         "alone": CausalLM(),
@@ -42,7 +41,7 @@ def distilled(
 
     def student(name: str, objective: Objective, number: int) -> Train:
         return Train(
-            name=f"{name}_{number}", init=_model(48, 2), objective=objective, steps=steps, optimizer=_muon(3e-3, 1e-2),
+            name=f"{name}_{number}", init=_model(48, 2), objective=objective, steps=steps, optimizer=tale_optimizer(3e-3, 1e-2),
             seed=seed + number, **common,
         )  # fmt: skip
 
@@ -58,7 +57,3 @@ def _model(d_model: int, n_layers: int) -> Scratch:
         vocab_size=1024, d_model=d_model, n_layers=n_layers, n_heads=4, d_ff=round(2.75 * d_model), max_seq_len=TIME,
         init=WiredInit(embedding=0.4),
     ))  # fmt: skip
-
-
-def _muon(rate: float, others: float) -> Muon:
-    return Muon(learning_rate=rate, weight_decay=0.0, others=AdamW(learning_rate=others, weight_decay=0.0))

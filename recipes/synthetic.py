@@ -9,8 +9,8 @@ from bloomery.data.encodings import Chat
 from bloomery.generate import Greedy, Random
 from bloomery.models import LlamaConfig
 from bloomery.nn import WiredInit
-from bloomery.optim import AdamW, Muon
 from bloomery.recipe import Recipe
+from bloomery.recipe.tales import tale_optimizer
 from bloomery.stages.evaluate import Evaluate
 from bloomery.stages.init import Continue, Scratch
 from bloomery.stages.left_by import LeftBy
@@ -55,14 +55,14 @@ def synthetic(
     common: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "max_seq_len": TIME}
     base = Train(
         name="base", init=Scratch(model=model), sources=(Share(tokens=tokens(stories)),), steps=base_steps, batch_tokens=2048, seed=seed,
-        optimizer=_muon(3e-3, 1e-2), **common,
+        optimizer=tale_optimizer(3e-3, 1e-2), **common,
     )  # fmt: skip
 
     def tuned(name: str, *corpora: Prepare, steps: int, number: int = 0) -> Train:
         shares = tuple(Share(tokens=tokens(corpus, encoding=Chat())) for corpus in corpora)
         return Train(
             name=name, init=Continue(base=base), sources=shares, steps=steps, batch_tokens=1024, seed=seed + number,
-            optimizer=_muon(2e-3, 5e-3), **common,
+            optimizer=tale_optimizer(2e-3, 5e-3), **common,
         )  # fmt: skip
 
     generator, answerer = tuned("generator", lessons, steps=seed_steps), tuned("answerer", seeds, steps=seed_steps, number=1)
@@ -95,7 +95,3 @@ def synthetic(
         ),
     )  # fmt: skip
     return Recipe(name="synthetic", wanted=(truth(checked), compared))
-
-
-def _muon(rate: float, others: float) -> Muon:
-    return Muon(learning_rate=rate, weight_decay=0.0, others=AdamW(learning_rate=others, weight_decay=0.0))

@@ -11,8 +11,9 @@ from bloomery.models import LlamaConfig
 from bloomery.nn import WiredInit
 from bloomery.nn.adapters import LoRA
 from bloomery.objectives import EWC, L2SP, CausalLM, Distil
-from bloomery.optim import AdamW, LastLayers, Muon
+from bloomery.optim import LastLayers
 from bloomery.recipe.graph import Recipe
+from bloomery.recipe.tales import tale_optimizer
 from bloomery.stages.fisher import Fisher
 from bloomery.stages.init import Continue, Scratch
 from bloomery.stages.prepare import Prepare
@@ -59,11 +60,11 @@ def remedies(
     common: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "max_seq_len": TIME}
     reader = Train(
         name="reader", init=Scratch(model=model), sources=(Share(tokens=read, proportion=4), Share(tokens=mixed)), steps=base_steps, seed=seed,
-        batch_tokens=2048, optimizer=_muon(3e-3, 1e-2), **common,
+        batch_tokens=2048, optimizer=tale_optimizer(3e-3, 1e-2), **common,
     )  # fmt: skip
     base = Train(
         name="base", init=Continue(base=reader), sources=(Share(tokens=old),), steps=talk_steps, seed=seed,
-        batch_tokens=1024, optimizer=_muon(2e-3, 5e-3), **common,
+        batch_tokens=1024, optimizer=tale_optimizer(2e-3, 5e-3), **common,
     )  # fmt: skip
     fisher = Fisher(name="farm", model=base, tokens=old, max_seq_len=TIME, seed=seed)
     suites = (Suite(tokens=old_exam, side="old"), Suite(tokens=new_exam, side="new"))
@@ -71,7 +72,7 @@ def remedies(
     def tuned(name: str, number: int, **changes: Any) -> Train:
         fields: dict[str, Any] = {
             "name": f"{name}_{number}", "init": Continue(base=base), "sources": (Share(tokens=new),), "steps": steps, "seed": seed + number,
-            "batch_tokens": 1024, "optimizer": _muon(3e-3, 7.5e-3), "watch": Watch(suites=suites, every=max(1, steps // 4)),
+            "batch_tokens": 1024, "optimizer": tale_optimizer(3e-3, 7.5e-3), "watch": Watch(suites=suites, every=max(1, steps // 4)),
         }  # fmt: skip
         return Train(**common | fields | changes)
 
@@ -96,7 +97,3 @@ def remedies(
         max_seq_len=TIME, questions=questions,
     )  # fmt: skip
     return Recipe(name="remedies", wanted=(compared,))
-
-
-def _muon(rate: float, others: float) -> Muon:
-    return Muon(learning_rate=rate, weight_decay=0.0, others=AdamW(learning_rate=others, weight_decay=0.0))

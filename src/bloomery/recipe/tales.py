@@ -8,6 +8,7 @@ from typing import Any
 
 from bloomery.models import TransformerConfig
 from bloomery.nn import AttentionConfig, PlainConfig
+from bloomery.optim import AdamW, Muon
 from bloomery.recipe.graph import Recipe
 from bloomery.stages.contrast import Contrast, Trial
 from bloomery.stages.prepare import Prepare
@@ -39,6 +40,11 @@ def tale_model(*, d_model: int, n_layers: int, **parts: Any) -> TransformerConfi
     """A small stack of four-headed attention and feed-forward layers for the tales' 1,024 tokens, rows of 64; `parts` are what is compared."""
     common: dict[str, Any] = {"vocab_size": 1024, "max_seq_len": 64, "mixers": (AttentionConfig(n_heads=4),)}
     return TransformerConfig(d_model=d_model, n_layers=n_layers, feed_forwards=(PlainConfig(d_ff=4 * d_model),), **common, **parts)
+
+
+def tale_optimizer(rate: float, others: float) -> Muon:
+    """Muon for matrices at one rate and AdamW for all else at another, neither with decay."""
+    return Muon(learning_rate=rate, weight_decay=0.0, others=AdamW(learning_rate=others, weight_decay=0.0))
 
 
 def tale_contrast(name: str, title: str, trials: Iterable[Trial], *, steps: int, seed: int) -> Recipe:

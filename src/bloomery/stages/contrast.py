@@ -22,7 +22,7 @@ from bloomery.data import Cut, Packed, Packing, TokenShards
 from bloomery.models import ModelConfig
 from bloomery.objectives import CausalLM, Objective
 from bloomery.optim import AdamW, OptimizerConfig, Schedule, WarmupCosine
-from bloomery.stages.look import COLOURS, document, plot, table, text_table
+from bloomery.stages.look import COLOURS, document, plot, table, text_page
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
@@ -187,8 +187,7 @@ def _rows(results: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 def text_of(title: str, results: list[dict[str, Any]], guess: float) -> str:
     """The table in plain text."""
-    lines = text_table([HEAD, *_rows(results)])
-    return "\n".join([title, "=" * len(title), *lines, f"a guess by the tokens' frequencies has a loss of {guess:.3f}"]) + "\n"
+    return text_page(title, [HEAD, *_rows(results)], (), [f"a guess by the tokens' frequencies has a loss of {guess:.3f}"])
 
 
 def page_of(title: str, results: list[dict[str, Any]], guess: float) -> str:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -20,12 +19,13 @@ from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
 from bloomery.core.units import human_count
 from bloomery.planning.sizing import advice
-from bloomery.stages.look import COLOURS, document, plot, table, text_table
+from bloomery.stages.look import COLOURS, plot
 from bloomery.stages.remedies import line_of
+from bloomery.stages.sheet import Sheet
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.train import Train
-from bloomery.store import Artifact, Workspace, write_json, write_text
+from bloomery.store import Artifact, Workspace
 
 
 class Course(Config):
@@ -79,11 +79,7 @@ class Courses(Stage):
         model, learnt = self.base.architecture, self.base.tokens_before + self.base.total_rows * self.base.max_seq_len
         most = max(line.phases[-1].tokens for line in lines)
         page = Page(self.title, base, lines, advice(model.n_params, learnt, most) if model is not None else [])
-        text = page.text()
-        for name, content in (("courses.txt", text), ("courses.svg", page.svg()), ("courses.html", page.html())):
-            write_text(workspace.path / name, content)
-        write_json(workspace.path / "results.json", page.plain())
-        context.say(text)
+        page.leave(workspace, "courses", context)
         ends = {line.name: line.phases[-1] for line in lines}
         return {f"{name}: {side}": round(getattr(end, side), 4) for name, end in {"base": base, **ends}.items() for side in ("old", "new")}
 
@@ -116,10 +112,10 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(Sheet):
     """The page."""
 
-    title: str
+    figures: ClassVar[range] = range(2, 7)
     base: After
     lines: Sequence[Line]
     advice: Sequence[str]
@@ -146,18 +142,6 @@ class Page:
             each = f"{lost / won:+.3f} bits per byte of the old for each of the new" if won > 0 else "nothing learnt of the new"
             said.append(f"{line.name}: {each}")
         return [*said, *self.advice]
-
-    def text(self) -> str:
-        """The page in plain text."""
-        return "\n".join([self.title, "=" * len(self.title), *text_table(self.rows(), range(2, 7)), *self.conclusions()]) + "\n"
-
-    def html(self) -> str:
-        """The page as HTML."""
-        head, *rows = self.rows()
-        cells = [(*map(escape, row[:-1]), f"<code>{escape(row[-1])}</code>") for row in rows]
-        told = "".join(f"<p>{escape(line)}</p>" for line in self.conclusions())
-        figure = f'<div class="plots">{self.svg()}</div>'
-        return document(self.title, f"<h1>{escape(self.title)}</h1>{figure}{table(head, cells, range(2, 7))}{told}")
 
     def svg(self) -> str:
         """Bits per byte of both over the tokens since the base."""

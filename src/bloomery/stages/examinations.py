@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from statistics import mean, stdev
-from typing import Any
+from statistics import mean
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -23,11 +22,12 @@ from bloomery.data import TokenShards
 from bloomery.data.labelled import Choices
 from bloomery.evals.metrics import accuracy, mean_average_precision
 from bloomery.stages.examine import Examine
-from bloomery.stages.look import COLOURS, document, plot, table, text_table
+from bloomery.stages.look import COLOURS, plot
 from bloomery.stages.remedies import line_of
+from bloomery.stages.sheet import Sheet, check_names, spread
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
-from bloomery.store import Workspace, read_json, write_json, write_text
+from bloomery.store import Workspace, read_json
 
 K = 3  # MAP@K
 
@@ -57,14 +57,13 @@ class Examinations(Stage):
     """Of which the first is the plain one."""
 
     def check(self) -> None:
-        names = [way.name for way in self.ways]
-        if len(set(names)) < len(names):
-            raise self.refuse("ways", "must have different names; name each for what it does")
+        check_names(self, "ways", self.ways)
+        plain = self.ways[0]
         if not isinstance(self.rows.encoding, Choices):
             raise self.refuse("rows", f"are encoded as {self.rows.encoding.kind()}, which brings no choices; take Choices()")
         for way in self.ways:
-            if len(way.runs) != len(self.ways[0].runs):
-                raise ConfigError(f"Examinations.ways: {way.name} has {len(way.runs)} runs and {names[0]} {len(self.ways[0].runs)}, so that "
+            if len(way.runs) != len(plain.runs):
+                raise ConfigError(f"Examinations.ways: {way.name} has {len(way.runs)} runs and {plain.name} {len(plain.runs)}, so that "
                                   "they cannot be compared seed by seed; give them as many")  # fmt: skip
             for run in (*way.runs, *([] if way.together is None else [way.together])):
                 if run.rows != self.rows:
@@ -86,11 +85,7 @@ class Examinations(Stage):
         ]  # fmt: skip
         labelled = int((shards.learnt > 0).sum())
         page = Page(self.title, labelled, chance(self.rows.encoding.count), longest(shards), columns)
-        text = page.text()
-        for name, content in (("examinations.txt", text), ("examinations.svg", page.svg()), ("examinations.html", page.html())):
-            write_text(workspace.path / name, content)
-        write_json(workspace.path / "results.json", page.plain())
-        context.say(text)
+        page.leave(workspace, "examinations", context)
         return {f"{column.name}: {what}": round(value, 4) for column in columns for what, value in vars(column.mean).items()}
 
 
@@ -119,9 +114,7 @@ class Column:
     @property
     def spread(self) -> Marks:
         """Standard deviations over the seeds; 0 of a single one."""
-        if len(self.runs) == 1:
-            return Marks(0.0, 0.0)
-        return Marks(stdev(run.accuracy for run in self.runs), stdev(run.map_at_3 for run in self.runs))
+        return Marks(spread([run.accuracy for run in self.runs]), spread([run.map_at_3 for run in self.runs]))
 
 
 @dataclass(frozen=True)
@@ -142,14 +135,14 @@ class Difference:
     def between(cls, one: Column, plain: Column) -> Difference:
         """Of two ways with the same seeds."""
         each = [a.map_at_3 - b.map_at_3 for a, b in zip(one.runs, plain.runs, strict=True)]
-        return cls(mean(each), stdev(each) / len(each) ** 0.5 if len(each) > 1 else 0.0, sum(value >= 0 for value in each))
+        return cls(mean(each), spread(each) / len(each) ** 0.5, sum(value >= 0 for value in each))
 
 
 @dataclass(frozen=True)
-class Page:
+class Page(Sheet):
     """The page. `columns` has the plain way first."""
 
-    title: str
+    figures: ClassVar[range] = range(1, 6)
     questions: int
     chance: Marks
     longest: Marks
@@ -187,18 +180,6 @@ class Page:
                 gain = column.together.map_at_3 - column.mean.map_at_3
                 said.append(f"the ensemble of {column.name} has {gain:+.4f} MAP@3 over the mean of its members")
         return said
-
-    def text(self) -> str:
-        """The page in plain text."""
-        return "\n".join([self.title, "=" * len(self.title), *text_table(self.rows(), range(1, 6)), *self.conclusions()]) + "\n"
-
-    def html(self) -> str:
-        """The page as HTML."""
-        head, *rows = self.rows()
-        cells = [(*map(escape, row[:-1]), f"<code>{escape(row[-1])}</code>") for row in rows]
-        told = "".join(f"<p>{escape(line)}</p>" for line in self.conclusions())
-        figure = f'<div class="plots">{self.svg()}</div>'
-        return document(self.title, f"<h1>{escape(self.title)}</h1>{figure}{table(head, cells, range(1, 6))}{told}")
 
     def svg(self) -> str:
         """MAP@3 of every seed and of the ensembles."""

@@ -69,6 +69,11 @@ def text_table(rows: Sequence[Sequence[str]], figures: Sequence[int] = ()) -> li
     return ["  ".join(cell(i, content) for i, content in enumerate(row)).rstrip() for row in rows]
 
 
+def text_page(title: str, rows: Sequence[Sequence[str]], figures: Sequence[int], said: Iterable[str]) -> str:
+    """A page of one table in plain text, and of sentences below it."""
+    return "\n".join([title, "=" * len(title), *text_table(rows, figures), *said]) + "\n"
+
+
 def text_tables(title: str, tables: Iterable[tuple[str, Sequence[Sequence[str]]]]) -> str:
     """A page of tables in plain text: of each its name, and its rows, the head first; all columns but the first hold numbers."""
     lines = [title, "=" * len(title)]

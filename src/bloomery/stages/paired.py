@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 from typing import Annotated, Any
 
 import torch
@@ -22,7 +22,8 @@ from bloomery.data import Batch, Cut, Fit, Packed, TokenShards
 from bloomery.models import Model, read_model
 from bloomery.nn.chunked import logits_by_chunk
 from bloomery.nn.cross_entropy import exactly
-from bloomery.stages.look import text_table
+from bloomery.stages.look import text_page
+from bloomery.stages.sheet import check_names, spread
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.trained import Trained
@@ -61,11 +62,10 @@ class Paired(Stage):
     """Measured of the text, at most, or a few more; always the same ones."""
 
     def check(self) -> None:
-        names = [way.name for way in self.ways]
-        if len(set(names)) < len(names):
-            raise self.refuse("ways", "must have different names; name each for what it does")
-        if uneven := [way for way in self.ways if len(way.runs) != len(self.ways[0].runs)]:
-            raise ConfigError(f"Paired.ways: {uneven[0].name!r} has {len(uneven[0].runs)} runs and {names[0]!r} {len(self.ways[0].runs)}, "
+        check_names(self, "ways", self.ways)
+        first = self.ways[0]
+        if uneven := [way for way in self.ways if len(way.runs) != len(first.runs)]:
+            raise ConfigError(f"Paired.ways: {uneven[0].name!r} has {len(uneven[0].runs)} runs and {first.name!r} {len(first.runs)}, "
                               "which make no pairs; give each way one run of each seed")  # fmt: skip
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
@@ -171,13 +171,8 @@ class Pairs:
         """The page in plain text."""
         seeds = len(self.ways[0].runs)
         told = f"± is the standard deviation over {seeds} seed{'s' if seeds > 1 else ''}: of the figures, and of the differences of pairs"
-        return "\n".join([self.title, "=" * len(self.title), *text_table(self.rows(), range(1, 7)), told]) + "\n"
+        return text_page(self.title, self.rows(), range(1, 7), [told])
 
     def plain(self) -> dict[str, Any]:
         """All of it as plain data."""
         return {one.name: [vars(run) for run in one.runs] for one in (*self.beside, *self.ways)}
-
-
-def spread(values: Sequence[float]) -> float:
-    """Standard deviation; 0 of a single value."""
-    return stdev(values) if len(values) > 1 else 0.0

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from statistics import mean, stdev
-from typing import Annotated, Any
+from statistics import mean
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 from pydantic import Field
@@ -23,12 +22,13 @@ from bloomery.data import TokenShards
 from bloomery.mesh import ALONE
 from bloomery.models import read_model
 from bloomery.objectives import Combined
-from bloomery.stages.look import COLOURS, document, plot, table, text_table
+from bloomery.stages.look import COLOURS, plot
 from bloomery.stages.paired import Way
+from bloomery.stages.sheet import Sheet, check_names, spread
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.trained import Trained
-from bloomery.store import Workspace, write_json, write_text
+from bloomery.store import Workspace
 from bloomery.train.suites import answered
 
 ROWS = 16  # per forward pass
@@ -62,9 +62,7 @@ class Remedies(Stage):
     """Of each side, at most, or a few more."""
 
     def check(self) -> None:
-        names = [remedy.name for remedy in self.remedies]
-        if len(set(names)) < len(names):
-            raise self.refuse("remedies", "must have different names; name each for what it does")
+        check_names(self, "remedies", self.remedies)
         for tokens in (self.old, self.new):
             if not tokens.encoding.masked:
                 raise ConfigError(f"Remedies: {tokens.reference} does not say what in it is an answer; encode conversations as Chat()")
@@ -86,11 +84,7 @@ class Remedies(Stage):
             points.append(Point(remedy.name, line_of(remedy.runs[0], self.remedies[0].runs[0]), [scores(run) for run in remedy.runs]))
             context.progress(f"{self.reference}: {remedy.name}: old {points[-1].old:.1%}, new {points[-1].new:.1%}")
         page = Comparison(self.title, base, points)
-        text = page.text()
-        for name, content in (("remedies.txt", text), ("remedies.svg", page.svg()), ("remedies.html", page.html())):
-            write_text(workspace.path / name, content)
-        write_json(workspace.path / "results.json", page.plain())
-        context.say(text)
+        page.leave(workspace, "remedies", context)
         return {f"{point.name}: {side}": round(value, 4) for point in points for side, value in (("old", point.old), ("new", point.new))} | {
             "plain loses": round(base.old - points[0].old, 4), "hold": [point.name for point in page.holding()],
         }  # fmt: skip
@@ -125,16 +119,14 @@ class Point:
     @property
     def spread(self) -> Scores:
         """Standard deviations over the seeds; 0 of a single one."""
-        if len(self.runs) == 1:
-            return Scores(0.0, 0.0)
-        return Scores(stdev(run.old for run in self.runs), stdev(run.new for run in self.runs))
+        return Scores(spread([run.old for run in self.runs]), spread([run.new for run in self.runs]))
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Sheet):
     """The page. `points` has plain tuning first."""
 
-    title: str
+    figures: ClassVar[range] = range(1, 5)
     base: Scores
     points: Sequence[Point]
 
@@ -170,18 +162,6 @@ class Comparison:
             f"{plain.name} loses {100 * (self.base.old - plain.old):.1f} points of the old task, of {100 * self.base.old:.1f}",
             f"at least {KEPT:.0%} of the old score at no less than {KEPT:.0%} of {plain.name}'s new one: {held}",
         ]
-
-    def text(self) -> str:
-        """The page in plain text."""
-        return "\n".join([self.title, "=" * len(self.title), *text_table(self.rows(), range(1, 5)), *self.conclusions()]) + "\n"
-
-    def html(self) -> str:
-        """The page as HTML."""
-        head, *rows = self.rows()
-        cells = [(*map(escape, row[:-1]), f"<code>{escape(row[-1])}</code>") for row in rows]
-        told = "".join(f"<p>{escape(line)}</p>" for line in self.conclusions())
-        figure = f'<div class="plots">{self.svg()}</div>'
-        return document(self.title, f"<h1>{escape(self.title)}</h1>{figure}{table(head, cells, range(1, 5))}{told}")
 
     def svg(self) -> str:
         """New-task gain against old-task loss, with the Pareto front."""

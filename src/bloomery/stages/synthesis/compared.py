@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 from pydantic import Field
@@ -15,8 +15,9 @@ from pydantic import Field
 from bloomery.core.config import Config
 from bloomery.core.errors import DataError
 from bloomery.stages.evaluate import Evaluate
-from bloomery.stages.look import text_table
+from bloomery.stages.look import text_page
 from bloomery.stages.prepare import Prepare, documents
+from bloomery.stages.sheet import spread
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.store import Workspace, read_json, write_json, write_text
 from bloomery.text.tales import Tales
@@ -72,14 +73,13 @@ class SetsCompared(Stage):
         for one in self.sets:
             scores = [read_json(inputs[exam].checked("results.json"))["exact_match"] for exam in one.exams]
             truth = None if one.truth is None else inputs[one.truth].manifest.summary
-            spread = stdev(scores) if len(scores) > 1 else 0.0
             rows.append((
                 one.name, "" if truth is None else str(truth["rows"]), "" if truth is None else f"{truth['precision']:.1%}",
-                f"{mean(scores):.1%} ± {spread:.1%}", ", ".join(f"{score:.1%}" for score in scores),
+                f"{mean(scores):.1%} ± {spread(scores):.1%}", ", ".join(f"{score:.1%}" for score in scores),
             ))  # fmt: skip
             found[one.name] = {"accuracy": scores, "truth": truth}
         told = "± is the standard deviation over the seeds of the students"
-        text = "\n".join([self.title, "=" * len(self.title), *text_table(rows, range(1, 4)), told]) + "\n"
+        text = text_page(self.title, rows, range(1, 4), [told])
         write_text(workspace.path / "sets.txt", text)
         write_json(workspace.path / "results.json", found)
         context.say(text)
