@@ -12,12 +12,14 @@ from safetensors.torch import load_file
 from bloomery.core.errors import ConfigError
 from bloomery.models import AdaptedConfig, attach_adapter, read_model
 from bloomery.nn import SequenceLayout
-from bloomery.nn.adapters import DoRA, LoRA
+from bloomery.nn.adapters import DoRA, LoRA, PromptTuning
+from bloomery.objectives import EWC, CausalLM
 from bloomery.stages.export import Export
+from bloomery.stages.fisher import Fisher
 from bloomery.stages.init import Continue, Scratch
 from bloomery.stages.stage import RunContext
 from bloomery.store import Store
-from tests.stages.test_train import MODEL, TOKENIZER, WEIGHTS, interrupt, training
+from tests.stages.test_train import MODEL, TOKENIZER, TOKENS, WEIGHTS, interrupt, lines, training
 
 IDS = torch.arange(3, 27)[None]
 LOW = LoRA(rank=4, targets=("mixer", "head"))
@@ -97,3 +99,23 @@ def test_targets_that_are_not_there_are_refused_before_anything_runs(base):
         low(base, adapter=LoRA(targets=("attention",)))
     with pytest.raises(ConfigError, match=r"names .nowhere., which the model has not"):
         training(init=Scratch(model=MODEL), tokenizer=TOKENIZER, adapter=LoRA(whole=("nowhere",)))
+
+
+def test_weights_are_held_through_the_adapter_and_the_plan_counts_what_that_keeps(base, artifact, context):
+    fisher = Fisher(model=base, tokens=TOKENS, examples=8, max_seq_len=32)
+    held = low(base, name="held", objective=CausalLM() + EWC(fisher=fisher, strength=1e3)).run(context)
+    plan, penalties = held.manifest.summary["plan"], [line["ewc"] for line in lines(held.path / "metrics.jsonl") if "ewc" in line]
+    assert penalties[0] == 0.0 < penalties[-1]
+    assert plan["optimizer"]["ratio"] == pytest.approx(1.0, abs=0.01)
+    started, plain, ours = (load_file(path / WEIGHTS) for path in (context.store.open(base.reference).path, artifact.path, held.path))
+    moved = [sum((after[name] - weight).square().sum() for name, weight in started.items()) for after in (ours, plain)]
+    assert moved[0] < 0.5 * moved[1]
+
+
+@pytest.mark.parametrize(("adapter", "rule"), [
+    (DoRA(), r"EWC pulls at what is added to matrices, and DoRA turns and stretches their rows; take adapter=LoRA\(\) or RsLoRA\(\)"),
+    (PromptTuning(), r"EWC holds weights, and PromptTuning moves none; .* or hold what the model says by Distil"),
+])  # fmt: skip
+def test_penalties_on_weights_that_an_adapter_does_not_add_to_are_refused(base, adapter, rule):
+    with pytest.raises(ConfigError, match=rule):
+        low(base, adapter=adapter, objective=CausalLM() + EWC(fisher=Fisher(model=base, tokens=TOKENS)))

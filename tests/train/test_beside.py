@@ -47,15 +47,15 @@ def importance(pour: Any) -> None:
     pour_all(TINY.build(seed=2), lambda name, whole: pour(name, whole.square()))
 
 
-def beside(objective: Objective, holding: Any) -> Beside:
-    pulls = [pull_of(factor, one, holding, anchor, importance if one.importance else None) for factor, one in objective.penalties()]
+def beside(objective: Objective, model: Any, holding: Any) -> Beside:
+    pulls = [pull_of(factor, one, model, holding, anchor, importance if one.importance else None) for factor, one in objective.penalties()]
     return Beside(pulls=pulls)
 
 
 def run(layout: Layout, objective: Objective, micro_batch: int = ROWS, steps: int = 3, config: ModelConfig = TINY) -> dict[str, Any]:
     parts = spread_model(config, Mesh.join(layout), fresh(config, seed=0))
     state = TrainState(parts.model, AdamW(learning_rate=1e-2, eps=1e-6).of(parts.members), holding=parts.holding)
-    state.beside = beside(objective, parts.holding)
+    state.beside = beside(objective, parts.model, parts.holding)
     reports = list(train(state, Uneven(), course(steps, objective=objective), Manner(micro_batch=micro_batch)))
     weights = {name: held.whole(held.local.detach()).clone() for name, held in parts.holding.parameters.items()}
     return {"losses": [r.loss for r in reports], "metrics": [dict(r.metrics) for r in reports], "weights": weights}
@@ -64,7 +64,7 @@ def run(layout: Layout, objective: Objective, micro_batch: int = ROWS, steps: in
 def test_value_and_gradient_are_those_of_the_formula():
     model, old, matters = (TINY.build(seed=seed) for seed in (0, 1, 2))
     state = TrainState(model, AdamW().build(model))
-    (pull,) = beside(0.5 * (PENALTY + CausalLM()), state.holding).pulls
+    (pull,) = beside(0.5 * (PENALTY + CausalLM()), model, state.holding).pulls
     total, metrics = pull.add("cpu")
     theirs = zip(model.parameters(), old.parameters(), matters.parameters(), strict=True)
     by_hand = 0.5 * 3.0 * sum((f.detach().square() * (p - o.detach()).square()).sum() for p, o, f in theirs)
@@ -109,7 +109,7 @@ def test_on_quadratics_it_is_the_joint_optimum():
     """Old task ½ Σ a(θ − u)², learnt to its minimum u, where its Fisher information is a; new task ½ Σ b(θ − v)²."""
     a, u, b, v = (torch.rand(6, generator=torch.Generator().manual_seed(seed)) + 0.1 for seed in range(4))
     model = Bowl(u.clone())
-    pull = pull_of(1.0, EWC(fisher=Known()), Holding.alone(model, ALONE), lambda pour: pour("theta", u), lambda pour: pour("theta", a))
+    pull = pull_of(1.0, EWC(fisher=Known()), model, Holding.alone(model, ALONE), lambda pour: pour("theta", u), lambda pour: pour("theta", a))
     for _ in range(400):
         model.theta.grad = (b * (model.theta - v)).detach()
         pull.add("cpu")
@@ -125,11 +125,11 @@ def test_new_weights_are_pulled_to_zero_by_l2_sp_and_not_at_all_by_ewc():
     def without_norm(pour: Any) -> None:
         anchor(lambda name, whole: pour(name, whole) if name != "norm.weight" else None)
 
-    found = pull_of(1.0, L2SP(anchor=Given(), strength=1.0, new_strength=0.5), state.holding, without_norm)
-    new = {held.name: (stiffness.item(), rest.sum().item()) for held, stiffness, rest in found.springs}
+    found = pull_of(1.0, L2SP(anchor=Given(), strength=1.0, new_strength=0.5), model, state.holding, without_norm)
+    new = {one.held.name: (one.stiffness.item(), one.rest.sum().item()) for one in found.springs}
     assert new["norm.weight"] == (0.5, 0.0)
     assert new["embedding.weight"][0] == 1.0
-    names = [held.name for held, _, _ in pull_of(1.0, PENALTY, state.holding, without_norm, importance).springs]
+    names = [one.held.name for one in pull_of(1.0, PENALTY, model, state.holding, without_norm, importance).springs]
     assert "norm.weight" not in names
     assert "embedding.weight" in names
 
@@ -137,7 +137,7 @@ def test_new_weights_are_pulled_to_zero_by_l2_sp_and_not_at_all_by_ewc():
 def test_an_anchor_that_has_nothing_of_the_model_is_refused():
     model = TINY.build(seed=0)
     with pytest.raises(ConfigError, match="has none of the weights that are trained"):
-        pull_of(1.0, PENALTY, TrainState(model, AdamW().build(model)).holding, lambda pour: pour("elsewhere", torch.ones(1)), importance)
+        pull_of(1.0, PENALTY, model, Holding.alone(model, ALONE), lambda pour: pour("elsewhere", torch.ones(1)), importance)
 
 
 def test_an_anchor_is_that_of_the_fisher_information():

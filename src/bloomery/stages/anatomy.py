@@ -17,6 +17,7 @@ from bloomery.data.tasks import SpanCorruption
 from bloomery.mesh import ALONE, Holding
 from bloomery.models import AdaptedConfig, Model, ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
+from bloomery.nn.adapters import shells
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.objectives import CausalLM, Frozen, Models, Objective
 from bloomery.optim import AdamW, Average, Everything, OptimizerConfig, Trainable
@@ -106,10 +107,14 @@ class Updates:
 
     def __init__(self, planned: Planned, model: nn.Module) -> None:
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._pulls: dict[str, dict[str, nn.Parameter]] = {}
-        """Weights as large as those that penalties pull towards, and as what says how hard."""
+        self._pulls: dict[str, dict[str, Tensor]] = {}
+        """Tensors as large as those that penalties pull towards, and as what says how hard."""
+        around = {f"{path}.{one.keeps[0]}": one for path, one in shells(model).items() if any(change.adds for change in one.changes)}
+        own = {name: p for name, p in trained.items() if ".adapters." not in name}
+        rounded = {name: shell.base for name, shell in around.items() if len(shell.keeps) > 1}  # others stand where they are pulled to
+        every = {name: shell.base for name, shell in around.items()}
         for i, (_, penalty) in enumerate(planned.objective.penalties()):
-            self._pulls |= {f"anchor {i}": trained} | ({f"importance {i}": trained} if penalty.importance is not None else {})
+            self._pulls |= {f"anchor {i}": own | rounded} | ({f"importance {i}": own | every} if penalty.importance is not None else {})
         self._optimizer = planned.optimizer.build(model)
         self._guard = Guard(Holding.alone(model, ALONE)) if planned.guarded else None
         self._average = None if planned.decay is None else Average(trained, planned.decay)

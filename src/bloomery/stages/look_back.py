@@ -36,19 +36,20 @@ def check_look_back(objective: Objective, tokenizer: Stage, model: ModelConfig |
         check_same_ids("Train.objective looks at", one.architecture, model)
 
 
-def beside_of(objective: Objective, inputs: Inputs, holding: Holding, config: ModelConfig) -> Beside:
+def beside_of(objective: Objective, inputs: Inputs, model: Model, holding: Holding, config: ModelConfig) -> Beside:
     """All that an objective looks back at, as this rank holds it.
 
     Args:
         objective: of the training.
         inputs: with the stages among the objective's fields.
-        holding: of the model that is trained.
-        config: of that model.
+        model: that is trained.
+        holding: of it.
+        config: of it.
     """
     pulls = []
     for factor, penalty in objective.penalties():
         importance = None if penalty.importance is None else importance_of(penalty.importance, inputs)
-        pulls.append(pull_of(factor, penalty, holding, told(penalty.towards, inputs)[1], importance))
+        pulls.append(pull_of(factor, penalty, model, holding, told(penalty.towards, inputs)[1], importance))
     return Beside(frozen_models(objective, inputs, holding.mesh, config), pulls)
 
 

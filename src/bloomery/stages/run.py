@@ -93,7 +93,7 @@ class Run:
         spread = spread_model(self.config, context.mesh, fill, stage.trainable)
         live = {held.name: held.local for held in spread.holding.trainable()}
         average = Average(live, stage.ema) if stage.ema is not None else None
-        beside = beside_of(stage.objective, inputs, spread.holding, self.config)
+        beside = beside_of(stage.objective, inputs, spread.model, spread.holding, self.config)
         updater, fixed = stage.updater.of(spread.members), self.config.fixed
         updater = AwayOptimizer(updater) if "optimizer" in context.offload else updater
         self.state = TrainState(spread.model, updater, average, holding=spread.holding, beside=beside, fixed=fixed)

@@ -17,7 +17,7 @@ from bloomery.mesh import Layout
 from bloomery.models import AdaptedConfig, ModelConfig
 from bloomery.nn.adapters import Adapter
 from bloomery.nn.init import Fill
-from bloomery.objectives import CausalLM, Objective
+from bloomery.objectives import CausalLM, Objective, Penalty
 from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, Everything, NoRamp, OptimizerConfig, Schedule, Trainable, WarmupCosine
 from bloomery.planning.memory import Memory, memory
 from bloomery.stages.anatomy import Planned, anatomy_of
@@ -182,12 +182,26 @@ class Training(Trained):
             raise ConfigError(f"Train.watch.prompts are for models that go on with a text, which Train.init's {model.kind()} does not; leave "
                               "them out")  # fmt: skip
         self.objective.check_training(model, self.task)
+        for _, penalty in self.objective.penalties():
+            self._check_pulled(penalty, self.adapted(model))
         check_labels([share.tokens.encoding for share in self.sources], self.task, model)
         if any(share.tokens.encoding.labels_for is not None for share in self.sources) and not self.packing.whole:
             raise self.refuse("packing", "cuts documents, and labels are of whole ones; take Fit()")
         if not isinstance(self.trainable, Everything):
             with torch.device("meta"):
                 self.trainable.freeze(self.adapted(model).skeleton())
+
+    def _check_pulled(self, penalty: Penalty, model: ModelConfig) -> None:
+        """Refuses a penalty on weights that an adapter does not move, or moves otherwise than by adding to them."""
+        trained = model.adapter if isinstance(model, AdaptedConfig) else None
+        if trained is not None and not trained.merges and not trained.whole:
+            raise ConfigError(f"Train.objective: {penalty.kind()} holds weights, and {trained.kind()} moves none; leave the penalty out, take "
+                              "adapter=LoRA(), or hold what the model says by Distil(teacher=…)")  # fmt: skip
+        while isinstance(model, AdaptedConfig):
+            if model.adapter.merges and not model.adapter.adds:
+                raise ConfigError(f"Train.objective: {penalty.kind()} pulls at what is added to matrices, and {model.adapter.kind()} turns and "
+                                  "stretches their rows; take adapter=LoRA() or RsLoRA()")  # fmt: skip
+            model = model.base
 
     def then(self, *, name: str, **changes: Any) -> Self:
         """The next phase: this training once more, on from the weights that it leaves and with the optimiser's state of what both train, but

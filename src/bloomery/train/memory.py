@@ -84,7 +84,7 @@ class Needs:
 def bytes_by_kind(state: TrainState) -> dict[str, int]:
     """What this rank has of weights, and of what updates keep: the optimiser's state, an average, and what penalties pull towards."""
     kept = [*state.optimizer.state().values(), *(state.average.values.values() if state.average is not None else ())]
-    kept += [tensor for pull in state.beside.pulls for _, *tensors in pull.springs for tensor in tensors]
+    kept += [tensor for pull in state.beside.pulls for spring in pull.springs for tensor in spring.kept]
     return {
         "weights": sum(held.local.nbytes for held in state.holding.parameters.values()),
         "optimizer": sum(tensor.nbytes for tensor in kept),

@@ -26,6 +26,8 @@ class Adapter(Part):
 
     merges: ClassVar[bool] = False
     """Whether weights of the base can take it in, so that nothing is left of it but their numbers."""
+    adds: ClassVar[bool] = False
+    """Whether that is by adding to them, W + ΔW, so that what pulls at the weights can pull at ΔW."""
     starts_at_base: ClassVar[bool] = True
     """Whether a fresh one leaves every output as it was, exactly."""
     keeps_base: ClassVar[bool] = True

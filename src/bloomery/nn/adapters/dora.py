@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +24,8 @@ class DoRA(LoRA):
     Source: Liu et al. (2024), arXiv 2402.09353, section 4.1; the norm is held constant in the backward pass, as in its section 4.3.
     """
 
+    adds: ClassVar[bool] = False
+
     def change(self, shell: Shell, pieces: Sequence[Piece]) -> Directed:
         if not isinstance(shell, AdaptedLinear):
             raise ConfigError("DoRA changes linear maps, and no table of embeddings or head; take these out of targets")
@@ -33,6 +36,8 @@ class DoRA(LoRA):
 
 class Directed(LowRank):
     """See `DoRA`. Parameters: those of `LowRank`, and magnitude, (rows of all pieces)."""
+
+    adds: ClassVar[bool] = False
 
     def __init__(self, by: str, columns: int, pieces: Sequence[Piece], rows: int, rank: int, scale: float) -> None:
         super().__init__(by, columns, pieces, rows, rank, scale)
@@ -61,6 +66,9 @@ class Directed(LowRank):
 
     def merged(self, weight: Float[Tensor, "rows columns"], own: Mapping[str, Tensor]) -> Float[Tensor, "rows columns"]:
         return self.longer(weight, own)[:, None] * super().merged(weight, own)
+
+    def difference(self, own: Mapping[str, Tensor]) -> Float[Tensor, "rows columns"]:
+        raise NotImplementedError("DoRA is no sum with the weight")
 
     def longer(self, weight: Float[Tensor, "rows columns"], own: Mapping[str, Tensor]) -> Float[Tensor, " rows"]:
         """m / ‖W + (α/r)·B·A‖ by rows; 1 in those that are no piece's."""

@@ -34,6 +34,7 @@ class LoRA(Adapter):
     """
 
     merges: ClassVar[bool] = True
+    adds: ClassVar[bool] = True
     parts_of_rows: ClassVar[bool] = True
 
     rank: Annotated[int, Gt(0)] = 8
@@ -79,6 +80,7 @@ class LowRank(Change):
     """
 
     merges: ClassVar[bool] = True
+    adds: ClassVar[bool] = True
 
     def __init__(
         self, by: str, columns: int, pieces: Sequence[Piece], rows: int, rank: int, scale: float, table: bool = False,
@@ -119,9 +121,12 @@ class LowRank(Change):
         return torch.add(y, found, alpha=self.scale)
 
     def merged(self, weight: Float[Tensor, "rows columns"], own: Mapping[str, Tensor]) -> Float[Tensor, "rows columns"]:
-        return torch.add(weight, self.difference(own), alpha=self.scale)
+        return torch.add(weight, self.together(own), alpha=self.scale)
 
     def difference(self, own: Mapping[str, Tensor]) -> Float[Tensor, "rows columns"]:
+        return self.scale * self.together(own)
+
+    def together(self, own: Mapping[str, Tensor]) -> Float[Tensor, "rows columns"]:
         """B·A."""
         a, b = own["a.weight"].split(self.rank), own["b.weight"].split(self.b.heights)
         return self.spread([right @ left for left, right in zip(a, b, strict=True)], dim=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Integer
@@ -99,6 +99,8 @@ class Nf4(Quantisation):
 class QuantisedLinear(Multiplies):
     """A `Linear` whose matrix is kept in few bits and does not learn. Parameters: codes, scales (and bias), in place of weight."""
 
+    keeps: ClassVar[tuple[str, ...]] = ("codes", "scales")
+
     def __init__(self, linear: Linear, quantisation: Quantisation) -> None:
         with torch.device("meta"):
             super().__init__(linear.in_features, linear.heights, linear.uses, bias=linear.bias is not None)
@@ -111,9 +113,8 @@ class QuantisedLinear(Multiplies):
         self.adapters = nn.ModuleDict()
         self.full: Tensor | None = None
 
-    @property
-    def base(self) -> Float[Tensor, "rows columns"]:
-        return self.quantisation.dequantise(self.codes, self.scales)
+    def bare(self, kept: Mapping[str, Tensor]) -> Float[Tensor, "rows columns"]:
+        return self.quantisation.dequantise(*(kept[name] for name in self.keeps))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -134,16 +135,7 @@ class QuantisedLinear(Multiplies):
         return y if self.bias is None else y + self.bias
 
     def told(self, own: str, whole: Tensor) -> Mapping[str, Tensor]:
-        return dict(zip(("codes", "scales"), self.quantisation.quantise(whole), strict=True)) if own == "weight" else {own: whole}
-
-    def reads(self, own: str, name: str) -> list[str]:
-        return ["codes", "scales", *super().reads(own, name)[1:]] if own == "weight" else [own]
-
-    def merged(self, own: str, name: str, parameters: Mapping[str, Tensor]) -> Tensor:
-        if own != "weight":
-            return parameters[own]
-        weight = self.quantisation.dequantise(parameters["codes"], parameters["scales"])
-        return super().merged(own, name, {**parameters, "weight": weight})
+        return dict(zip(self.keeps, self.quantisation.quantise(whole), strict=True)) if own == "weight" else {own: whole}
 
     @torch.no_grad()
     def merge(self) -> None:

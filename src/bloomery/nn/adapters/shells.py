@@ -27,6 +27,8 @@ class Added(nn.Module, Initialised):
 
     merges: ClassVar[bool] = False
     """Whether it is a change of the weight, which `merged` tells."""
+    adds: ClassVar[bool] = False
+    """Whether that is W + ΔW, of which `difference` tells ΔW."""
 
     def __init__(self, by: str) -> None:
         super().__init__()
@@ -61,10 +63,16 @@ class Change(Added):
         """
         raise NotImplementedError
 
+    def difference(self, own: Mapping[str, Tensor]) -> Float[Tensor, "rows columns"]:
+        """ΔW, for those that add: the weight with the change in it is W + ΔW. Differentiable; the argument is that of `merged`."""
+        raise NotImplementedError
+
 
 class Shell(nn.Module):
     """A module whose weight adapters change. Parameters: those of the module as it was, and adapters.<name>.…."""
 
+    keeps: ClassVar[tuple[str, ...]] = ("weight",)
+    """Names of the parameters that the weight is kept as, in whose rows its rows are."""
     adapters: nn.ModuleDict
     weight: Any
     before: Tensor | None = None
@@ -73,7 +81,11 @@ class Shell(nn.Module):
     @property
     def base(self) -> Float[Tensor, "rows columns"]:
         """The weight without adapters."""
-        return self.weight
+        return self.bare({name: self.get_parameter(name) for name in self.keeps})
+
+    def bare(self, kept: Mapping[str, Tensor]) -> Float[Tensor, "rows columns"]:
+        """The weight without adapters, or some rows of it, from these rows of what it is kept as."""
+        return kept["weight"]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -105,7 +117,7 @@ class Shell(nn.Module):
             own: its name.
             name: the adapter's.
         """
-        return [own, *(f"adapters.{name}.{key}" for key, _ in self.adapters[name].named_parameters())] if own == "weight" else [own]
+        return [*self.keeps, *(f"adapters.{name}.{key}" for key, _ in self.adapters[name].named_parameters())] if own == "weight" else [own]
 
     def merged(self, own: str, name: str, parameters: Mapping[str, Tensor]) -> Tensor:
         """One of the parameters of the module as it was, with an adapter merged into it.
@@ -119,7 +131,7 @@ class Shell(nn.Module):
             return parameters[own]
         prefix = f"adapters.{name}."
         mine = {key.removeprefix(prefix): value for key, value in parameters.items() if key.startswith(prefix)}
-        return self.adapters[name].merged(parameters[own], mine)  # type: ignore[operator]
+        return self.adapters[name].merged(self.bare(parameters), mine)  # type: ignore[operator]
 
     @torch.no_grad()
     def merge(self) -> None:
