@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from bloomery.nn.products import product
+
 CHUNK_LOGITS = 1 << 21  # logits per chunk: 8 MB in fp32, the cache of a few cores
 GPU_CHUNK_LOGITS = 1 << 28  # 1 GB: each chunk adds to the gradient of the whole head, which is worth a thousand places and more
 
@@ -84,7 +86,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, n, chunk):
             part = slice(start, start + chunk)
             x, y, w = features[part], targets[part, None], weights[part].to(exact)
-            logits = exactly(F.linear(x, head, bias))  # (chunk, vocab)
+            logits = exactly(product(x, head, bias))  # (chunk, vocab)
             if softcap is not None:
                 logits = softcap * torch.tanh(logits / softcap)
             mean = logits.mean(-1) if smoothing else None
@@ -109,7 +111,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 gradient *= 1 - (logits / softcap).square()
             gradient = gradient.to(x.dtype)
             if by_features is not None:
-                by_features[part] = scale * (gradient @ head)
+                by_features[part] = scale * product(gradient, head.T)
             if by_head is not None:
                 by_head += gradient.T @ (scale * x)
             if by_bias is not None:

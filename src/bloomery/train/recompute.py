@@ -17,6 +17,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.core.units import bytes_of
 from bloomery.mesh import Layout
 from bloomery.nn.block import Block
+from bloomery.nn.products import ONEDNN
 from bloomery.planning.anatomy import Anatomy, Keeps
 from bloomery.planning.trace import Stretch, forward_of
 
@@ -144,6 +145,6 @@ def _policy(context: Any, operation: Any, *arguments: Any, **named: Any) -> Chec
     products = (
         aten.mm.default, aten.addmm.default, aten.addmm_.default, aten.bmm.default, aten._scaled_dot_product_flash_attention_for_cpu.default,
         aten._scaled_dot_product_flash_attention.default, aten._scaled_dot_product_efficient_attention.default,
-        aten._scaled_dot_product_cudnn_attention.default,
+        aten._scaled_dot_product_cudnn_attention.default, *([] if ONEDNN is None else [ONEDNN.default]),
     )  # fmt: skip
     return CheckpointPolicy.MUST_SAVE if operation in products else CheckpointPolicy.PREFER_RECOMPUTE

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
+
+from bloomery.nn.products import product
 
 Make = Callable[..., Tensor]
 """What a matrix is kept as → the matrix."""
@@ -69,7 +70,7 @@ def thin_linear(
 class _ThinLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, thin: Thin, make: Make, *kept: Tensor) -> Tensor:
-        y = F.linear(x, make(*kept), bias)
+        y = product(x, make(*kept), bias)
         wide, rows = y.view(-1, y.shape[-1]), x.reshape(-1, x.shape[-1]).to(y.dtype)  # under autocast in its precision
         inner = a.to(y.dtype) @ rows.T  # (ranks, n)
         right = b.to(y.dtype)
@@ -90,7 +91,7 @@ class _ThinLinear(torch.autograd.Function):
             right = b.to(g.dtype)
             by_inner = torch.cat([right[of_b].T @ wide[:, of_matrix].T for of_matrix, _, of_b in pieces])  # (ranks, n)
             if wants_x:
-                flat = wide @ ctx.make(*kept).to(g.dtype)
+                flat = product(wide, ctx.make(*kept).to(g.dtype).T)
                 by_x = flat.addmm_(by_inner.T, a.to(g.dtype), alpha=thin.scale).view(*g.shape[:-1], a.shape[1])
             if wants_a:
                 by_a = (by_inner @ x.reshape(-1, x.shape[-1]).to(g.dtype)).mul_(thin.scale).to(a.dtype)
