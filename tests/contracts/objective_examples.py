@@ -16,6 +16,7 @@ from bloomery.models import (
     MultipleChoiceConfig,
     RegressionConfig,
     SequenceClassificationConfig,
+    SimilarityConfig,
     TaskConfig,
     TokenClassificationConfig,
 )
@@ -25,6 +26,8 @@ from bloomery.objectives import (
     L2SP,
     CausalLM,
     Combined,
+    CoSENT,
+    CosineSquaredError,
     Distil,
     DistilAttention,
     DistilHidden,
@@ -33,6 +36,7 @@ from bloomery.objectives import (
     HeadCrossEntropy,
     HeadSquaredError,
     Importance,
+    InfoNCE,
     JensenShannon,
     LoadBalance,
     Models,
@@ -47,7 +51,7 @@ EXPERTS = MixtralConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=2
 ENCODER = BertConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16)
 HEADS = TaskConfig(base=ENCODER, language_head=True, heads=(
     SequenceClassificationConfig(name="mood", n_labels=3), TokenClassificationConfig(name="kind", n_labels=4), RegressionConfig(name="stars"),
-    MultipleChoiceConfig(name="answer", n_choices=3),
+    MultipleChoiceConfig(name="answer", n_choices=3), SimilarityConfig(name="near"), SimilarityConfig(name="alike"),
 ))  # fmt: skip
 SMALL = ElectraConfig(vocab_size=32, d_model=16, n_layers=1, n_heads=2, d_ff=24, max_seq_len=16, d_embedding=8)
 PAIR = ElectraPairConfig(generator=SMALL, discriminator=SMALL.replace(n_layers=2, d_model=24))
@@ -82,10 +86,12 @@ def labelled() -> Batch:
     plain = masked()
     first, generator = plain.layout.positions == 0, torch.Generator().manual_seed(5)
     first &= plain.layout.segments > 0
+    begins = first & (torch.arange(12) == 0) & (torch.arange(5) == 0)[:, None]  # of the row with several documents
     classes = torch.randint(3, plain.tokens.shape, generator=generator)
     labels = {
         "mood": Labels(classes, first.float()), "kind": Labels(classes + 1, (plain.layout.segments > 0).float()),
         "stars": Labels(classes + 0.5, 0.5 * first.float()), "answer": Labels(classes, (first & (torch.arange(12) == 0)).float()),
+        "near": Labels(begins.long(), begins.float()), "alike": Labels(classes / 2, begins.float()),
     }  # fmt: skip
     return replace(plain, labels=labels)
 
@@ -132,6 +138,9 @@ EXAMPLES: dict[type[Objective], Example] = {
     ReplacedTokens: Example(objective=ReplacedTokens(), model=PAIR, batch=masked),
     HeadCrossEntropy: Example(objective=HeadCrossEntropy(head="mood", label_smoothing=0.1), model=HEADS, batch=labelled),
     HeadSquaredError: Example(objective=HeadSquaredError(head="stars"), model=HEADS, batch=labelled),
+    InfoNCE: Example(objective=InfoNCE(head="near"), model=HEADS, batch=labelled),
+    CoSENT: Example(objective=CoSENT(head="alike"), model=HEADS, batch=labelled),
+    CosineSquaredError: Example(objective=CosineSquaredError(head="alike"), model=HEADS, batch=labelled),
     EWC: Example(objective=EWC(fisher=OldMatters())),
     L2SP: Example(objective=L2SP(anchor=Old())),
     Distil: Example(objective=Distil(teacher=Old(), divergence=JensenShannon(), temperature=2.0)),

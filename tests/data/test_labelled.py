@@ -162,5 +162,5 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path):
 
 
 def test_a_task_that_names_no_head_is_refused():
-    with pytest.raises(ConfigError, match="and numbers name no head"):
+    with pytest.raises(ConfigError, match="and numbers and matches name no head"):
         TellLabels()

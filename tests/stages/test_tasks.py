@@ -11,13 +11,20 @@ import torch
 
 from bloomery.core.errors import ConfigError
 from bloomery.data import BothWays, Cut, Fit, MaskedTokens, TellLabels
+from bloomery.data.alike import Likeness, Matches
 from bloomery.data.encodings import Plain
 from bloomery.data.labelled import Choices, Classes, Numbers, Tags
 from bloomery.evals.metrics import mean_average_precision
 from bloomery.models import BertConfig, LlamaConfig, TaskConfig, read_model
-from bloomery.models.heads import MultipleChoiceConfig, RegressionConfig, SequenceClassificationConfig, TokenClassificationConfig
+from bloomery.models.heads import (
+    MultipleChoiceConfig,
+    RegressionConfig,
+    SequenceClassificationConfig,
+    SimilarityConfig,
+    TokenClassificationConfig,
+)
 from bloomery.nn import LastPoolingConfig, MeanPoolingConfig
-from bloomery.objectives import CausalLM, HeadCrossEntropy, HeadSquaredError
+from bloomery.objectives import CausalLM, CoSENT, CosineSquaredError, HeadCrossEntropy, HeadSquaredError, InfoNCE
 from bloomery.optim import AdamW, Constant, Embeddings, Everything, Geometric, Heads
 from bloomery.stages.examine import Examine
 from bloomery.stages.heads import HeadsOn
@@ -62,6 +69,29 @@ def choice_rows(rng, n):
         yield {"prompt": "which one", **{name: " ".join(text) for name, text in zip("ABC", texts, strict=True)}, "answer": "ABC"[right]}
 
 
+TOPICS = (
+    ("sun", "gold"), ("moon", "pale"), ("rain", "wet"), ("snow", "white"), ("wind", "loud"), ("frost", "ice"), ("storm", "wild"),
+    ("mist", "grey"),
+)  # fmt: skip
+
+
+def match_rows(rng, n):
+    """A text about two topics, the two other words for them, and those for two others."""
+    for _ in range(n):
+        first, second, *others = (TOPICS[i] for i in rng.permutation(len(TOPICS))[:4])
+        said = {key: sorted(topic[1] for topic in topics) for key, topics in (("positive", (first, second)), ("wrong", others))}
+        text = [*words(rng, 3), first[0], second[0]]
+        yield {"anchor": " ".join(rng.permutation(text)), **{key: " ".join(value) for key, value in said.items()}}
+
+
+def alike_rows(rng, n):
+    """Two texts that are as alike, from 0 to 5, as the moods in them are."""
+    for _ in range(n):
+        one, other = rng.integers(2, size=2)
+        texts = [" ".join([*words(rng, 3), str(rng.choice((SAD, GLAD)[mood]))]) for mood in (one, other)]
+        yield {"text": texts[0], "pair": texts[1], "score": 5.0 * (one == other)}
+
+
 @pytest.fixture(scope="module")
 def context(tmp_path_factory) -> RunContext:
     torch.set_num_threads(1)
@@ -85,7 +115,7 @@ def corpora(tmp_path_factory):
             path.write_text("".join(json.dumps(row) + "\n" for row in made))
         return Prepare(name=name, source=Files(path=str(path), rows=Rows(form="columns")), filters=())
 
-    kinds = {"mood": mood_rows, "tag": tag_rows, "which": choice_rows}
+    kinds = {"mood": mood_rows, "tag": tag_rows, "which": choice_rows, "match": match_rows, "alike": alike_rows}
     return {name: (corpus(name, rows, 0, 400), corpus(f"{name}_test", rows, 1, 100)) for name, rows in kinds.items()}
 
 
@@ -99,8 +129,7 @@ def tokens(corpora, tokenizer, kind, encoding, part=0) -> Tokenize:
 
 
 def trained(corpora, tokenizer, kind, encoding, base, head, objective=None, **changes) -> Train:
-    number = isinstance(encoding, Numbers)
-    named = {"numbers" if number else "classes": (encoding.head,)}
+    number, named = isinstance(encoding, Numbers), {encoding.tells: (encoding.head,)}
     task = TellLabels(**named) if base.reads_forward else TellLabels(**named, then=BothWays())
     objective = objective or (HeadSquaredError(head=encoding.head) if number else HeadCrossEntropy(head=encoding.head))
     fields = {
@@ -182,6 +211,41 @@ def test_numbers_are_learnt(context, corpora, tokenizer):
     assert found["squared_error"] < 0.3
 
 
+def similarity(base) -> SimilarityConfig:
+    return SimilarityConfig(name="near", pooling=LAST if base.reads_forward else MeanPoolingConfig())
+
+
+@pytest.mark.parametrize("base", [LLAMA, BERT], ids=["decoder", "encoder"])
+def test_texts_that_belong_together_are_found_among_all(context, corpora, tokenizer, base):
+    encoding = Matches(head="near", negatives=("wrong",), max_tokens=40)
+    train = trained(
+        corpora, tokenizer, "match", encoding, base.replace(max_seq_len=40), similarity(base), name=f"match_{base.kind().lower()}",
+        objective=InfoNCE(head="near"), max_seq_len=256, batch_tokens=1024,
+    )  # fmt: skip
+    artifact = Examine(model=train, rows=tokens(corpora, tokenizer, "match", encoding, 1)).run(context)
+    found, lines = read_json(artifact.path / "results.json"), (artifact.path / "predictions.jsonl").read_text().splitlines()
+    assert found["labels"] == len(lines) == 100
+    assert found["candidates"] == 28  # each two of eight
+    assert found["accuracy"] > 0.8
+    assert found["accuracy"] <= found["mrr"] <= 1
+    assert found["accuracy_among_own"] > 0.9
+    told = [json.loads(line) for line in lines]
+    assert found["mrr"] == pytest.approx(np.mean([1 / line["rank"] for line in told]))
+    assert all((line["nearest"] == line["expected"]) == (line["rank"] == 1) for line in told)
+
+
+@pytest.mark.parametrize("objective", [CoSENT(head="near"), CosineSquaredError(head="near")], ids=lambda one: one.kind())
+def test_how_alike_texts_are_is_learnt(context, corpora, tokenizer, objective):
+    encoding = Likeness(head="near", most=5.0, max_tokens=32)
+    train = trained(
+        corpora, tokenizer, "alike", encoding, BERT, similarity(BERT), name=objective.kind(), objective=objective,
+        max_seq_len=256, batch_tokens=1024,
+    )  # fmt: skip
+    found = results(context, Examine(model=train, rows=tokens(corpora, tokenizer, "alike", encoding, 1)))
+    assert found["pearson"] > 0.9
+    assert found["spearman"] > 0.8
+
+
 def test_the_head_first_and_then_the_rest_on_what_pre_training_left(context, corpora, tokenizer):
     plain = Tokenize(name="plain", corpus=corpora["mood"][0], tokenizer=tokenizer, encoding=Plain())
     base = Train(
@@ -226,6 +290,7 @@ def test_two_tasks_and_language_learn_at_once_each_from_a_corpus_of_its_own(cont
     ({"head": SequenceClassificationConfig(name="mood", n_labels=3, pooling=LAST)}, r"for a SequenceClassificationConfig\(n_labels=2\), and"),
     ({"head": SequenceClassificationConfig(name="mood", n_labels=2)}, "the first token, which has seen nothing .*; take pooling=LastPooling"),
     ({"packing": Cut()}, "cuts documents, and labels are of whole ones; take Fit"),
+    ({"task": TellLabels(numbers=("mood",))}, "Classes.head='mood' is not among the heads of Train.task.*; take TellLabels\\(classes="),
     ({"task": TellLabels(classes=("stars",))}, "HeadCrossEntropy.head='mood' has no labels under TellLabels"),
     ({"task": TellLabels(classes=("mood",), then=MaskedTokens())}, "has tokens told from what comes after them"),
     ({"objective": CausalLM(), "init": HeadsOn(init=Scratch(model=LLAMA), language_head=True, heads=(

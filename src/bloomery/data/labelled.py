@@ -8,6 +8,7 @@ that of a word at one of its tokens. Rows without a label bring none, and are co
 from __future__ import annotations
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -24,6 +25,9 @@ from bloomery.data.folds import Fold
 from bloomery.data.shards import Encoded
 from bloomery.text.tokenizer import Tokenizer
 
+Tells = Literal["classes", "numbers", "matches"]
+"""What labels are: classes (or numbers of choices), numbers, or how many texts there are to choose from."""
+
 
 class LabelledRow(NamedTuple):
     """A row as it is learnt: its tokens, the label at each place that has one, and how many tokens were cut."""
@@ -38,6 +42,8 @@ class Labelled(Encoding):
 
     masked: ClassVar[bool] = True
     column: ClassVar[str] = "meta"
+    tells: ClassVar[Tells] = "classes"
+    """What its labels are, and under which name `TellLabels` knows its head."""
 
     head: str
     """The head that the labels are for."""
@@ -217,6 +223,8 @@ class Choices(Labelled):
 class Numbers(Labelled):
     """A number for a text, or for a pair of texts: how alike they are, say."""
 
+    tells: ClassVar[Tells] = "numbers"
+
     text: str = "text"
     """The column of the text."""
     pair: str | None = None
@@ -230,11 +238,8 @@ class Numbers(Labelled):
 
     def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
         tokens, cut = self.framed([text_in(row, column) for column in self.read], tokenizer)
-        label = value_in(row, self.label)
-        try:
-            return LabelledRow(tokens, {} if label is None else {0: float(label)}, cut)
-        except (TypeError, ValueError):
-            raise DataError(f"column {self.label!r} holds {label!r}, which is no number; mend or drop the row") from None
+        label = number_in(row, self.label)
+        return LabelledRow(tokens, {} if label is None else {0: label}, cut)
 
 
 def value_in(row: Mapping[str, Any], column: str) -> Any:
@@ -251,6 +256,18 @@ def text_in(row: Mapping[str, Any], column: str) -> str:
     if value is not None and not isinstance(value, str | int | float):
         raise DataError(f"column {column!r} holds {type(value).__name__}, not text; name another")
     return "" if value is None else str(value)
+
+
+def number_in(row: Mapping[str, Any], column: str) -> float | None:
+    """The number in a column; None where it holds nothing. Raises `DataError` where it holds something else."""
+    value = value_in(row, column)
+    try:
+        number = None if value is None else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if number is not None and not math.isfinite(number):
+        raise DataError(f"column {column!r} holds {value!r}, which is no number; mend or drop the row")
+    return number
 
 
 def listed(value: Any) -> list[Any]:

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bloomery.core.errors import ConfigError
-from bloomery.models.heads import MultipleChoiceConfig, SequenceClassificationConfig, TaskHeadConfig, TokenClassificationConfig
+from bloomery.models.heads import (
+    MultipleChoiceConfig,
+    SequenceClassificationConfig,
+    SimilarityConfig,
+    TaskHeadConfig,
+    TokenClassificationConfig,
+)
 from bloomery.models.model import CausalModel, Model, ModelConfig, causal
 from bloomery.models.tasks import TaskConfig, TaskModel
 from bloomery.nn.cache import Cache, LayeredCache
@@ -33,7 +39,8 @@ class EnsembleConfig(ModelConfig):
         logits:         z = Σ zᵢ / n
         probabilities:  z = log(Σ softmax(zᵢ) / n)
 
-    Of heads that give numbers instead of classes it is the numbers that are averaged, either way. One model by itself is left as it is.
+    Of heads that give numbers instead of classes it is the numbers that are averaged, either way; vectors of documents, which mean nothing to
+    each other, stand one behind the other, over √n, so that their products are the mean of the members'. One model by itself is left as it is.
 
     Source: Hansen and Salamon (1990), doi:10.1109/34.58871; probabilities as in Lakshminarayanan et al. (2017), arXiv 1612.01474, section 2.4.
     """
@@ -129,8 +136,12 @@ class EnsembleModel(CausalModel):
         config = self.config
         assert isinstance(config, EnsembleConfig)
         told = [member.scores(tokens, layout) for member in self.models if isinstance(member, TaskModel)]
-        means: dict[str, Mean] = {head.name: self.mean if isinstance(head, CLASSES) else "logits" for head in config.heads}
-        return {name: mean_of([one[name] for one in told], mean) for name, mean in means.items()}
+        return {head.name: self._together(head, [one[head.name] for one in told]) for head in config.heads}
+
+    def _together(self, head: TaskHeadConfig, scores: Sequence[Tensor]) -> Tensor:
+        if isinstance(head, SimilarityConfig):
+            return torch.cat(list(scores), -1) / math.sqrt(len(scores))
+        return mean_of(scores, self.mean if isinstance(head, CLASSES) else "logits")
 
     def new_cache(self, batch: int, capacity: int) -> LayeredCache:
         return LayeredCache([causal(member).new_cache(batch, capacity) for member in self.models])

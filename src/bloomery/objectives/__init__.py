@@ -1,5 +1,6 @@
 """Losses, one file each: values handed to the loop."""
 
+from bloomery.objectives.alike import CoSENT, CosineSquaredError, InfoNCE, VectorLoss
 from bloomery.objectives.balance import LoadBalance, RouterZ
 from bloomery.objectives.causal_lm import CausalLM
 from bloomery.objectives.distil import Distil, Divergence, ForwardKL, FromTeacher, JensenShannon, ReverseKL
@@ -12,7 +13,8 @@ from bloomery.objectives.objective import Combined, Models, Objective, Penalty, 
 from bloomery.objectives.replaced import ReplacedTokens
 
 __all__ = [
-    "EWC", "L2SP", "CausalLM", "Combined", "Distil", "DistilAttention", "DistilHidden", "DistilSimilarity", "Divergence", "ForwardKL",
-    "FromTeacher", "Frozen", "HeadCrossEntropy", "HeadLoss", "HeadSquaredError", "Importance", "InsideTeacher", "JensenShannon", "LoadBalance",
-    "Models", "Objective", "Penalty", "Reading", "ReplacedTokens", "ReverseKL", "RouterZ", "Sum", "Total", "real_tokens",
+    "EWC", "L2SP", "CausalLM", "CoSENT", "Combined", "CosineSquaredError", "Distil", "DistilAttention", "DistilHidden", "DistilSimilarity",
+    "Divergence", "ForwardKL", "FromTeacher", "Frozen", "HeadCrossEntropy", "HeadLoss", "HeadSquaredError", "Importance", "InfoNCE",
+    "InsideTeacher", "JensenShannon", "LoadBalance", "Models", "Objective", "Penalty", "Reading", "ReplacedTokens", "ReverseKL", "RouterZ",
+    "Sum", "Total", "VectorLoss", "real_tokens",
 ]  # fmt: skip

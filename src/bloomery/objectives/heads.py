@@ -56,10 +56,10 @@ class HeadLoss(Objective):
 
     def total(self, reading: Reading) -> Total:
         labels, scores = reading.batch.labels[self.head], reading.scores(self.head)
-        losses, metrics = self.losses(exactly(scores), labels)
+        losses, metrics = self.losses(exactly(scores), labels, reading.batch)
         return (labels.loss_weight * losses).sum(), {name: (labels.loss_weight * value).sum() for name, value in metrics.items()}
 
-    def losses(self, scores: Float[Tensor, "batch time n_scores"], labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, scores: Float[Tensor, "batch time n_scores"], labels: Labels, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """(batch, time) of the loss, differentiable, and of metrics, detached."""
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class HeadCrossEntropy(HeadLoss):
         if self.label_smoothing and any(isinstance(head, MultipleChoiceConfig) for head in model.heads if head.name == self.head):
             raise self.refuse("label_smoothing", f"spreads over choices of {self.head!r} that a question may not have; set it to 0")
 
-    def losses(self, scores: Float[Tensor, "batch time n_scores"], labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, scores: Float[Tensor, "batch time n_scores"], labels: Labels, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         rows, targets = scores.flatten(0, 1), labels.targets.flatten()
         losses = F.cross_entropy(rows, targets, reduction="none", label_smoothing=self.label_smoothing).view_as(labels.loss_weight)
         with torch.no_grad():
@@ -97,6 +97,6 @@ class HeadSquaredError(HeadLoss):
 
     fitting: ClassVar[tuple[type[TaskHeadConfig], ...]] = (RegressionConfig,)
 
-    def losses(self, scores: Float[Tensor, "batch time n_scores"], labels: Labels) -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, scores: Float[Tensor, "batch time n_scores"], labels: Labels, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         losses = (scores[:, :, 0] - labels.targets.float()).square()
         return losses, {f"{self.head}/squared_error": losses.detach()}

@@ -8,15 +8,17 @@ import torch
 from pydantic import Field
 
 from bloomery.core.errors import ConfigError
-from bloomery.data import RowTask
+from bloomery.data import RowTask, TellLabels
+from bloomery.data.alike import Apart
 from bloomery.data.encodings import Encoding
-from bloomery.data.labelled import Choices, Classes, Numbers, Tags
+from bloomery.data.labelled import Choices, Classes, Labelled, Numbers, Tags
 from bloomery.models import ModelConfig, TaskConfig
 from bloomery.models.ensemble import heads_of
 from bloomery.models.heads import (
     MultipleChoiceConfig,
     RegressionConfig,
     SequenceClassificationConfig,
+    SimilarityConfig,
     TaskHeadConfig,
     TokenClassificationConfig,
 )
@@ -87,9 +89,10 @@ def check_labels(encodings: Sequence[Encoding], task: RowTask, model: ModelConfi
     for encoding in encodings:
         if (name := encoding.labels_for) is None:
             continue
-        if name not in task.labelled:
+        tells = encoding.tells if isinstance(encoding, Labelled) else "classes"
+        if name not in (getattr(task, tells) if isinstance(task, TellLabels) else task.labelled):
             raise ConfigError(f"{encoding.kind()}.head={name!r} is not among the heads of Train.task={task}, so that its labels would be of no "
-                              f"use; take TellLabels(classes=({name!r},))")  # fmt: skip
+                              f"use; take TellLabels({tells}=({name!r},))")  # fmt: skip
         if not fits(encoding, heads.get(name)):
             found = heads[name] if name in heads else f"no such head of a {model.kind()}"
             raise ConfigError(f"{encoding.kind()}.head={name!r} has labels for {_wanted(encoding)}, and the model has {found}; give it the "
@@ -109,6 +112,8 @@ def fits(encoding: Encoding, head: TaskHeadConfig | None) -> bool:
         return isinstance(head, TokenClassificationConfig) and head.n_labels == len(encoding.classes)
     if isinstance(encoding, Choices):
         return isinstance(head, MultipleChoiceConfig) and head.n_choices == encoding.count
+    if isinstance(encoding, Apart):
+        return isinstance(head, SimilarityConfig)
     return type(head) is RegressionConfig
 
 
@@ -119,5 +124,7 @@ def _wanted(encoding: Encoding) -> str:
         return f"a {kind.__name__}(n_labels={len(encoding.classes)})"
     if isinstance(encoding, Choices):
         return f"a MultipleChoiceConfig(n_choices={encoding.count})"
+    if isinstance(encoding, Apart):
+        return "a SimilarityConfig()"
     assert isinstance(encoding, Numbers), "every encoding of labels has its head here"
     return "a RegressionConfig()"

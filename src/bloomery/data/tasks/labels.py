@@ -37,13 +37,15 @@ class TellLabels(RowTask):
     """Heads whose labels are classes, or numbers of choices."""
     numbers: tuple[str, ...] = ()
     """Heads whose labels are numbers."""
+    matches: tuple[str, ...] = ()
+    """Heads that tell which of the documents that follow goes with one; its label is how many they are, and the first is the right one."""
     then: RowTask = NextToken()
     """What else is learnt from the rows, and which way they are read: `NextToken()` by a decoder, `BothWays()` by an encoder, which learns
     nothing else then, or `MaskedTokens()`."""
 
     def check(self) -> None:
         if not self.labelled:
-            raise self.refuse("classes", "and numbers name no head; name those of the model's whose labels the rows bring")
+            raise self.refuse("classes", "and numbers and matches name no head; name those of the model's whose labels the rows bring")
 
     @property
     def both_ways(self) -> bool:  # type: ignore[override]
@@ -57,7 +59,7 @@ class TellLabels(RowTask):
 
     @property
     def labelled(self) -> tuple[str, ...]:
-        return (*self.classes, *self.numbers, *self.then.labelled)
+        return (*self.classes, *self.numbers, *self.matches, *self.then.labelled)
 
     def roles(self, time: int) -> tuple[str, ...]:
         return self.then.roles(time)
@@ -73,9 +75,9 @@ class TellLabels(RowTask):
         weight = np.where(inner, rows.loss_weight, 0).astype(np.float32)  # no choice is told from the one before it
         batch = self.then.batch(rows._replace(segments=segments, loss_weight=weight), first_row, seed, vocabulary)
         nothing = np.zeros(rows.tokens.shape, np.float32)
-        told = {head: rows.labels.get(head, Told(nothing, nothing)) for head in (*self.classes, *self.numbers)}
+        told = {head: rows.labels.get(head, Told(nothing, nothing)) for head in (*self.classes, *self.numbers, *self.matches)}
         labels = {
-            head: Labels(torch.from_numpy(targets.astype(np.int64) if head in self.classes else targets), torch.from_numpy(known))
+            head: Labels(torch.from_numpy(targets if head in self.numbers else targets.astype(np.int64)), torch.from_numpy(known))
             for head, (targets, known) in told.items()
         }
         positions = batch.layout.positions * torch.from_numpy(segments > 0)  # padding may be longer than a model can read
