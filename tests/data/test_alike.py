@@ -33,7 +33,7 @@ def test_the_right_one_follows_and_then_the_wrong_ones():
     (row,) = encoded(encoding, {"anchor": "who?", "positive": "Ada", "wrong": "boats", "more": ["a net", "", "quiet"]})
     assert row.tokens.tolist() == framed("who?", "Ada", "boats", "a net", "quiet")
     assert row.labels == [4]
-    assert encoding.told(4) == "goes with the first of 4"
+    assert encoding.told(4.0) == "goes with the first of 4"
     (pair,) = encoded(GOES, {"anchor": "who?", "positive": "Ada"})
     assert (pair.tokens.tolist(), pair.labels) == (framed("who?", "Ada"), [1])
 

@@ -28,7 +28,7 @@ def encoded(encoding: Labelled, *rows):
 
 def shards_of(folder, encoding: Labelled, *rows) -> TokenShards:
     folder.mkdir(exist_ok=True)
-    counts = [write_shard(folder, 0, encoded(encoding, *rows), vocab_size=TOKENIZER.vocab_size, masked=True, labelled=True)]
+    counts = [write_shard(folder, 0, encoded(encoding, *rows), vocab_size=TOKENIZER.vocab_size, masked=True, kept=("labels", "cut"))]
     write_index(folder, counts, vocab_size=TOKENIZER.vocab_size, pad=TOKENIZER.pad, masked=True, head=encoding.head)
     return TokenShards(folder)
 

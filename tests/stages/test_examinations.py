@@ -65,7 +65,7 @@ def test_the_longest_choice_is_told_from_the_tokens(tmp_path):
         return Encoded(name, tokens, len(tokens), mask, [label])
 
     asked = [question("a", (2, 5, 3), 1), question("b", (4, 1, 2), 2), question("c", (3, 3, 1), 1)]
-    counts = [write_shard(tmp_path, 0, asked, vocab_size=16, masked=True, labelled=True)]
+    counts = [write_shard(tmp_path, 0, asked, vocab_size=16, masked=True, kept=("labels", "cut"))]
     write_index(tmp_path, counts, vocab_size=16, pad=0, masked=True, head="which")
     assert longest(TokenShards(tmp_path)) == Marks(pytest.approx(1 / 3), pytest.approx((1 + 1 / 2 + 1 / 2) / 3))
 

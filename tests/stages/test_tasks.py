@@ -238,7 +238,7 @@ def test_texts_that_belong_together_are_found_among_all(context, corpora, tokeni
 def test_how_alike_texts_are_is_learnt(context, corpora, tokenizer, objective):
     encoding = Likeness(head="near", most=5.0, max_tokens=32)
     train = trained(
-        corpora, tokenizer, "alike", encoding, BERT, similarity(BERT), name=objective.kind(), objective=objective,
+        corpora, tokenizer, "alike", encoding, BERT, similarity(BERT), name=objective.kind().lower(), objective=objective,
         max_seq_len=256, batch_tokens=1024,
     )  # fmt: skip
     found = results(context, Examine(model=train, rows=tokens(corpora, tokenizer, "alike", encoding, 1)))
@@ -289,7 +289,7 @@ def test_two_tasks_and_language_learn_at_once_each_from_a_corpus_of_its_own(cont
 @pytest.mark.parametrize(("changes", "rule"), [
     ({"head": SequenceClassificationConfig(name="mood", n_labels=3, pooling=LAST)}, r"for a SequenceClassificationConfig\(n_labels=2\), and"),
     ({"head": SequenceClassificationConfig(name="mood", n_labels=2)}, "the first token, which has seen nothing .*; take pooling=LastPooling"),
-    ({"packing": Cut()}, "cuts documents, and labels are of whole ones; take Fit"),
+    ({"packing": Cut()}, "cuts documents, and labels and what is rewritten are of whole ones; take Fit"),
     ({"task": TellLabels(numbers=("mood",))}, "Classes.head='mood' is not among the heads of Train.task.*; take TellLabels\\(classes="),
     ({"task": TellLabels(classes=("stars",))}, "HeadCrossEntropy.head='mood' has no labels under TellLabels"),
     ({"task": TellLabels(classes=("mood",), then=MaskedTokens())}, "has tokens told from what comes after them"),

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from bloomery.data.labelled import Labelled, LabelledRow, Tells, number_in, text_in, value_in
+from bloomery.data.columns import number_in, text_in, value_in
+from bloomery.data.labelled import Labelled, LabelledRow, Tells
 from bloomery.text.tokenizer import Tokenizer
 
 
@@ -84,7 +85,7 @@ class Matches(Apart):
             wrong += map(str, value) if isinstance(value, list) else [text_in(row, column)]
         wrong = [text for text in wrong if text]
         texts = [anchor, right, *wrong]
-        return self.side_by_side(texts, len(texts) - 1 if anchor and right else None, tokenizer)
+        return self.side_by_side(texts, float(len(texts) - 1) if anchor and right else None, tokenizer)
 
     def told(self, label: float) -> str:
         return f"goes with the first of {label:g}"

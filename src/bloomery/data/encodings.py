@@ -26,6 +26,10 @@ class Encoding(Config):
     """The column of documents that it reads, besides `id`; documents without it are left out."""
     beside: ClassVar[tuple[str, ...]] = ()
     """Further columns that it reads."""
+    whole: ClassVar[bool] = False
+    """Whether a part of a document is of no use, so that packings that cut are refused."""
+    kept: ClassVar[tuple[str, ...]] = ()
+    """What shards keep of each sequence beside the usual: names of `Encoded`'s."""
 
     @property
     def labels_for(self) -> str | None:

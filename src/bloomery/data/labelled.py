@@ -7,21 +7,16 @@ that of a word at one of its tokens. Rows without a label bring none, and are co
 
 from __future__ import annotations
 
-import json
-import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from pydantic import Field
 
 from bloomery.core.errors import DataError, did_you_mean
 from bloomery.core.units import Tokens
-from bloomery.data.encodings import Encoding
-from bloomery.data.folds import Fold
+from bloomery.data.columns import FromColumns, listed, number_in, text_in, value_in
 from bloomery.data.shards import Encoded
 from bloomery.text.tokenizer import Tokenizer
 
@@ -37,11 +32,10 @@ class LabelledRow(NamedTuple):
     cut: int
 
 
-class Labelled(Encoding):
+class Labelled(FromColumns):
     """Rows with labels for one head. Subclasses write `row`, and `read`, which tells rows apart."""
 
-    masked: ClassVar[bool] = True
-    column: ClassVar[str] = "meta"
+    kept: ClassVar[tuple[str, ...]] = ("labels", "cut")
     tells: ClassVar[Tells] = "classes"
     """What its labels are, and under which name `TellLabels` knows its head."""
 
@@ -50,48 +44,20 @@ class Labelled(Encoding):
     max_tokens: Tokens = 512
     """Tokens of a text, a pair or a choice at most, control tokens included; what is longer is cut at its end (of a pair, the longer one
     first), and counted."""
-    folds: tuple[Fold, ...] = ()
-    """Rows that all of these keep; none keeps every row."""
 
     @property
     def labels_for(self) -> str:
         return self.head
 
     @property
-    def passed_over(self) -> str:
-        return super().passed_over + (" or are of other folds" if self.folds else "")
-
-    @property
     def longest(self) -> int:
         return self.max_tokens
 
-    def encode(self, documents: pa.RecordBatch, tokenizer: Tokenizer) -> Iterator[Encoded]:
-        for name, meta in zip(documents.column("id").to_pylist(), documents.column("meta").to_pylist(), strict=True):
-            if meta is None:
-                continue
-            try:
-                row = json.loads(meta)
-                if not self.keeps(row):
-                    continue
-                tokens, labels, cut = self.row(row, tokenizer)
-            except DataError as error:
-                raise DataError(f"document {name!r}: {error}") from None
-            ids, mask = np.array(tokens, np.int64), np.zeros(len(tokens), np.uint8)
-            mask[sorted(labels)] = 1
-            yield Encoded(name, ids, int(tokenizer.byte_lengths[ids].sum()), mask, [labels[place] for place in sorted(labels)], cut)
-
-    @property
-    @abstractmethod
-    def read(self) -> tuple[str, ...]:
-        """The columns by which one row is another one; of a question with choices, the question."""
-
-    def keeps(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row is on the side of all folds; raises `DataError` where it lacks a column."""
-        if not self.folds:
-            return True
-        read = map(partial(value_in, row), self.read)
-        content = "\n".join(" ".join(map(str, value)) if isinstance(value, list) else str(value) for value in read)
-        return all(fold.keeps(content) for fold in self.folds)
+    def encoded(self, name: str, row: Mapping[str, Any], tokenizer: Tokenizer) -> Encoded:
+        tokens, labels, cut = self.row(row, tokenizer)
+        ids, mask = np.array(tokens, np.int64), np.zeros(len(tokens), np.uint8)
+        mask[sorted(labels)] = 1
+        return Encoded(name, ids, int(tokenizer.byte_lengths[ids].sum()), mask, [labels[place] for place in sorted(labels)], cut)
 
     @abstractmethod
     def row(self, row: Mapping[str, Any], tokenizer: Tokenizer) -> LabelledRow:
@@ -240,39 +206,6 @@ class Numbers(Labelled):
         tokens, cut = self.framed([text_in(row, column) for column in self.read], tokenizer)
         label = number_in(row, self.label)
         return LabelledRow(tokens, {} if label is None else {0: label}, cut)
-
-
-def value_in(row: Mapping[str, Any], column: str) -> Any:
-    """What a column holds; None where it holds nothing. Raises `DataError` where there is no such column."""
-    if column not in row:
-        remedy = did_you_mean(column, row, f"it has {', '.join(map(repr, row)) or 'none'}")
-        raise DataError(f"no column {column!r}; {remedy}")
-    return None if row[column] == "" else row[column]
-
-
-def text_in(row: Mapping[str, Any], column: str) -> str:
-    """The text in a column; raises `DataError` where there is none."""
-    value = value_in(row, column)
-    if value is not None and not isinstance(value, str | int | float):
-        raise DataError(f"column {column!r} holds {type(value).__name__}, not text; name another")
-    return "" if value is None else str(value)
-
-
-def number_in(row: Mapping[str, Any], column: str) -> float | None:
-    """The number in a column; None where it holds nothing. Raises `DataError` where it holds something else."""
-    value = value_in(row, column)
-    try:
-        number = None if value is None else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if number is not None and not math.isfinite(number):
-        raise DataError(f"column {column!r} holds {value!r}, which is no number; mend or drop the row")
-    return number
-
-
-def listed(value: Any) -> list[Any]:
-    """A list, or a text parted at its blanks."""
-    return value.split() if isinstance(value, str) else list(value or ())
 
 
 def class_of(value: Any, classes: Sequence[str], column: str) -> int:

@@ -3,7 +3,7 @@
     shards.json             what the ids mean, and how many shards there are; written last
     tokens-00000.bin        the token ids, uint16 or uint32, little-endian
     mask-00000.bin          for conversations: one byte per token, 1 where the model is to learn it; for labelled rows, where a label stands
-    documents-00000.arrow   id, tokens and bytes of each document, in the order of the tokens, and its labels; written last of its shard
+    documents-00000.arrow   id, tokens and bytes of each document, in the order of the tokens, its labels, and what was cut; written last
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,8 @@ from bloomery.store.files import atomic_file
 
 INDEX = "shards.json"
 SCHEMA = pa.schema([("id", pa.string()), ("tokens", pa.int64()), ("bytes", pa.int64()), ("learnt", pa.int64())])
-LABELLED = pa.schema([*SCHEMA, ("labels", pa.list_(pa.float32())), ("cut", pa.int64())])
+BESIDE = {"labels": pa.list_(pa.float32()), "cut": pa.int64(), "cut_learnt": pa.int64()}
+"""What else a table may have."""
 
 
 class Encoded(NamedTuple):
@@ -38,6 +39,7 @@ class Encoded(NamedTuple):
         mask: (time,) of 0 and 1, 1 where the token is to be learnt; None where all are. Of a labelled row, 1 where a label stands.
         labels: of a labelled row, one for each 1 of its mask: the number of a class, or a number.
         cut: tokens that its encoding has cut from it.
+        cut_learnt: those of them that were to be learnt.
     """
 
     id: str
@@ -46,6 +48,7 @@ class Encoded(NamedTuple):
     mask: Integer[np.ndarray, " time"] | None = None
     labels: Sequence[float] | None = None
     cut: int = 0
+    cut_learnt: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,7 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 def write_shard(
-    folder: Path, number: int, documents: Iterable[Encoded], *, vocab_size: int, masked: bool = False, labelled: bool = False,
+    folder: Path, number: int, documents: Iterable[Encoded], *, vocab_size: int, masked: bool = False, kept: Sequence[str] = (),
 ) -> ShardCounts:  # fmt: skip
     """Writes one shard, its documents' table last: where that file exists, the shard is whole.
 
@@ -102,7 +105,7 @@ def write_shard(
         documents: consumed once, in order; memory stays at one document plus the table.
         vocab_size: every id must be below it.
         masked: whether each document brings a mask.
-        labelled: whether each brings labels as well.
+        kept: what else of each is kept: its "labels", how many of its tokens were "cut", and of those to be learnt, "cut_learnt".
 
     Returns:
         What has been written.
@@ -111,7 +114,8 @@ def write_shard(
         DataError: a document without tokens, with an id outside the vocabulary, or with a mask or labels of another length.
     """
     dtype = token_dtype(vocab_size)
-    ids, tokens, sizes, learnt, labels, cut = [], [], [], [], [], []
+    ids, tokens, sizes, learnt = [], [], [], []
+    beside: dict[str, list[Any]] = {name: [] for name in kept}
     tokens_path, mask_path, table_path = _paths(folder, number)
     with atomic_file(tokens_path) as token_file, atomic_file(mask_path) if masked else nullcontext() as mask_file:
         for document in documents:
@@ -124,12 +128,12 @@ def write_shard(
             tokens.append(len(array))
             sizes.append(document.bytes)
             learnt.append(len(array) if mask is None else int(mask.sum()))
-            if labelled and len(document.labels or ()) != learnt[-1]:
+            if "labels" in kept and len(document.labels or ()) != learnt[-1]:
                 raise DataError(f"document {document.id!r} has {len(document.labels or ())} labels for {learnt[-1]} places; give one for each")
-            labels.append(document.labels)
-            cut.append(document.cut)
-    columns = [ids, tokens, sizes, learnt]
-    table = pa.table([*columns, labels, cut], schema=LABELLED) if labelled else pa.table(columns, schema=SCHEMA)
+            for name, values in beside.items():
+                values.append(getattr(document, name))
+    schema = pa.schema([*SCHEMA, *((name, BESIDE[name]) for name in kept)])
+    table = pa.table([ids, tokens, sizes, learnt, *beside.values()], schema=schema)
     with atomic_file(table_path) as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
     return _counts(table)
@@ -166,6 +170,8 @@ class TokenShards:
         bytes_of: (documents,) int64, UTF-8 bytes of each.
         learnt: (documents,) int64, tokens of each that are to be learnt, or places that have a label.
         cuts: (documents,) int64, tokens that its encoding has cut from each.
+        cuts_learnt: (documents,) int64, those of them that were to be learnt.
+        whole: whether its encoding has cut them to what they are, and a part of one is of no use.
         vocab_size: ids are below it.
         pad: the id of `<|pad|>`.
         masked: whether there is a loss mask.
@@ -181,7 +187,9 @@ class TokenShards:
         index = ShardIndex.read(Path(folder) / INDEX)
         self.folder, self.vocab_size, self.pad, self.masked, self.head = Path(folder), index.vocab_size, index.pad, index.masked, index.head
         self._tokens, self._masks, self._ids, self._labels = [], [], [], []
-        lengths, sizes, learnt, cuts = [], [], [], []
+        lengths, sizes, learnt = [], [], []
+        cuts: dict[str, list[np.ndarray]] = {"cut": [], "cut_learnt": []}
+        self.whole = False
         for number, counts in enumerate(index.shards):
             tokens_path, mask_path, table_path = _paths(self.folder, number)
             table = _read_arrow(table_path)
@@ -196,10 +204,13 @@ class TokenShards:
             learnt.append(table.column("learnt").to_numpy())
             if self.head is not None:
                 self._labels.append(table.column("labels"))
-                cuts.append(table.column("cut").to_numpy())
+            for name, of_shards in cuts.items():
+                there = name in table.column_names
+                of_shards.append(table.column(name).to_numpy() if there else np.zeros(len(table), np.int64))
+                self.whole |= there
         self.lengths = np.concatenate([*lengths, np.empty(0, np.int64)])
         self.bytes_of, self.learnt = (np.concatenate([*some, np.empty(0, np.int64)]) for some in (sizes, learnt))
-        self.cuts = np.concatenate([*cuts, np.empty(0, np.int64)]) if cuts else np.zeros(len(self.lengths), np.int64)
+        self.cuts, self.cuts_learnt = (np.concatenate([*some, np.empty(0, np.int64)]) for some in cuts.values())
         self._first = np.cumsum([0, *map(len, lengths)])  # the number of each shard's first document, and of the one after the last
         before = np.cumsum(self.lengths) - self.lengths
         self._offsets = before - np.repeat(np.cumsum([0, *(c.tokens for c in index.shards)])[:-1], np.diff(self._first))

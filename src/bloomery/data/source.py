@@ -254,7 +254,7 @@ class Packed(Source):
         return [Supply(
             source=self.name, rows=rows, tokens=tokens, documents=len(self.lengths), epochs=epochs,
             cut_documents=cut.documents + int((cuts > 0).sum()), cut_tokens=cut.tokens + int(cuts.sum()),
-            cut_learnt=sum(int(self.shards.mask(d, self.time).sum()) for d in numbers.tolist()),
+            cut_learnt=sum(int(self.shards.mask(d, self.time).sum()) for d in numbers.tolist()) + int(self.shards.cuts_learnt.sum()),
             unlearnt=len(self.shards) - len(self.lengths),
         )]  # fmt: skip
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from bloomery.core.errors import ConfigError
 from bloomery.data import Batch, NextToken, RowTask
 from bloomery.data.batch import Labels
-from bloomery.data.tasks import SpanCorruption
 from bloomery.mesh import ALONE, Holding
 from bloomery.models import AdaptedConfig, Model, ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
@@ -197,7 +196,7 @@ def lengthened(small: Anatomy, cycle: int, layers: int) -> Anatomy:
 
 def example(config: ModelConfig, task: RowTask, rows: int, time: int) -> Batch:
     """Rows as a task gives them to a model: of the right shapes, and with nothing in them."""
-    text = task.text_time(time) if isinstance(task, SpanCorruption) else time
+    text = task.text_time(time)
     tokens, weight = torch.zeros(rows, text, dtype=torch.long), torch.ones(rows, text)
     layout = SequenceLayout.packed(torch.ones_like(tokens), causal=config.reads_forward)
     batch = Batch(tokens, torch.zeros_like(tokens), weight, layout)

@@ -1,6 +1,6 @@
-"""`Examine`: a model's head tells the labels of rows that it has not learnt from, and what it says is compared with them.
+"""`Examine`: a model tells the labels of rows that it has not learnt from, or rewrites them, beside what was expected.
 
-    results.json        accuracy, F1, MAP@3, correlations or ranks, as the labels are
+    results.json        accuracy, F1, MAP@3, correlations or ranks, as the labels are; BLEU, chrF and ROUGE of what is rewritten
     predictions.jsonl   of each row its id, what was expected and predicted, and all scores
 """
 
@@ -17,22 +17,30 @@ from bloomery.core.units import human_seconds
 from bloomery.data import BothWays, NextToken, TellLabels, TokenShards, Vocabulary
 from bloomery.data.alike import Likeness, Matches
 from bloomery.data.labelled import Choices, Labelled, Numbers, Tags
+from bloomery.data.rewrites import Rewrites
 from bloomery.evals.metrics import accuracy, f1, mean_average_precision, pearson, plain, spans_f1, spearman
-from bloomery.models import EnsembleModel, TaskModel, read_model
+from bloomery.models import EnsembleModel, Model, TaskModel, causal, read_model
 from bloomery.stages.alike import alike, matched
 from bloomery.stages.heads import check_labels
 from bloomery.stages.reading import Told, at_labels, read
+from bloomery.stages.rewritten import rewritten
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.trained import Trained
 from bloomery.store import Workspace, write_json, write_text
 from bloomery.text.tokenizer import Tokenizer
 
+Examined = tuple[dict[str, Any], list[dict[str, Any]]]
+"""Figures, and a line for each row."""
+
 
 class Examine(Stage):
-    """Measures one head of a model on labelled rows: of classes accuracy and F1, of tags those of words and of whole spans, of choices
-    accuracy and MAP@3, of numbers (how alike texts are, too) correlations and the mean squared error, of matches how often the right text is
-    the nearest of all that the rows have (accuracy), and the mean reciprocal rank.
+    """Measures one head of a model on labelled rows, or what it writes about texts.
+
+    Of classes it tells accuracy and F1, of tags those of words and of whole spans, of choices accuracy and MAP@3, of numbers (how alike texts
+    are, too) correlations and the mean squared error, of matches how often the right text is the nearest of all that the rows have (accuracy)
+    and the mean reciprocal rank; of rewrites, written token by most likely token, BLEU, chrF and ROUGE, all of 100, and the share that is
+    exactly as expected.
 
     Example:
         >>> rows = Tokenize(name="test", corpus=test, tokenizer=tokenizer, encoding=Classes(head="mood", classes=("sad", "glad")))
@@ -40,42 +48,48 @@ class Examine(Stage):
     """
 
     model: Trained
-    """The model, with a head for the labels; or an `Ensemble` of such."""
+    """The model, with a head for the labels, or one that writes; or an `Ensemble` of such."""
     rows: Tokenize
-    """Labelled rows; those without a label are left out, and counted when they are encoded."""
+    """Labelled rows, or `Rewrites()`; those without a label or a target are left out, and counted when they are encoded."""
 
     def check(self) -> None:
-        if not isinstance(self.rows.encoding, Labelled):
+        if not isinstance(self.rows.encoding, Labelled | Rewrites):
             raise self.refuse("rows", f"are encoded as {self.rows.encoding.kind()}, without labels; take Classes, Tags, Choices, Numbers, "
-                              "Likeness or Matches")  # fmt: skip
+                              "Likeness, Matches or Rewrites")  # fmt: skip
         if self.rows.tokenizer != self.model.vocabulary:
             raise ConfigError(f"Examine.rows are encoded with {self.rows.tokenizer.reference}, not with the model's "
                               f"{self.model.vocabulary.reference}; use its tokenizer")  # fmt: skip
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
-        trained, encoding, started = inputs[self.model], self.rows.encoding, workspace.seconds
-        assert isinstance(encoding, Labelled)  # `check` refuses any other
-        config, model = read_model(trained.path / "model")
-        task = TellLabels(**{encoding.tells: (encoding.head,)}, then=NextToken() if config.reads_forward else BothWays())
-        check_labels([encoding], task, config)
-        assert isinstance(model, TaskModel | EnsembleModel)  # no other has heads
+        trained, started = inputs[self.model], workspace.seconds
+        model = read_model(trained.path / "model")[1].to(context.device).eval()
         shards, tokenizer = TokenShards.open(inputs[self.rows]), Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
-        if encoding.max_tokens > config.max_seq_len:
-            raise ConfigError(f"Examine.rows may have {encoding.max_tokens} tokens, and the model reads {config.max_seq_len}; give their "
-                              f"encoding max_tokens={config.max_seq_len}")  # fmt: skip
-        time = int(shards.lengths.max())
-        rows = read(model.to(context.device).eval(), shards, task, Vocabulary(tokenizer), time, context.device)
-        if isinstance(encoding, Matches):
-            results, lines = matched(rows, tokenizer)
+        if isinstance(self.rows.encoding, Rewrites):
+            results, lines = rewritten(causal(model), shards, tokenizer, self.rows.encoding.max_target)
         else:
-            told = alike(rows, tokenizer.begin) if isinstance(encoding, Likeness) else at_labels(rows)
-            results, lines = figures(encoding, told), [{"id": one.id, "place": one.place} | spelled(encoding, one) for one in told]
+            results, lines = self._told(model, shards, tokenizer, context.device)
         write_text(workspace.path / "predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         workspace.count("predictions.jsonl", rows=len(lines))
         write_json(workspace.path / "results.json", results)
         shown = ", ".join(f"{name} {value:.4g}" for name, value in results.items() if isinstance(value, float))
         context.say(f"{self.reference}: {shown} on {len(lines)} labels, in {human_seconds(workspace.seconds - started)}")
         return results
+
+    def _told(self, model: Model, shards: TokenShards, tokenizer: Tokenizer, device: str) -> Examined:
+        """What the head for the rows' labels comes to."""
+        config, encoding = model.config, self.rows.encoding
+        assert isinstance(encoding, Labelled)  # `check` refuses any other
+        task = TellLabels(**{encoding.tells: (encoding.head,)}, then=NextToken() if config.reads_forward else BothWays())
+        check_labels([encoding], task, config)
+        assert isinstance(model, TaskModel | EnsembleModel)  # no other has heads
+        if encoding.max_tokens > config.max_seq_len:
+            raise ConfigError(f"Examine.rows may have {encoding.max_tokens} tokens, and the model reads {config.max_seq_len}; give their "
+                              f"encoding max_tokens={config.max_seq_len}")  # fmt: skip
+        rows = read(model, shards, task, Vocabulary(tokenizer), int(shards.lengths.max()), device)
+        if isinstance(encoding, Matches):
+            return matched(rows, tokenizer)
+        told = alike(rows, tokenizer.begin) if isinstance(encoding, Likeness) else at_labels(rows)
+        return figures(encoding, told), [{"id": one.id, "place": one.place} | spelled(encoding, one) for one in told]
 
 
 def figures(encoding: Labelled, told: Sequence[Told]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def check_task(task: RowTask, model: ModelConfig, tokenizer: TrainTokenizer | Lo
                           f"{model.vocab_size} has no room; give the model {ids + more}")  # fmt: skip
     if task.gives_passage != model.reads_passage:
         rule, remedy = ("gives a passage, which", "an encoder–decoder") if task.gives_passage else (
-            "gives no passage, without which", "SpanCorruption(), or a model that reads no passage")  # fmt: skip
+            "gives no passage, without which", "SpanCorruption() or FromPassage(), or a model that reads no passage")  # fmt: skip
         raise ConfigError(f"{what} {rule} Train.init's {kind} cannot read; take {remedy}")
     if task.both_ways and model.reads_forward:
         raise ConfigError(f"{what} has tokens told from what comes after them, and Train.init's {kind} only sees what comes before; take an "

@@ -44,7 +44,8 @@ class Tokenize(Stage):
     split: Literal["train", "held_out"] = "train"
     """Which of the corpus's splits."""
     encoding: Encoding = Plain()
-    """`Plain()` for documents, `Chat()` for conversations; `Classes()`, `Tags()`, `Choices()` or `Numbers()` for labelled rows."""
+    """`Plain()` for documents, `Chat()` for conversations; `Classes()`, `Tags()`, `Choices()`, `Numbers()`, `Likeness()` or
+    `Matches()` for labelled rows, `Rewrites()` for translations and summaries."""
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         corpus, path = inputs[self.corpus], inputs[self.tokenizer].checked(TOKENIZER)
@@ -70,17 +71,19 @@ class Tokenize(Stage):
         workspace.count(INDEX, shards=len(counts), documents=total["documents"], tokens=total["tokens"])
         if skipped := max(0, read - total["documents"]):
             context.say(f"{self.reference}: {skipped} of {read} documents {self.encoding.passed_over} and are left out")
-        if self.encoding.labels_for is not None:
-            total |= self._told_of_labels(TokenShards(workspace.path), context)
+        if self.encoding.kept:
+            total |= self._told_of_rows(TokenShards(workspace.path), context)
         return total | {"skipped_documents": skipped, "vocab_size": tokenizer.vocab_size, "bytes_per_token": total["bytes"] / total["tokens"]}
 
-    def _told_of_labels(self, shards: TokenShards, context: RunContext) -> dict[str, int]:
-        """How many rows lost tokens to the encoding's limit, and how many bring no label; said, and for the summary."""
-        cut = {"cut_documents": int((shards.cuts > 0).sum()), "cut_tokens": int(shards.cuts.sum())}
-        cut |= {"unlabelled": int((shards.learnt == 0).sum())}
-        context.say(f"{self.reference}: {len(shards)} rows for the head {shards.head!r}; {cut['unlabelled']} have no label; "
-                    f"{cut['cut_documents']} were too long and have lost {cut['cut_tokens']} tokens")  # fmt: skip
-        return cut
+    def _told_of_rows(self, shards: TokenShards, context: RunContext) -> dict[str, int]:
+        """How many rows lost tokens to the encoding's limits, and of how many nothing is learnt; said, and for the summary."""
+        cut, lost = int(shards.cuts.sum()), int(shards.cuts_learnt.sum())
+        nothing, longer = int((shards.learnt == 0).sum()), int((shards.cuts > 0).sum())
+        what, name = ("to be learnt", "unlearnt") if shards.head is None else ("for the head " + repr(shards.head), "unlabelled")
+        lack = "have nothing to be learnt" if shards.head is None else "have no label"
+        context.say(f"{self.reference}: {len(shards)} rows {what}; {nothing} {lack}; {longer} were too long and have lost {cut} tokens"
+                    + (f", {lost} of them to be learnt" if lost else ""))  # fmt: skip
+        return {"cut_documents": longer, "cut_tokens": cut, "cut_learnt": lost, name: nothing}
 
     def _files(self, corpus: Artifact) -> list[str]:
         """The corpus's files of this split, in order."""
@@ -91,6 +94,8 @@ class Tokenize(Stage):
         return files
 
     def _remedy(self) -> str:
+        if self.encoding.column == "meta":
+            return "look at the columns that it names"
         return "use Plain() for documents that are no conversations" if self.encoding.masked else "check the corpus's filters"
 
 
@@ -108,7 +113,7 @@ class _Encoder:
         sequences = self._sequences(path, tokenizer)
         return write_shard(
             self.folder, number, sequences, vocab_size=tokenizer.vocab_size, masked=self.encoding.masked,
-            labelled=self.encoding.labels_for is not None,
+            kept=self.encoding.kept,
         )  # fmt: skip
 
     def _sequences(self, path: Path, tokenizer: Tokenizer) -> Iterator[Encoded]:

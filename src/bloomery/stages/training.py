@@ -68,8 +68,8 @@ class Training(Trained):
     rollout: Rollout | None = None
     """How the model itself writes what it learns from, to prompts that rows of `Each()` begin with; None has it learn the rows."""
     task: RowTask = NextToken()
-    """What is to be learnt from rows: `NextToken()`, `PrefixLM()`, `MaskedTokens()`, `SpanCorruption()`, `SentenceOrder()` or
-    `TellLabels()`."""
+    """What is to be learnt from rows: `NextToken()`, `PrefixLM()`, `MaskedTokens()`, `SpanCorruption()`, `FromPassage()`, `SentenceOrder()`
+    or `TellLabels()`."""
     adapter: Adapter | None = None
     """What is trained instead of the model's weights: `LoRA()`, `DoRA()`, `PromptTuning()` and others; None trains them all. The artifact has
     it alone in `adapter/`, and in `model/` what it makes of the model."""
@@ -185,8 +185,8 @@ class Training(Trained):
         for _, penalty in self.objective.penalties():
             self._check_pulled(penalty, self.adapted(model))
         check_labels([share.tokens.encoding for share in self.sources], self.task, model)
-        if any(share.tokens.encoding.labels_for is not None for share in self.sources) and not self.packing.whole:
-            raise self.refuse("packing", "cuts documents, and labels are of whole ones; take Fit()")
+        if any(share.tokens.encoding.whole for share in self.sources) and not self.packing.whole:
+            raise self.refuse("packing", "cuts documents, and labels and what is rewritten are of whole ones; take Fit()")
         if not isinstance(self.trainable, Everything):
             with torch.device("meta"):
                 self.trainable.freeze(self.adapted(model).skeleton())

@@ -60,10 +60,11 @@ def held_out(
     objective = CAUSAL_LM if task.every_token else objective
     holding = holding or Holding.alone(model, ALONE)
     run = passes(Models(model, frozen), holding, objective, Manner(micro_batch=rows, device=device), "fp32")
+    packing = Fit() if shards.whole else Cut()
     if task.every_token:
-        batches = Packed(shards, Cut(), time=time, seed=0).once(rows)
+        batches = Packed(shards, packing, time=time, seed=0).once(rows)
     else:
-        source = Packed(shards, Fit() if shards.head is not None else Cut(), time=task.raw_time(time), seed=0)
+        source = Packed(shards, packing, time=task.raw_time(time), seed=0)
         batches = once(source, task, rows, 0, Vocabulary(tokenizer))
     lengths = torch.from_numpy(tokenizer.byte_lengths)
     sums: dict[tuple[int, str], float] = {}

@@ -54,7 +54,6 @@ class SpanCorruption(RowTask):
         return length - tokens + spans
 
     def text_time(self, time: int) -> int:
-        """Places of the text that the decoder writes, where passages have `time`."""
         return sum(self.cut(self.raw_time(time))) + 1
 
     def longest(self, time: int) -> int:

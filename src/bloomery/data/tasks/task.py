@@ -4,6 +4,7 @@
     PrefixLM()         the rest of a document from its beginning, which is read both ways
     MaskedTokens()     hidden tokens from what is left around them
     SpanCorruption()   the spans that were cut out of a passage, by an encoder–decoder
+    FromPassage()      what is to be learnt of a document from what comes before it, by an encoder–decoder
     SentenceOrder()    whether the halves of a document have been swapped, beside another task
 
 A row of a task is a pure function of (row, seed): neither micro-batch nor rank enters it, and a resumed run needs nothing but the row's number.
@@ -53,6 +54,10 @@ class RowTask(Config):
 
     def raw_time(self, time: int) -> int:
         """Tokens in the row of a source that fills a row of `time` tokens."""
+        return time
+
+    def text_time(self, time: int) -> int:
+        """Places of the text that is predicted, where rows have `time`."""
         return time
 
     def longest(self, time: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,7 @@ def rows_of(rows, seed=0, causal=False) -> Batch:
                 place += len(ids)
         assert place <= time
     layout = SequenceLayout.packed(segments, causal=causal)
+    layout = replace(layout, positions=layout.positions * (segments > 0))  # as `TellLabels` has it: padding may be longer than a model reads
     return Batch(tokens, tokens, torch.zeros_like(weight), layout, labels={name: Labels(targets, weight) for name in ("near", "far")})
 
 

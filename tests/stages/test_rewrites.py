@@ -1,0 +1,133 @@
+"""Translations learnt and examined by decoders and encoder–decoders; and several tasks at once, each examined by itself."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from bloomery.core.errors import ConfigError
+from bloomery.data import Cut, Fit, FromPassage, NextToken, TellLabels
+from bloomery.data.alike import Matches
+from bloomery.data.labelled import Classes
+from bloomery.data.rewrites import Rewrites
+from bloomery.evals.texts import figures_of
+from bloomery.models import LlamaConfig, SequenceClassificationConfig, SimilarityConfig, Transformer2017Config
+from bloomery.nn import LastPoolingConfig, MeanPoolingConfig
+from bloomery.objectives import CausalLM, HeadCrossEntropy, InfoNCE
+from bloomery.optim import AdamW, Constant
+from bloomery.stages.examine import Examine
+from bloomery.stages.heads import HeadsOn
+from bloomery.stages.init import Scratch
+from bloomery.stages.prepare import Prepare
+from bloomery.stages.stage import RunContext
+from bloomery.stages.tokenize import Tokenize
+from bloomery.stages.tokenizer import TrainTokenizer
+from bloomery.stages.train import Share, Train, Watch
+from bloomery.store import Store, read_json
+from bloomery.text.readers import Files, Rows
+
+WORDS = (("sun", "sol"), ("moon", "luna"), ("rain", "lluvia"), ("sea", "mar"))
+SIZES = {"vocab_size": 320, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 64, "max_seq_len": 64}
+LLAMA, PAIR = LlamaConfig(**SIZES), Transformer2017Config(**SIZES)
+
+
+def rows(seed, n):
+    """Two words, their translation, which of two sides of the words the first one is of, and a text that goes with them."""
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        first, second = (int(i) for i in rng.integers(len(WORDS), size=2))
+        source, target = (f"{WORDS[first][side]} {WORDS[second][side]}" for side in (0, 1))
+        yield {"source": source, "target": target, "side": "low" if first < 2 else "high"}
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory) -> RunContext:
+    torch.set_num_threads(1)
+    return RunContext(store=Store(tmp_path_factory.mktemp("store")), trackers=())
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    made = {"train": [*rows(0, 400), {"source": "sun", "target": None, "side": None}], "test": list(rows(1, 40))}
+    for name, some in made.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    return {name: Prepare(name=name, source=Files(path=str(folder / f"{name}.jsonl"), rows=Rows(form="columns")), filters=()) for name in made}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(corpora):
+    return TrainTokenizer(corpora=(corpora["train"],), vocab_size=300)
+
+
+def tokens(corpora, tokenizer, encoding, part="train") -> Tokenize:
+    return Tokenize(name=f"{encoding.kind().lower()}_{part}", corpus=corpora[part], tokenizer=tokenizer, encoding=encoding)
+
+
+ENCODING = Rewrites(before="in Spanish: ", max_source=24, max_target=16)
+
+
+def trained(tokenizer, *sources, **changes) -> Train:
+    fields = {
+        "tokenizer": tokenizer, "sources": tuple(Share(tokens=one) for one in sources), "packing": Fit(), "max_seq_len": 64,
+        "batch_tokens": 1024, "steps": 150, "optimizer": AdamW(learning_rate=5e-3), "schedule": Constant(warmup=5),
+    }  # fmt: skip
+    return Train(**fields | changes)
+
+
+@pytest.mark.parametrize(("model", "task"), [(LLAMA, NextToken()), (PAIR, FromPassage(text=48))], ids=["decoder", "encoder_decoder"])
+def test_a_translation_is_learnt_and_measured(context, corpora, tokenizer, model, task, capsys):
+    read, test = (tokens(corpora, tokenizer, ENCODING, part) for part in ("train", "test"))
+    train = trained(tokenizer, read, name=model.kind().lower(), init=Scratch(model=model), task=task, watch=Watch(held_out=(test,)))
+    train.run(context)
+    told = capsys.readouterr().out
+    first_step = told.index("step 1") if "step 1" in told else len(told)
+    assert "1 documents are left out, of which nothing in a row is to be learnt" in told[:first_step]
+    assert "⟦" in told[:first_step]
+    assert "no plan can be made" not in told
+    artifact = Examine(model=train, rows=test).run(context)
+    found, lines = read_json(artifact.path / "results.json"), (artifact.path / "predictions.jsonl").read_text().splitlines()
+    assert found["exact"] > 0.8
+    assert found["chrf"] > 80
+    assert found["rougeL"] > 80
+    told = [json.loads(line) for line in lines]
+    assert len(told) == found["labels"] == 40
+    assert [line["source"].removeprefix("in Spanish: ") for line in told] == [row["source"] for row in rows(1, 40)]
+    assert [line["expected"] for line in told] == [row["target"] for row in rows(1, 40)]
+    again = figures_of([line["expected"] for line in told], [line["predicted"] for line in told])
+    assert {name: found[name] for name in again} == pytest.approx(again)
+
+
+def test_a_class_a_match_and_a_translation_are_learnt_at_once_and_each_examined(context, corpora, tokenizer):
+    """One body under two heads of its own and the vocabulary's: three corpora, three terms, one pass."""
+    side = Classes(head="side", text="source", label="side", classes=("low", "high"), max_tokens=24)
+    near = Matches(head="near", anchor="source", positive="target", max_tokens=24)
+    heads = (
+        SequenceClassificationConfig(name="side", n_labels=2, pooling=LastPoolingConfig()),
+        SimilarityConfig(name="near", pooling=MeanPoolingConfig()),
+    )
+    train = trained(
+        tokenizer, *(tokens(corpora, tokenizer, encoding) for encoding in (side, near, ENCODING)), name="all", steps=200,
+        init=HeadsOn(init=Scratch(model=LLAMA), heads=heads, language_head=True), task=TellLabels(classes=("side",), matches=("near",)),
+        objective=HeadCrossEntropy(head="side") + InfoNCE(head="near") + CausalLM(),
+    )  # fmt: skip
+
+    def examined(encoding):
+        return read_json(Examine(model=train, rows=tokens(corpora, tokenizer, encoding, "test")).run(context).path / "results.json")
+
+    assert examined(side)["accuracy"] > 0.95
+    assert examined(near)["accuracy"] > 0.6
+    assert examined(ENCODING)["chrf"] > 80
+
+
+def test_packings_that_cut_and_models_that_read_no_passage_are_refused(corpora, tokenizer):
+    read = tokens(corpora, tokenizer, ENCODING)
+    with pytest.raises(ConfigError, match="cuts documents, and labels and what is rewritten are of whole ones; take Fit"):
+        trained(tokenizer, read, init=Scratch(model=LLAMA), packing=Cut())
+    with pytest.raises(ConfigError, match="gives a passage, which Train.init's LlamaConfig cannot read; take an encoder–decoder"):
+        trained(tokenizer, read, init=Scratch(model=LLAMA), task=FromPassage())
+    with pytest.raises(ConfigError, match=r"gives no passage, without which .*; take SpanCorruption\(\) or FromPassage\(\)"):
+        trained(tokenizer, read, init=Scratch(model=PAIR))
