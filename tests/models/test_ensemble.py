@@ -15,6 +15,7 @@ from bloomery.models import (
     MultipleChoiceConfig,
     RegressionConfig,
     SequenceClassificationConfig,
+    SimilarityConfig,
     TaskConfig,
     read_model,
     write_model,
@@ -55,6 +56,7 @@ def test_next_tokens_are_told_by_the_mean(mean):
 def test_labels_are_told_by_the_mean_and_numbers_are_averaged(mean):
     heads = (
         SequenceClassificationConfig(name="mood", n_labels=3), MultipleChoiceConfig(name="which", n_choices=3), RegressionConfig(name="stars"),
+        SimilarityConfig(name="near"),
     )  # fmt: skip
     models, together = ensemble([TaskConfig(base=BertConfig(n_layers=n, **SIZES), heads=heads) for n in (1, 2)], mean)
     layout = SequenceLayout.packed(torch.tensor([[1] * 6 + [2] * 6, [1] * 12]), causal=False)
@@ -62,6 +64,8 @@ def test_labels_are_told_by_the_mean_and_numbers_are_averaged(mean):
     torch.testing.assert_close(found["mood"], naive([one["mood"] for one in told], mean), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found["which"][0, 0, :2].softmax(-1), naive([one["which"] for one in told], mean)[0, 0, :2].softmax(-1))
     torch.testing.assert_close(found["stars"], (told[0]["stars"] + told[1]["stars"]) / 2)
+    products = [one["near"][0, 0] @ one["near"][0, 6] for one in (*told, found)]  # how alike two documents are
+    torch.testing.assert_close(products[2], (products[0] + products[1]) / 2)
 
 
 @pytest.mark.parametrize("mean", ["logits", "probabilities"])

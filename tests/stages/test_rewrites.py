@@ -35,7 +35,7 @@ LLAMA, PAIR = LlamaConfig(**SIZES), Transformer2017Config(**SIZES)
 
 
 def rows(seed, n):
-    """Two words, their translation, which of two sides of the words the first one is of, and a text that goes with them."""
+    """Two words, their translation, and on which of two sides the first one is."""
     rng = np.random.default_rng(seed)
     for _ in range(n):
         first, second = (int(i) for i in rng.integers(len(WORDS), size=2))
