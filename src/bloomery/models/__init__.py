@@ -39,7 +39,7 @@ from bloomery.models.mixtral import MixtralConfig
 from bloomery.models.model import CausalModel, ExportableConfig, HubConfig, Model, ModelConfig, causal
 from bloomery.models.olmo2 import Olmo2Config
 from bloomery.models.olmoe import OlmoeConfig
-from bloomery.models.peft import attach_adapter, load_adapter, save_adapter
+from bloomery.models.peft import attach_adapter, load_adapter, save_adapter, save_for_peft
 from bloomery.models.qwen3 import Qwen3Config
 from bloomery.models.roberta import RobertaConfig
 from bloomery.models.sharing import EmbeddingSharing, GradientDisentangledSharing, WholeSharing
@@ -105,7 +105,7 @@ __all__ = [
     "pour_model",
     "read_config",
     "read_model",
-    "save_adapter",
+    "save_adapter", "save_for_peft",
     "save_hub",
     "save_model",
     "wholes_of",

@@ -7,7 +7,6 @@ our own names, and its `adapter_config.json` says `"peft_type": "BLOOMERY"`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +38,34 @@ def save_adapter(folder: Path, config: AdaptedConfig, weights: Mapping[str, Tens
         config: of the model with it.
         weights: of the parameters that are trained, by their names in that model, whole.
     """
-    plain, tensors = in_their_words(config, weights)
+    try:
+        plain, tensors = in_their_words(config, weights)
+    except ConfigError:
+        plain, tensors = {"peft_type": OURS, "adapter": whole_config(config.adapter)}, dict(weights)
+    _write(folder, plain, tensors)
+
+
+def save_for_peft(folder: Path, config: AdaptedConfig, weights: Mapping[str, Tensor]) -> None:
+    """Writes an adapter alone, as the library reads it; the arguments are those of `save_adapter`.
+
+    Raises:
+        ConfigError: the library has no place for it.
+    """
+    _write(folder, *in_their_words(config, weights))
+
+
+def _write(folder: Path, plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary, metadata={"format": "pt"})
-    write_json(folder / CONFIG, plain)
+    write_json(folder / CONFIG, dict(plain))
 
 
 def in_their_words(config: AdaptedConfig, weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Config and tensors as the library has them; in our own words where it has none for them."""
+    """Config and tensors as the library has them; raises `ConfigError` where it has no words for them."""
     base, adapter = config.base, config.adapter
-    with suppress(ConfigError):
-        if isinstance(base, ExportableConfig) and isinstance(adapter, LoRA):
-            return lora_to_peft(base, adapter, weights)
-        if isinstance(base, ExportableConfig):
-            return prompt_to_peft(base, adapter, weights)
-    return {"peft_type": OURS, "adapter": whole_config(adapter)}, dict(weights)
+    if not isinstance(base, ExportableConfig):
+        raise ConfigError(f"the hub has no {base.kind()}")
+    return lora_to_peft(base, adapter, weights) if isinstance(adapter, LoRA) else prompt_to_peft(base, adapter, weights)
 
 
 def load_adapter(folder: Path, base: ModelConfig) -> tuple[Adapter, dict[str, Tensor]]:
