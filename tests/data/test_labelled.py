@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.data import BothWays, Cut, Fit, Mixture, NextToken, Packed, TellLabels, TokenShards, Vocabulary, write_index, write_shard
+from bloomery.data.encodings import Plain
 from bloomery.data.labelled import Choices, Classes, Labelled, Numbers, Tags
 from bloomery.text.tokenizer import Tokenizer
 
@@ -145,6 +146,24 @@ def test_each_corpus_of_a_mixture_has_labels_for_its_own_head(tmp_path):
     assert batch.labels["mood"].loss_weight.sum(1).tolist() == [1, 0, 1, 0]
     assert batch.labels["score"].loss_weight.sum(1).tolist() == [0, 1, 0, 1]
     assert batch.labels["score"].targets[1, 0] == 2.5
+
+
+def test_texts_with_labels_need_not_be_learnt_to_write(tmp_path):
+    mood = Packed(shards_of(tmp_path / "mood", MOOD, {"text": "a net", "label": 1}), Fit(), time=16, seed=0, name="mood")
+    counts = [write_shard(tmp_path, 0, encoded_plainly("boats"), vocab_size=TOKENIZER.vocab_size)]
+    write_index(tmp_path, counts, vocab_size=TOKENIZER.vocab_size, pad=TOKENIZER.pad)
+    mixture = Mixture({"mood": mood, "text": Packed(TokenShards(tmp_path), Fit(), time=16, seed=0, name="text")}, {"mood": 1, "text": 1})
+    rows, task = mixture.rows(0, 4), TellLabels(classes=("mood",))
+    every = task.batch(rows, 0, 0, VOCABULARY).loss_weight
+    some = task.replace(learns="unlabelled").batch(rows, 0, 0, VOCABULARY).loss_weight
+    assert every.sum(1).bool().tolist() == [True] * 4
+    assert some.sum(1).bool().tolist() == [False, True, False, True]
+    assert torch.equal(some[1::2], every[1::2])
+
+
+def encoded_plainly(*texts):
+    columns = [pa.array([f"t{i}" for i in range(len(texts))]), pa.array(texts)]
+    return list(Plain().encode(pa.RecordBatch.from_arrays(columns, ["id", "text"]), TOKENIZER))
 
 
 def test_rows_that_would_part_a_document_from_its_label_are_refused(tmp_path):

@@ -27,6 +27,7 @@ def test_bleu_by_hand():
     p = (6 / 7, 4 / 5, 2 / 3, 1 / 2)
     assert bleu(expected, said) == pytest.approx(100 * math.exp(1 - 8 / 7) * math.prod(p) ** 0.25)
     assert bleu(["a b c d"], ["a b c x"]) == pytest.approx(100 * (3 / 4 * 2 / 3 * 1 / 2 * 1 / 2) ** 0.25)  # 4-grams: 1 / (2 · 1)
+    assert bleu(["a b c d"], ["a x c y"]) == pytest.approx(100 * (2 / 4 / (2 * 3) / (4 * 2) / (8 * 1)) ** 0.25)
     assert bleu(["a b c d"], ["x y z w"]) == 0
     assert bleu(["a b"], ["a b"]) == 0  # there is no 3-gram
 

@@ -111,9 +111,14 @@ def test_a_class_a_match_and_a_translation_are_learnt_at_once_and_each_examined(
     )
     train = trained(
         tokenizer, *(tokens(corpora, tokenizer, encoding) for encoding in (side, near, ENCODING)), name="all", steps=200,
-        init=HeadsOn(init=Scratch(model=LLAMA), heads=heads, language_head=True), task=TellLabels(classes=("side",), matches=("near",)),
+        init=HeadsOn(init=Scratch(model=LLAMA), heads=heads, language_head=True),
+        task=TellLabels(classes=("side",), matches=("near",), learns="unlabelled"),
         objective=HeadCrossEntropy(head="side") + InfoNCE(head="near") + CausalLM(),
     )  # fmt: skip
+    with pytest.raises(ConfigError, match="HeadCrossEntropy.head='side' has no corpus with labels for it.*; add one, or leave the term out"):
+        train.replace(sources=train.sources[1:])
+    with pytest.raises(ConfigError, match=r"TellLabels.learns='unlabelled' takes rows without labels alone, and every corpus brings them"):
+        train.replace(sources=train.sources[:2])
 
     def examined(encoding):
         return read_json(Examine(model=train, rows=tokens(corpora, tokenizer, encoding, "test")).run(context).path / "results.json")

@@ -79,7 +79,8 @@ class Examine(Stage):
         """What the head for the rows' labels comes to."""
         config, encoding = model.config, self.rows.encoding
         assert isinstance(encoding, Labelled)  # `check` refuses any other
-        task = TellLabels(**{encoding.tells: (encoding.head,)}, then=NextToken() if config.reads_forward else BothWays())
+        told_as: dict[str, Any] = {encoding.tells: (encoding.head,)}
+        task = TellLabels(**told_as, then=NextToken() if config.reads_forward else BothWays())
         check_labels([encoding], task, config)
         assert isinstance(model, TaskModel | EnsembleModel)  # no other has heads
         if encoding.max_tokens > config.max_seq_len:

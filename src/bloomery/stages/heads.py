@@ -24,6 +24,7 @@ from bloomery.models.heads import (
 )
 from bloomery.nn import FirstPoolingConfig
 from bloomery.nn.init import Pour, initialise
+from bloomery.objectives import Combined, HeadLoss, Objective
 from bloomery.stages.init import Init
 from bloomery.stages.stage import Inputs
 from bloomery.stages.trained import Trained
@@ -102,6 +103,25 @@ def check_labels(encodings: Sequence[Encoding], task: RowTask, model: ModelConfi
         if model.reads_forward and isinstance(pooling, FirstPoolingConfig) and not isinstance(head, TokenClassificationConfig):
             raise ConfigError(f"the head {head.name!r} looks at the first token, which has seen nothing of its document in a model that reads "
                               "forward; take pooling=LastPoolingConfig()")  # fmt: skip
+
+
+def check_terms(objective: Objective, task: RowTask, encodings: Sequence[Encoding]) -> None:
+    """Raises `ConfigError` where a term of a loss would never have anything to learn from.
+
+    Args:
+        objective: the loss.
+        task: what is to be learnt from rows.
+        encodings: of the corpora.
+    """
+    if not isinstance(task, TellLabels):
+        return
+    brought = {encoding.labels_for for encoding in encodings}
+    for _, term in objective.terms if isinstance(objective, Combined) else ((1.0, objective),):
+        if isinstance(term, HeadLoss) and term.head in {*task.classes, *task.numbers, *task.matches} - brought:
+            raise ConfigError(f"{term.kind()}.head={term.head!r} has no corpus with labels for it among Train.sources, so that it would learn "
+                              "nothing; add one, or leave the term out")  # fmt: skip
+    if task.learns == "unlabelled" and None not in brought:
+        raise task.refuse("learns", "takes rows without labels alone, and every corpus brings them; take 'all', or add one without")
 
 
 def fits(encoding: Encoding, head: TaskHeadConfig | None) -> bool:

@@ -21,7 +21,7 @@ from bloomery.objectives import CausalLM, Objective, Penalty
 from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, Everything, NoRamp, OptimizerConfig, Schedule, Trainable, WarmupCosine
 from bloomery.planning.memory import Memory, memory
 from bloomery.stages.anatomy import Planned, anatomy_of
-from bloomery.stages.heads import check_labels
+from bloomery.stages.heads import check_labels, check_terms
 from bloomery.stages.init import Continue, Init
 from bloomery.stages.look_back import check_look_back
 from bloomery.stages.rate import OwnRate, Rate
@@ -184,8 +184,10 @@ class Training(Trained):
         self.objective.check_training(model, self.task)
         for _, penalty in self.objective.penalties():
             self._check_pulled(penalty, self.adapted(model))
-        check_labels([share.tokens.encoding for share in self.sources], self.task, model)
-        if any(share.tokens.encoding.whole for share in self.sources) and not self.packing.whole:
+        encodings = [share.tokens.encoding for share in self.sources]
+        check_labels(encodings, self.task, model)
+        check_terms(self.objective, self.task, encodings)
+        if any(encoding.whole for encoding in encodings) and not self.packing.whole:
             raise self.refuse("packing", "cuts documents, and labels and what is rewritten are of whole ones; take Fit()")
         if not isinstance(self.trainable, Everything):
             with torch.device("meta"):

@@ -8,7 +8,7 @@ import pytest
 from bloomery.core.errors import DataError
 from bloomery.core.identity import content_key
 from bloomery.text.chat import check_messages
-from bloomery.text.readers import StandardLibrary, TaleConversations, TaleStories
+from bloomery.text.readers import StandardLibrary, TaleConversations, TaleRows, TaleStories
 from bloomery.text.tales import Dirt, Tales
 
 
@@ -18,6 +18,7 @@ def read(reader, after=None):
 
 @pytest.mark.parametrize("reader", [
     StandardLibrary(packages=("json", "email")), TaleStories(count=9, first=3), TaleStories(count=9, dirt=Dirt()), TaleConversations(count=9),
+    TaleRows(count=9),
 ])  # fmt: skip
 def test_reading_goes_on_behind_any_document(reader):
     rows = read(reader)
@@ -66,3 +67,19 @@ def test_dirt_comes_with_its_truth():
 def test_another_book_has_another_key():
     keys = {content_key(r) for r in (TaleStories(count=5), TaleStories(count=6), TaleStories(count=5, tales=Tales(seed=1)))}
     assert len(keys) == 3
+
+
+def test_rows_tell_what_is_true_of_their_story():
+    tales = Tales(seed=4, size="short")
+    rows = read(TaleRows(tales=tales, count=40))
+    for index, row in enumerate(rows):
+        tale, columns = tales.tale(index), json.loads(row["meta"])
+        assert row["messages"] is None
+        assert (columns["story"], columns["true"], columns["false"]) == (tale.text, tale.better, tale.worse)
+        truth = tales.answers(index)
+        assert truth[columns["question"]] == columns["answer"]
+        told = columns["summary"].split("; ")
+        assert len(told) == len({fact.subject for fact in tale.facts if fact.relation in ("is", "lies", "held by")})
+        for where in told:
+            who = where.partition(" is ")[0]
+            assert f"They say {where}" in (truth.get(f"Where is {who} now?"), truth.get(f"Who has {who} now?"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ class TellLabels(RowTask):
     then: RowTask = NextToken()
     """What else is learnt from the rows, and which way they are read: `NextToken()` by a decoder, `BothWays()` by an encoder, which learns
     nothing else then, or `MaskedTokens()`."""
+    learns: Literal["all", "unlabelled"] = "all"
+    """The rows that `then` is learnt from: all, or those without labels alone, where texts that have labels are none to learn to write."""
 
     def check(self) -> None:
         if not self.labelled:
@@ -74,6 +76,11 @@ class TellLabels(RowTask):
         inner[:, -1] = True
         weight = np.where(inner, rows.loss_weight, 0).astype(np.float32)  # no choice is told from the one before it
         batch = self.then.batch(rows._replace(segments=segments, loss_weight=weight), first_row, seed, vocabulary)
+        if self.learns == "unlabelled":
+            labelled = np.zeros(len(rows.tokens), bool)
+            for _, known in rows.labels.values():
+                labelled |= known.any(1)
+            batch = replace(batch, loss_weight=batch.loss_weight * torch.from_numpy(~labelled)[:, None])
         nothing = np.zeros(rows.tokens.shape, np.float32)
         told = {head: rows.labels.get(head, Told(nothing, nothing)) for head in (*self.classes, *self.numbers, *self.matches)}
         labels = {

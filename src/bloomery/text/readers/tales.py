@@ -1,4 +1,4 @@
-"""`TaleStories` and `TaleConversations`: made-up stories as documents, and questions about them as conversations."""
+"""`TaleStories`, `TaleConversations`, `TaleRows`: made-up stories as documents, questions as conversations, tasks as rows."""
 
 from __future__ import annotations
 
@@ -71,6 +71,27 @@ class TaleConversations(_Book):
             asked = question.text if number else f"{tale.text}\n\n{question.text}"
             messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": question.answer}]
         return conversation(tale.id, "tales", messages, _meta(tale, self.questions))
+
+
+class TaleRows(_Book):
+    """Tasks about stories, one row of columns for each story, as `Files(rows=Rows(form="columns"))` reads them from files.
+
+        story      it
+        summary    where everybody and everything is in the end
+        true       a sentence that agrees with it
+        false      the same one with one thing in it that does not
+        question   something that it answers; with `answer`, and the `kind` of question
+
+    Example:
+        >>> Prepare(name="rows", source=TaleRows(tales=Tales(size="short"), count=4_000))
+    """
+
+    def _document(self, index: int) -> Document:
+        tale = self.tales.tale(index)
+        columns = {"story": tale.text, "summary": tale.whereabouts, "true": tale.better, "false": tale.worse}
+        asked = tale.questions[0]
+        columns |= {"question": asked.text, "answer": asked.answer, "kind": asked.kind}
+        return Document(tale.id, "\n\n".join(columns.values()), "tales", None, _json(columns))
 
 
 def _meta(tale: Tale, questions: int) -> str:

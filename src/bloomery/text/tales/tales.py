@@ -34,6 +34,20 @@ class Tale:
     """How the story could go on, rightly and wrongly."""
 
     @property
+    def whereabouts(self) -> str:
+        """Where everybody and everything is in the end: "Ada Reed is in the barn; the rake is with Ada Reed"."""
+        last: dict[str, str] = {}
+        for fact in self.facts:
+            match fact.relation:
+                case "is":
+                    last[fact.subject] = f"{fact.subject} is {fact.value}"
+                case "lies":
+                    last[fact.subject] = f"the {fact.subject} is {fact.value}"
+                case "held by":
+                    last[fact.subject] = f"the {fact.subject} is with {fact.value}"
+        return "; ".join(last.values())
+
+    @property
     def better(self) -> str:
         """A next sentence that agrees with the facts."""
         return self.continuation.better
