@@ -17,7 +17,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.models.heads import HubTask
 from bloomery.nn.cache import Cache, LayeredCache
 from bloomery.nn.head import OutputHead
-from bloomery.nn.init import Rated, WeightInit, initialise
+from bloomery.nn.init import Fill, Pour, Rated, WeightInit, initialise
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.nn.seen import Seen
 
@@ -158,6 +158,29 @@ class Stored:
     config: ModelConfig
     reads: Callable[[str], list[str]]
     make: Callable[[str, Mapping[str, Tensor]], Tensor]
+
+    def filled(self, told: Fill) -> Fill:
+        """What tells their parameters, each as soon as all that it is made of has been told.
+
+        Args:
+            told: tells the model's own.
+        """
+        with torch.device("meta"):
+            reads = {name: self.reads(name) for name, _ in self.config.skeleton().named_parameters()}
+        asked_by = {source: name for name, sources in reads.items() for source in sources}
+
+        def fill(pour: Pour) -> None:
+            waiting: dict[str, dict[str, Tensor]] = {name: {} for name in reads}
+
+            def tell(source: str, whole: Tensor) -> None:
+                name = asked_by[source]
+                waiting[name][source] = whole
+                if len(waiting[name]) == len(reads[name]):
+                    pour(name, self.make(name, waiting.pop(name)))
+
+            told(tell)
+
+        return fill
 
 
 @dataclass(frozen=True)

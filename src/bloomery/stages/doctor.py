@@ -11,6 +11,7 @@ from bloomery.data import TokenShards
 from bloomery.data.encodings import Chat
 from bloomery.mesh import Layout
 from bloomery.objectives import Models
+from bloomery.stages.adapted import Adapted
 from bloomery.stages.init import Continue
 from bloomery.stages.look_back import frozen_models
 from bloomery.stages.prepare import documents
@@ -42,22 +43,20 @@ def examine_training(stage: Train, context: RunContext, make: Make, effort: Effo
         effort: how thoroughly to look.
     """
     there = {one.reference: one.run(context) for one in needed(stage) if may_make(one, make, context.store)}
-    base = stage.init.base if isinstance(stage.init, Continue) else None
-    missing = [one for one in needed(stage) if one.reference not in there and one is not base]
-    stand_in = base is not None and base.reference not in there
-    if base is not None and stand_in and stage.architecture is None:
+    base = next((one for one in begun_with(stage) if one.reference not in there), None)
+    missing = [one for one in needed(stage) if one.reference not in there and one not in begun_with(stage)]
+    if base is not None and stage.architecture is None:
         missing.append(base)
     if missing:
         names = ", ".join(one.reference for one in missing)
         remedy = "Run the recipe up to them, or let the doctor: --make data, and --make all for trainings"
         yield Finding(check="inputs", verdict="warn", figure=f"{names} are not there", rule="it cannot be examined without them", remedy=remedy)
         return
-    if stand_in:
-        assert base is not None
+    if base is not None:
         rule = "fresh weights of the same model stand in for its own"
         remedy = "--make all makes it first"
         yield Finding(check="inputs", verdict="pass", figure=f"{base.reference} is not there", rule=rule, remedy=remedy)
-    yield from examine(patient_of(stage, context, Inputs(there), effort, stand_in=base if stand_in else None))
+    yield from examine(patient_of(stage, context, Inputs(there), effort, stand_in=base))
 
 
 def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort, stand_in: Trained | None = None) -> Patient:
@@ -72,7 +71,7 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
     model = spread_model(config, context.mesh, fill, stage.trainable).model.to(context.device)
     frozen = frozen_models(stage.objective, inputs, context.mesh, config)
     per_row = activation_bytes(stage.objective, Models(model, frozen), source.batch(0, 1).to(context.device), stage.precision)
-    trained = stage.architecture is None or isinstance(stage.init, Continue)
+    trained = stage.architecture is None or isinstance(stage.init, Adapted | Continue)
     patient = Patient(
         config=config, model=model, weights="trained" if trained and stand_in is None else "fresh", source=source,
         again=lambda: stage.posed(stage._source(shards), tokenizer), tokenizer=tokenizer, task=stage.task, objective=stage.objective,
@@ -91,9 +90,14 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
 
 def needed(stage: Train) -> list[Stage]:
     """What a training reads to start: its tokenizer, its tokens, the training that it goes on from, and what its objective looks back at."""
-    base = [stage.init.base] if isinstance(stage.init, Continue) else []
     looked_at = [one for path, one in stage.inputs().items() if path.startswith("objective.")]
-    return list({one.reference: one for one in (stage.tokenizer, *(share.tokens for share in stage.sources), *base, *looked_at)}.values())
+    read = (stage.tokenizer, *(share.tokens for share in stage.sources), *begun_with(stage), *looked_at)
+    return list({one.reference: one for one in read}.values())
+
+
+def begun_with(stage: Train) -> list[Trained]:
+    """The trainings, or conversions, whose weights it starts with."""
+    return [one for path, one in stage.inputs().items() if path.startswith("init.") and isinstance(one, Trained)]
 
 
 def may_make(stage: Stage, make: Make, store: Store) -> bool:

@@ -11,6 +11,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.models import EnsembleConfig, ModelConfig, pour_model, read_config
 from bloomery.models.families import config_from_hub
 from bloomery.models.hub import load_hub
+from bloomery.nn.adapters import Adapter
 from bloomery.objectives import Frozen
 from bloomery.stages.stage import Inputs
 from bloomery.stages.trained import Trained
@@ -29,6 +30,16 @@ class Init(Config):
     @property
     def goes_on_from(self) -> Trained | None:
         """The training whose weights they are; None where they are nobody's here."""
+        return None
+
+    @property
+    def carried(self) -> Trained | None:
+        """The training whose optimiser's state is taken over with them; None where none is."""
+        return None
+
+    @property
+    def tunes(self) -> tuple[Init, Adapter] | None:
+        """The adapter among them that is trained further, and where the model comes from that it is on; None where there is none."""
         return None
 
     def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Fill]:
@@ -71,6 +82,10 @@ class Continue(Init):
     @property
     def goes_on_from(self) -> Trained:
         return self.base
+
+    @property
+    def carried(self) -> Trained | None:
+        return self.base if self.carry == "optimizer" else None
 
     def load(self, inputs: Inputs, seed: int) -> tuple[ModelConfig, Fill]:
         inputs[self.base].checked("model/model.safetensors")

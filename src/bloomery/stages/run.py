@@ -14,23 +14,22 @@ from typing import Any
 
 import torch
 from rich.text import Text
-from torch import Tensor
 
 from bloomery.core.errors import ConfigError, StoppedError
 from bloomery.core.units import human_bytes, human_count, human_seconds
 from bloomery.data import Mixture, TokenShards
-from bloomery.models import AdaptedConfig, Model, read_model, save_adapter, wholes_of, write_held_model
+from bloomery.models import AdaptedConfig, Model, read_model
 from bloomery.optim import Average, Everything
 from bloomery.planning.outlook import Outlook
 from bloomery.stages.example import example_of
 from bloomery.stages.forecast import compare
 from bloomery.stages.healed import in_summary, write_healing
-from bloomery.stages.init import Continue
+from bloomery.stages.leave import leave_model
 from bloomery.stages.look_back import beside_of
 from bloomery.stages.planner import UTILISATION, here, outlook_of
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.training import Training
-from bloomery.stages.watched import Watched
+from bloomery.stages.watched import BEST, Watched
 from bloomery.store import Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, TrainState, train
@@ -63,7 +62,7 @@ def finish(workspace: Workspace, context: RunContext) -> dict[str, Any]:
         return {}
     summary = read_json(workspace.path / SUMMARY)
     Keep(last=0, every=context.keep_every).apply(workspace.path / "checkpoints")
-    for folder in ("snapshots", ROLLOUTS):
+    for folder in ("snapshots", ROLLOUTS, BEST):
         shutil.rmtree(workspace.path / folder, ignore_errors=True)
     return summary
 
@@ -115,10 +114,9 @@ class Run:
             self.say,
         )  # fmt: skip
         resumed = self.checkpoints.resume(self.state)
-        if not resumed and isinstance(stage.init, Continue) and stage.init.carry == "optimizer":
-            carried = carry_slots(inputs[stage.init.base].path / SLOTS, self.state)
-            self.say(f"{carried} of {len(spread.holding.trainable())} parameters go on with the optimiser's state of "
-                        f"{stage.init.base.reference}")  # fmt: skip
+        if not resumed and (before := stage.init.carried) is not None:
+            carried = carry_slots(inputs[before].path / SLOTS, self.state)
+            self.say(f"{carried} of {len(spread.holding.trainable())} parameters go on with the optimiser's state of {before.reference}")
         self.metrics, self.samples = (
             Lines(self.folder / name, self.state.step if resumed else None) if context.mesh.leads else NoLines()
             for name in ("metrics.jsonl", "samples.jsonl")
@@ -223,8 +221,7 @@ class Run:
         """The artifact's files, and the mark that says that they are all there."""
         state, stage = self.state, self.stage
         values = None if state.average is None else state.average.values
-        write_held_model(self.folder / "model", self.config, state.holding, values)
-        self.write_adapter(values)
+        leave_model(self.folder, self.config, state.holding, values)
         if stage.keeps == "optimizer":
             leave_slots(self.folder / SLOTS, state)
         if not self.context.mesh.leads:
@@ -246,14 +243,6 @@ class Run:
         if isinstance(self.config, AdaptedConfig):
             return {"parameters": self.config.n_weights, "trained": self.config.n_params}
         return {"parameters": self.config.n_params}
-
-    def write_adapter(self, values: Mapping[str, Tensor] | None) -> None:
-        """What was trained instead of the model, alone; `values` are those of its average, where one is kept."""
-        if not isinstance(self.config, AdaptedConfig):
-            return
-        weights = dict(wholes_of(self.config, self.state.holding, self.config.trained, values))
-        if self.context.mesh.leads:
-            save_adapter(self.folder / "adapter", self.config, weights)
 
     def last_figures(self) -> dict[str, float]:
         """The last loss and the last measurements, as the metrics have them."""

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import NamedTuple
 
+from bloomery.core.config import Config
 from bloomery.models import ModelConfig
+from bloomery.nn.adapters import Adapter
 from bloomery.objectives import Frozen
 from bloomery.stages.stage import Stage
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
+
+
+class Tuning(NamedTuple):
+    """What a training of an adapter starts from.
+
+    Attributes:
+        init: the `Init` of the model that the adapter is on.
+        adapter: what is trained.
+        seed: of what is fresh.
+    """
+
+    init: Config
+    adapter: Adapter
+    seed: int
 
 
 class Trained(Stage, Frozen):
@@ -30,4 +47,9 @@ class Trained(Stage, Frozen):
     @property
     def peak_rate(self) -> float | None:
         """The highest learning rate that its weights were trained at; None where that is not known."""
+        return None
+
+    @property
+    def tuning(self) -> Tuning | None:
+        """The adapter that it trains, and on what; None where it trains none."""
         return None

@@ -20,6 +20,7 @@ from bloomery.nn.init import Fill
 from bloomery.objectives import CausalLM, Objective, Penalty
 from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, Everything, NoRamp, OptimizerConfig, Schedule, Trainable, WarmupCosine
 from bloomery.planning.memory import Memory, memory
+from bloomery.stages.adapted import Adapted
 from bloomery.stages.anatomy import Planned, anatomy_of
 from bloomery.stages.heads import check_labels, check_terms
 from bloomery.stages.init import Continue, Init
@@ -30,7 +31,7 @@ from bloomery.stages.stage import Inputs
 from bloomery.stages.task import check_task
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
-from bloomery.stages.trained import Trained
+from bloomery.stages.trained import Trained, Tuning
 from bloomery.stages.watch import Watch
 from bloomery.store import Store
 from bloomery.text.tokenizer import Tokenizer
@@ -58,7 +59,8 @@ class Training(Trained):
     tokenizer: TrainTokenizer | LoadTokenizer
     """The tokenizer of all corpora; a copy goes with the model."""
     init: Init
-    """`Scratch(model=…)`, `Continue(base=…)` or `Hub(path=…)`; `HeadsOn(init=…, heads=…)` with heads for tasks."""
+    """`Scratch(model=…)`, `Continue(base=…)` or `Hub(path=…)`; `HeadsOn(init=…, heads=…)` with heads for tasks; `Adapted(adapter=…)` with
+    an adapter that was trained before."""
     sources: tuple[Share, ...]
     """What to train on."""
     mixing: Mixing = Given()
@@ -136,8 +138,8 @@ class Training(Trained):
         if (base := self.init.goes_on_from) is not None and base.vocabulary != self.tokenizer:
             raise ConfigError(f"Train.init.base was trained with {base.vocabulary.reference}, not with Train.tokenizer="
                               f"{self.tokenizer.reference}; use its tokenizer")  # fmt: skip
-        if isinstance(self.init, Continue) and self.init.carry == "optimizer":
-            self._check_carried(self.init.base)
+        if self.init.carried is not None:
+            self._check_carried(self.init.carried)
         suites = [suite.name for suite in self.watch.suites]
         if twice := {name for name in suites if suites.count(name) > 1}:
             raise ConfigError(f"Train.watch.suites has two named {min(twice)!r}; give their Tokenize stages names of their own")
@@ -145,8 +147,6 @@ class Training(Trained):
             self.stop.check_measured(self.watch.figures)
             if self.watch.every is None:
                 raise self.refuse("stop", "can decide at the end only, as watch.every=None measures nowhere else; set it to some steps")
-            if self.adapter is not None:
-                raise self.refuse("stop", "may leave weights of an earlier step, and adapter/ holds the last; leave one of them out")
             if self.keeps == "optimizer":
                 raise self.refuse("stop", "may leave weights of an earlier step, and keeps='optimizer' the last state; leave one of them out")
         if not self.objective.reads_rows:
@@ -207,7 +207,8 @@ class Training(Trained):
 
     def then(self, *, name: str, **changes: Any) -> Self:
         """The next phase: this training once more, on from the weights that it leaves and with the optimiser's state of what both train, but
-        for what is changed.
+        for what is changed. An adapter is trained further; where another `adapter` is given, or None, what it has come to is taken into the
+        weights, and the optimiser begins anew.
 
             base.then(name="top", trainable=LastLayers(count=12), steps=500).then(name="all", trainable=Everything(), steps=500)
 
@@ -218,10 +219,18 @@ class Training(Trained):
             name: of the phase.
             changes: fields that are other ones than here; `steps` and `tokens` take each other's place.
         """
-        base = self if self.keeps == "optimizer" else self.replace(keeps="optimizer")
         length = {} if {"steps", "tokens"}.isdisjoint(changes) else {"steps": None, "tokens": None}
-        init = Continue(base=base, carry="optimizer")
-        return self.replace(**{"name": name, "init": init, "keeps": "model"} | length | changes)
+        if self.tuning is not None and "adapter" in changes:
+            return self.replace(**{"name": name, "init": Continue(base=self), "keeps": "model"} | length | changes)
+        base = self if self.keeps == "optimizer" else self.replace(keeps="optimizer")
+        init = Continue(base=base, carry="optimizer") if self.tuning is None else Adapted(adapter=base, carry="optimizer")
+        return self.replace(**{"name": name, "init": init, "adapter": None, "keeps": "model"} | length | changes)
+
+    @property
+    def tuning(self) -> Tuning | None:
+        init, adapter = self.init.tunes or (self.init, None)
+        init, adapter = (self.init, self.adapter) if self.adapter is not None else (init, adapter)
+        return None if adapter is None else Tuning(init, adapter, self.seed)
 
     @property
     def longest(self) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 from bloomery.core.errors import ConfigError
 from bloomery.data import TokenShards
 from bloomery.mesh import Holding, Mesh
-from bloomery.models import Model, ModelConfig, write_held_model
+from bloomery.models import Model, ModelConfig
+from bloomery.stages.leave import PARTS, leave_model
 from bloomery.stages.look import COLOURS, plot
 from bloomery.stages.stage import Inputs
 from bloomery.stages.training import Training
@@ -73,7 +74,7 @@ class Watched:
         """Keeps what was measured after a step; where it makes its weights the ones to leave, these, too."""
         self.history = [*(one for one in self.history if one.step < step), Measured(step, figures)]
         if self.stage.stop is not None and self.verdict.best == step:
-            write_held_model(self.folder / BEST, config, holding)
+            leave_model(self.folder / BEST, config, holding)
 
     @property
     def verdict(self) -> Verdict:
@@ -89,15 +90,14 @@ class Watched:
         )  # fmt: skip
 
     def leave(self, step: int) -> dict[str, Any]:
-        """Puts the weights that the rule would leave in the place of the last ones, and draws the suites; figures for the summary. The leading
-        rank only."""
+        """Copies the weights that the rule would leave to the place of the last ones, and draws the suites; figures for the summary. The
+        leading rank only."""
         found: dict[str, Any] = {}
         if self.stage.stop is not None:
             reason, best = self.verdict
-            if best != step:
-                shutil.rmtree(self.folder / "model", ignore_errors=True)
-                (self.folder / BEST).rename(self.folder / "model")
-            shutil.rmtree(self.folder / BEST, ignore_errors=True)
+            for part in PARTS:
+                if best != step and (self.folder / BEST / part).exists():
+                    shutil.copytree(self.folder / BEST / part, self.folder / part, dirs_exist_ok=True)
             left = next(one.figures for one in self.history if one.step == best)
             found = {**left, "left_step": best} | ({"stopped": reason} if reason else {})
         if self.suites:
