@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.data.test_labelled import BEGIN, END, TOKENIZER, VOCABULARY
 
 from bloomery.core.errors import DataError
-from bloomery.data import Fit, FromPassage, Packed, TokenShards, write_index, write_shard
+from bloomery.data import Fit, FromPassage, FromPrefix, Packed, TokenShards, write_index, write_shard
 from bloomery.data.rewrites import Rewrites, parted
 
 
@@ -94,6 +94,18 @@ def test_an_encoder_reads_the_source_and_a_decoder_writes_the_target_document_by
     assert not batch.passage.layout.causal
     assert batch.layout.causal
     assert batch.weight == sum(len(parted(row.tokens, row.mask)[1]) for row in encoded(Rewrites(), *ROWS))
+
+
+def test_a_prefix_is_all_that_comes_before_what_is_learnt(tmp_path):
+    packed = Packed(shards_of(tmp_path, Rewrites(), *ROWS), Fit(), time=128, seed=0)
+    rows = packed.rows(0, 1)
+    batch = FromPrefix().batch(rows, 0, 0, VOCABULARY)
+    for number, span in enumerate(packed.documents(0, 1), start=1):
+        (row,) = encoded(Rewrites(), ROWS[int(span.id[1:])])
+        here = batch.layout.segments[0] == number
+        assert batch.layout.prefix[0, here].tolist() == (row.mask == 0).tolist()
+    assert not batch.layout.prefix[batch.layout.segments == 0].any()
+    assert batch.loss_weight.numpy().tolist() == rows.loss_weight.tolist()
 
 
 def test_what_is_learnt_later_in_a_document_is_written_too_and_what_is_not_only_read():

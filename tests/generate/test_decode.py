@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -49,6 +51,29 @@ def test_many_prompts_are_sampled_as_one_by_one(prompts, batch_rows, seed):
     sampler, seeds = Random(temperature=1.5, top_k=20, top_p=0.9), [seed + i for i in range(len(prompts))]
     together = complete(MODEL, prompts, [3], 8, batch_rows, sampler=sampler, seeds=seeds)
     assert together == [list(stream(MODEL, prompt, sampler, [3], 8, s)) for prompt, s in zip(prompts, seeds, strict=True)]
+
+
+def naive_both_ways(prompt: list[int], max_new_tokens: int) -> list[int]:
+    """As `naive`, the prompt being seen by all of it."""
+    text = list(prompt)
+    while len(text) - len(prompt) < max_new_tokens and len(text) < CONFIG.max_seq_len:
+        prefix = torch.arange(len(text))[None] < len(prompt)
+        with torch.no_grad():
+            layout = replace(SequenceLayout.rows(1, len(text)), prefix=prefix)
+            text.append(int(MODEL(torch.tensor([text]), layout)[0, -1].argmax()))
+    return text[len(prompt) :]
+
+
+@given(st.lists(PROMPTS, min_size=1, max_size=6), st.integers(1, 5))
+@settings(max_examples=25, deadline=None)
+def test_prompts_are_read_both_ways_where_that_is_asked(prompts, batch_rows):
+    together = complete(MODEL, prompts, [], 6, batch_rows, reads="both_ways")
+    assert together == [naive_both_ways(prompt, 6) for prompt in prompts]
+
+
+def test_it_matters_which_way_a_prompt_is_read():
+    prompts = [list(range(n, 2 * n)) for n in range(3, 12)]
+    assert complete(MODEL, prompts, [], 6, reads="both_ways") != complete(MODEL, prompts, [], 6)
 
 
 def test_the_model_of_these_tests_has_something_to_say():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bloomery.core.errors import ConfigError
-from bloomery.data import Cut, Fit, FromPassage, NextToken, TellLabels
+from bloomery.data import Cut, Fit, FromPassage, FromPrefix, NextToken, TellLabels
 from bloomery.data.alike import Matches
 from bloomery.data.labelled import Classes
 from bloomery.data.rewrites import Rewrites
@@ -78,17 +78,18 @@ def trained(tokenizer, *sources, **changes) -> Train:
     return Train(**fields | changes)
 
 
-@pytest.mark.parametrize(("model", "task"), [(LLAMA, NextToken()), (PAIR, FromPassage(text=48))], ids=["decoder", "encoder_decoder"])
+@pytest.mark.parametrize(("model", "task"), [(LLAMA, NextToken()), (LLAMA, FromPrefix()), (PAIR, FromPassage(text=48))],
+                         ids=["decoder", "prefix", "encoder_decoder"])  # fmt: skip
 def test_a_translation_is_learnt_and_measured(context, corpora, tokenizer, model, task, capsys):
     read, test = (tokens(corpora, tokenizer, ENCODING, part) for part in ("train", "test"))
-    train = trained(tokenizer, read, name=model.kind().lower(), init=Scratch(model=model), task=task, watch=Watch(held_out=(test,)))
+    train = trained(tokenizer, read, name=task.kind().lower(), init=Scratch(model=model), task=task, watch=Watch(held_out=(test,)))
     train.run(context)
     told = capsys.readouterr().out
     first_step = told.index("step 1") if "step 1" in told else len(told)
     assert "1 documents are left out, of which nothing in a row is to be learnt" in told[:first_step]
     assert "⟦" in told[:first_step]
     assert "no plan can be made" not in told
-    artifact = Examine(model=train, rows=test).run(context)
+    artifact = Examine(model=train, rows=test, reads="both_ways" if task.sees_prefix else "forward").run(context)
     found, lines = read_json(artifact.path / "results.json"), (artifact.path / "predictions.jsonl").read_text().splitlines()
     assert found["exact"] > 0.8
     assert found["chrf"] > 80

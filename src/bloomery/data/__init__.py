@@ -9,6 +9,7 @@ from bloomery.data.source import Cursor, Packed, Rows, Source, Span, Supply
 from bloomery.data.tasks import (
     BothWays,
     FromPassage,
+    FromPrefix,
     MaskedTokens,
     NextToken,
     Posed,
@@ -21,7 +22,7 @@ from bloomery.data.tasks import (
 )
 
 __all__ = [
-    "Batch", "BothWays", "Corpus", "Curriculum", "Cursor", "Cut", "Each", "Encoded", "Fit", "FromPassage", "Given", "Labels",
+    "Batch", "BothWays", "Corpus", "Curriculum", "Cursor", "Cut", "Each", "Encoded", "Fit", "FromPassage", "FromPrefix", "Given", "Labels",
     "MaskedTokens", "Mixed", "Mixing", "Mixture", "NextToken", "Packed", "Packing", "Posed", "PrefixLM", "Proportions", "Ratio", "RowTask",
     "Rows", "Samples", "SentenceOrder", "Source", "Span", "SpanCorruption", "Stretch", "Supply", "TellLabels", "Temperature", "TokenShards",
     "UniMax", "Vocabulary", "write_index", "write_shard",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +18,8 @@ from bloomery.nn.layout import Passage, SequenceLayout
 
 Pick = Callable[[Tensor, Sequence[int]], Tensor]
 """(logits of the next token, (batch, vocab); the numbers of the prompts that the rows go on from) → one token id per row."""
+Reads = Literal["forward", "both_ways"]
+"""How a prompt is read: each of its tokens from those before it; or all of it both ways, as `FromPrefix` has it learnt."""
 PREFILL = 512  # tokens of a prompt that are read at a time, which bounds the memory of its attention mask
 GREEDY = Greedy()
 PADDING_ID = 0  # any valid id: what it leaves in the cache is overwritten before it is seen
@@ -72,7 +75,7 @@ def _stream(
 def complete(
     model: CausalModel, prompts: Sequence[Sequence[int]], stop_ids: Collection[int], max_new_tokens: int, batch_rows: int = 64,
     vocab_size: int | None = None, passages: Sequence[Sequence[int]] | None = None, sampler: Sampler = GREEDY,
-    seeds: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None, reads: Reads = "forward",
 ) -> list[list[int]]:
     """A continuation of each of many prompts: what `stream` yields, but in batches; with `Greedy`, the most likely one token by token.
 
@@ -87,6 +90,7 @@ def complete(
         sampler: how to pick.
         seeds: of what the sampler draws for each prompt, whatever others are in its batch; None is 0 for each. The last bits of a row's
             logits may depend on its batch, and a draw that falls within them, some one in a million, with them.
+        reads: how prompts are read.
 
     Returns:
         the new tokens of each prompt, in the order of the prompts.
@@ -100,19 +104,21 @@ def complete(
     def pick(logits: Tensor, rows: Sequence[int]) -> Tensor:
         return sampler.pick_each(logits, [draws[i] for i in rows])
 
-    return complete_by(pick, model, prompts, stop_ids, max_new_tokens, batch_rows, vocab_size, passages)
+    return complete_by(pick, model, prompts, stop_ids, max_new_tokens, batch_rows, vocab_size, passages, reads)
 
 
 @torch.inference_mode()
 def complete_by(
     pick: Pick, model: CausalModel, prompts: Sequence[Sequence[int]], stop_ids: Collection[int], max_new_tokens: int, batch_rows: int = 64,
-    vocab_size: int | None = None, passages: Sequence[Sequence[int]] | None = None,
+    vocab_size: int | None = None, passages: Sequence[Sequence[int]] | None = None, reads: Reads = "forward",
 ) -> list[list[int]]:
     """As `complete`, with whatever picks the tokens; it is told each row that goes on once per token, in the order of its tokens.
 
     Prompts of similar length go together; rows that are done leave the batch.
     """
     _check_passages(model, passages, len(prompts))
+    if reads == "both_ways" and not model.config.reads_prefix:
+        raise DataError(f"a {model.config.kind()} has no way to read a prompt both ways; take reads='forward'")
     limits = [min(max_new_tokens, _room(model, prompt, f"prompt {i}")) for i, prompt in enumerate(prompts)]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: list[list[int]] = [[] for _ in prompts]
@@ -120,7 +126,7 @@ def complete_by(
         rows = [i for i in by_length[start : start + batch_rows] if limits[i] > 0]
         if rows:
             read = _passage(model, None if passages is None else [passages[i] for i in rows])
-            _complete_batch(model, prompts, rows, frozenset(stop_ids), limits, answers, vocab_size, read, pick)
+            _complete_batch(model, prompts, rows, frozenset(stop_ids), limits, answers, vocab_size, read, pick, reads)
     return answers
 
 
@@ -131,11 +137,11 @@ def _generator(seed: int) -> torch.Generator:
 
 def _complete_batch(
     model: CausalModel, prompts: Sequence[Sequence[int]], rows: list[int], stop_ids: frozenset[int], limits: list[int],
-    answers: list[list[int]], vocab_size: int | None, passage: Passage | None, pick: Pick,
+    answers: list[list[int]], vocab_size: int | None, passage: Passage | None, pick: Pick, reads: Reads,
 ) -> None:
     """Fills in `answers` for the prompts numbered `rows`."""
     cache: Cache = model.new_cache(batch=len(rows), capacity=max(len(prompts[i]) + limits[i] for i in rows))
-    logits = _prefill(model, [prompts[i] for i in rows], cache, passage)
+    logits = _prefill(model, [prompts[i] for i in rows], cache, passage, reads)
     while True:
         alive = []
         for k, token in enumerate(pick(logits[:, :vocab_size], rows).tolist()):
@@ -153,15 +159,19 @@ def _complete_batch(
         logits = _next_logits(model, [answers[i][-1:] for i in rows], positions, cache)
 
 
-def _prefill(model: CausalModel, prompts: list[Sequence[int]], cache: Cache, passage: Passage | None) -> Float[Tensor, "batch vocab"]:
+def _prefill(
+    model: CausalModel, prompts: list[Sequence[int]], cache: Cache, passage: Passage | None, reads: Reads
+) -> Float[Tensor, "batch vocab"]:
     """Reads prompts of different lengths, padded on the right; returns the logits after the last token of each."""
     padded, lengths = _padded(prompts, model.device)
     last, ends = lengths - 1, None
-    for start in range(0, padded.shape[1], PREFILL):
-        chunk = padded[:, start : start + PREFILL]
+    at_once = PREFILL if reads == "forward" else padded.shape[1]  # what is seen from before it cannot come later
+    for start in range(0, padded.shape[1], at_once):
+        chunk = padded[:, start : start + at_once]
         positions = torch.arange(start, start + chunk.shape[1], device=model.device).expand_as(chunk)
         segments = (positions <= last[:, None]).long()  # 0 for padding
-        features = model.features(chunk, SequenceLayout(positions, segments), cache, passage=passage)  # (batch, time, d_model)
+        layout = SequenceLayout(positions, segments, prefix=None if reads == "forward" else segments > 0)
+        features = model.features(chunk, layout, cache, passage=passage)  # (batch, time, d_model)
         passage = None  # the cache has it from now on
         here = (last >= start) & (last < start + chunk.shape[1])
         ends = torch.empty_like(features[:, 0]) if ends is None else ends

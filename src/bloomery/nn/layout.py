@@ -140,10 +140,14 @@ class SequenceLayout:
 
     @cached_property
     def past_mask(self) -> Bool[Tensor, "batch 1 time past"] | None:
-        """True where a token (dim 2) sees a slot (dim 3) of a position-addressed cache; None where every token sees them all."""
-        if int(self.positions.min()) + 1 == self.past:
+        """True where a token (dim 2) sees a slot (dim 3) of a position-addressed cache; None where every token sees them all. A prefix
+        must come as a whole."""
+        reach = self.positions
+        if self.prefix is not None:
+            reach = torch.where(self.prefix, reach.masked_fill(~self.prefix, 0).amax(1, keepdim=True), reach)
+        if int(reach.min()) + 1 == self.past:
             return None
-        return (torch.arange(self.past, device=self.positions.device) <= self.positions[:, :, None])[:, None]  # (batch, 1, time, past)
+        return (torch.arange(self.past, device=reach.device) <= reach[:, :, None])[:, None]  # (batch, 1, time, past)
 
     @property
     def past_view(self) -> View:

@@ -19,6 +19,7 @@ from bloomery.data.alike import Likeness, Matches
 from bloomery.data.labelled import Choices, Labelled, Numbers, Tags
 from bloomery.data.rewrites import Rewrites
 from bloomery.evals.metrics import accuracy, f1, mean_average_precision, pearson, plain, spans_f1, spearman
+from bloomery.generate import Reads
 from bloomery.models import EnsembleModel, Model, TaskModel, causal, read_model
 from bloomery.stages.alike import alike, matched
 from bloomery.stages.heads import check_labels
@@ -51,6 +52,8 @@ class Examine(Stage):
     """The model, with a head for the labels, or one that writes; or an `Ensemble` of such."""
     rows: Tokenize
     """Labelled rows, or `Rewrites()`; those without a label or a target are left out, and counted when they are encoded."""
+    reads: Reads = "forward"
+    """How a decoder reads what it is to rewrite: "forward" after `NextToken()`, "both_ways" after `FromPrefix()`."""
 
     def check(self) -> None:
         if not isinstance(self.rows.encoding, Labelled | Rewrites):
@@ -65,7 +68,7 @@ class Examine(Stage):
         model = read_model(trained.path / "model")[1].to(context.device).eval()
         shards, tokenizer = TokenShards.open(inputs[self.rows]), Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
         if isinstance(self.rows.encoding, Rewrites):
-            results, lines = rewritten(causal(model), shards, tokenizer, self.rows.encoding.max_target)
+            results, lines = rewritten(causal(model), shards, tokenizer, self.rows.encoding.max_target, self.reads)
         else:
             results, lines = self._told(model, shards, tokenizer, context.device)
         write_text(workspace.path / "predictions.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))

@@ -70,8 +70,8 @@ class Training(Trained):
     rollout: Rollout | None = None
     """How the model itself writes what it learns from, to prompts that rows of `Each()` begin with; None has it learn the rows."""
     task: RowTask = NextToken()
-    """What is to be learnt from rows: `NextToken()`, `PrefixLM()`, `MaskedTokens()`, `SpanCorruption()`, `FromPassage()`, `SentenceOrder()`
-    or `TellLabels()`."""
+    """What is to be learnt from rows: `NextToken()`, `PrefixLM()`, `MaskedTokens()`, `SpanCorruption()`, `FromPassage()`, `FromPrefix()`,
+    `SentenceOrder()` or `TellLabels()`."""
     adapter: Adapter | None = None
     """What is trained instead of the model's weights: `LoRA()`, `DoRA()`, `PromptTuning()` and others; None trains them all. The artifact has
     it alone in `adapter/`, and in `model/` what it makes of the model."""

@@ -4,12 +4,12 @@ from bloomery.data.tasks.corruption import SpanCorruption
 from bloomery.data.tasks.labels import BothWays, TellLabels
 from bloomery.data.tasks.masked import MaskedTokens
 from bloomery.data.tasks.order import SentenceOrder
-from bloomery.data.tasks.passage import FromPassage
+from bloomery.data.tasks.passage import FromPassage, FromPrefix
 from bloomery.data.tasks.task import NextToken, Posed, PrefixLM, RowTask, once
 from bloomery.data.tasks.units import Entity, Span, Token, Unit, Word
 from bloomery.data.tasks.vocabulary import MASK, Vocabulary, room, sentinel
 
 __all__ = [
-    "MASK", "BothWays", "Entity", "FromPassage", "MaskedTokens", "NextToken", "Posed", "PrefixLM", "RowTask", "SentenceOrder", "Span",
-    "SpanCorruption", "TellLabels", "Token", "Unit", "Vocabulary", "Word", "once", "room", "sentinel",
+    "MASK", "BothWays", "Entity", "FromPassage", "FromPrefix", "MaskedTokens", "NextToken", "Posed", "PrefixLM", "RowTask", "SentenceOrder",
+    "Span", "SpanCorruption", "TellLabels", "Token", "Unit", "Vocabulary", "Word", "once", "room", "sentinel",
 ]  # fmt: skip

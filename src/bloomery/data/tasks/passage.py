@@ -1,7 +1,8 @@
-"""`FromPassage`: an encoder reads what comes before that which is to be learnt of a document, and a decoder writes the rest."""
+"""`FromPassage` and `FromPrefix`: what comes before that which is to be learnt of a document is read both ways, by an encoder or in the row."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -57,3 +58,24 @@ class FromPassage(RowTask):
         passage = Passage(torch.from_numpy(passages.tokens), SequenceLayout.packed(torch.from_numpy(passages.segments), causal=False))
         text = batch_of(texts, first_row, SequenceLayout.packed(torch.from_numpy(texts.segments)))
         return Batch(text.tokens, text.targets, text.loss_weight, text.layout, first_row, passage)
+
+
+class FromPrefix(RowTask):
+    """What is to be learnt of a document from what comes before it, which all of it sees, as does that itself.
+
+    Where `PrefixLM` draws where the beginning ends, here it ends before the first token that is to be learnt: the source of a translation is
+    read both ways by a decoder, which writes the target. To have it write, say so: `complete(…, reads="both_ways")`.
+
+    Source: Raffel et al. (2020), arXiv 1910.10683, section 3.2.1 and figure 4, on packed rows.
+    """
+
+    sees_prefix: ClassVar[bool] = True
+
+    def batch(self, rows: Rows, first_row: int, seed: int, vocabulary: Vocabulary) -> Batch:
+        prefix = np.zeros(rows.segments.shape, bool)
+        for i in range(len(prefix)):
+            for start, stop in stretches(rows.segments[i]):
+                counted = np.flatnonzero(rows.loss_weight[i, start:stop])
+                prefix[i, start : start + int(counted[0]) + 1 if len(counted) else stop] = True
+        layout = replace(SequenceLayout.packed(torch.from_numpy(rows.segments)), prefix=torch.from_numpy(prefix))
+        return batch_of(rows, first_row, layout)
