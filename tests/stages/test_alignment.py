@@ -206,7 +206,7 @@ def test_the_page_sets_models_beside_each_other_and_what_they_write_is_inert(con
     assert "change" in text
     assert "base" in text
     assert made.manifest.summary["questions: agreement"] == 1.0
-    assert stage.run(context).key == made.key
+    assert stage.run(context).path == made.path
 
 
 def test_changes_have_the_error_of_both():
