@@ -131,17 +131,21 @@ ON_RANKS = AdaptedConfig(base=TINY, adapter=LoRA(rank=3, targets=("query", "valu
 OBJECTIVE: Objective = CausalLM() + 0.5 * PENALTY + 0.1 * L2SP(anchor=Given())
 
 
-def all_layouts(layouts: list[str]) -> list[dict[str, Any]]:
-    return [run(Layout.parse(layout), OBJECTIVE, micro_batch=1, config=ON_RANKS) for layout in layouts]
+QUANTISED = AdaptedConfig(base=TINY, adapter=QLoRA(rank=2, targets=("value", "ff"), bits=Int8(block=8)))
+CASES = [(ON_RANKS, layout) for layout in ("replicate=2", "shard=2,zero=3", "shard=2,zero=1", "context=2", "pipeline=2")]
+
+
+def all_cases(cases: list[tuple[AdaptedConfig, str]]) -> list[dict[str, Any]]:
+    return [run(Layout.parse(layout), OBJECTIVE, micro_batch=1, config=config) for config, layout in cases]
 
 
 def test_each_rank_pulls_at_its_own_rows():
-    layouts = ["replicate=2", "shard=2,zero=3", "shard=2,zero=1", "context=2", "pipeline=2"]
-    alone = run(Layout(), OBJECTIVE, config=ON_RANKS)
-    for layout, ranks in zip(layouts, zip(*on_ranks(2, all_layouts, layouts), strict=True), strict=True):
+    cases = [*CASES, (QUANTISED, "shard=2,zero=3")]
+    alone = {config: run(Layout(), OBJECTIVE, config=config) for config in (ON_RANKS, QUANTISED)}
+    for (config, layout), ranks in zip(cases, zip(*on_ranks(2, all_cases, cases), strict=True), strict=True):
         weights = {name: value for rank in ranks for name, value in rank["weights"].items()}
-        assert all(rank["losses"] == pytest.approx(alone["losses"], rel=1e-5) for rank in ranks), layout
-        worst = max((weights[name] - value).abs().max() for name, value in alone["weights"].items())
+        assert all(rank["losses"] == pytest.approx(alone[config]["losses"], rel=1e-5) for rank in ranks), layout
+        worst = max((weights[name].float() - value.float()).abs().max() for name, value in alone[config]["weights"].items())
         assert worst < 1e-5, layout
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bloomery.core.errors import ConfigError
 from bloomery.data import TokenShards
 from bloomery.mesh import Holding, Mesh
 from bloomery.models import Model, ModelConfig
@@ -32,17 +31,11 @@ class Watched:
         inputs: the artifacts that it reads.
         folder: its workspace, where `metrics.jsonl` has what an interrupted run has measured.
         mesh: the ranks.
-
-    Raises:
-        ConfigError: the ranks have parts of rows, or of the model, only, and there are suites.
     """
 
     def __init__(self, stage: Training, inputs: Inputs, folder: Path, mesh: Mesh) -> None:
         self.stage, self.folder, self.mesh = stage, folder, mesh
         self.suites = {suite.name: TokenShards.open(inputs[suite.tokens]) for suite in stage.watch.suites}
-        if self.suites and mesh.time.size * mesh.layout.pipeline > 1:
-            raise ConfigError(f"--layout {mesh.layout}: Train.watch.suites need whole rows, all through the model, of which context, tensor "
-                              "and pipeline ranks have parts; take replicate and shard")  # fmt: skip
         self.history: list[Measured] = []
 
     def go_on(self, step: int) -> None:

@@ -106,9 +106,6 @@ def check_adapter(config: AdaptedConfig, layout: Layout) -> None:
     """Refuses layouts that a model with an adapter cannot have."""
     if layout.tensor > 1:
         raise ConfigError(f"--layout {layout}: an adapter changes whole matrices, of which tensor ranks have parts; take replicate and shard")
-    if layout.shard > 1 and not config.adapter.divides:
-        raise ConfigError(f"--layout {layout}: shard ranks have parts of weights, and those that {config.adapter.kind()} keeps in few bits are "
-                          "whole; take replicate")  # fmt: skip
     if layout.pipeline > 1 and config.adapter.picks_layers:
         raise ConfigError(f"--layout {layout}: {config.adapter} is for some of the layers, and stages of a pipeline may have nothing to train; "
                           "take  replicate and shard")  # fmt: skip

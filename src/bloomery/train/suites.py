@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
+from bloomery.data.batch import Batch
 from bloomery.data.packing import Fit
 from bloomery.data.shards import TokenShards
 from bloomery.data.source import Packed
-from bloomery.mesh import Mesh, settle
-from bloomery.models import Model
+from bloomery.mesh import Mesh, Pipeline, settle
+from bloomery.models import Model, Transformer
 from bloomery.nn.chunked import logits_by_chunk
 from bloomery.nn.head import OutputHead
 
@@ -36,17 +38,48 @@ def answered(
     model.eval()
     for batch in Packed(shards, Fit(), time=time, seed=0).once(rows):
         batch = batch.to(device)
-        features = model.features(batch.tokens, batch.layout)
         numbers, wanted = answers_in(batch.loss_weight > 0)
-        hit = first_choices(model.head, features[wanted]) == batch.targets[wanted]
-        found = torch.ones(int(numbers.max()) + 1 if len(numbers) else 0, dtype=torch.bool, device=hit.device)
-        found[numbers[~hit]] = False
+        missed = missed_in(model, batch, mesh)[wanted]
+        found = torch.ones(int(numbers.max()) + 1 if len(numbers) else 0, dtype=torch.bool, device=missed.device)
+        found[numbers[missed]] = False
         right, asked = right + int(found.sum()), asked + len(found)
         if asked >= questions:
             break
     settle(model, mesh)
     model.train()
     return right, asked
+
+
+def missed_in(model: Model, batch: Batch, mesh: Mesh) -> Bool[Tensor, "batch time"]:
+    """Where something is to be learnt and another token is the model's first choice. Each rank looks at its own stretch of time, the last one
+    of a pipeline for all of that; all of them know all of it then.
+
+    Args:
+        model: this rank's part of it.
+        batch: whole, the same on all ranks.
+        mesh: the ranks.
+    """
+    own = batch.share(mesh.time.index, mesh.time.size)
+    missed, wanted = torch.zeros_like(own.loss_weight), own.loss_weight > 0
+
+    def look(features: Tensor) -> None:
+        missed[wanted] = (first_choices(model.head, features[wanted]) != own.targets[wanted]).to(missed)
+
+    if mesh.layout.pipeline == 1:
+        look(model.features(own.tokens, own.layout))
+    else:
+        assert isinstance(model, Transformer)
+        pipeline = Pipeline(mesh, len(model.blocks))
+
+        def forward(stage: int, micro: int, x: Tensor | None) -> Tensor:
+            y = model.through(x, own.tokens, own.layout, pipeline.spans[stage])
+            if stage == len(pipeline.spans) - 1:
+                look(y)
+            return y
+
+        pipeline.run(forward, 1, [missed.new_empty((*missed.shape, model.config.d_model))], learn=False)
+    stretches = mesh.time.gather(mesh.axis("pipeline").sum_(missed))  # (ranks, batch, stretch)
+    return stretches.movedim(0, 1).flatten(1) > 0
 
 
 def answers_in(learnt: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,8 +32,6 @@ class Adapter(Part):
     """Whether a fresh one leaves every output as it was, exactly."""
     keeps_base: ClassVar[bool] = True
     """Whether the weights of the base stay as they are; if not, "base" means what they have become before anything was trained."""
-    divides: ClassVar[bool] = True
-    """Whether ranks can share the weights of the model (ZeRO)."""
     parts_of_rows: ClassVar[bool] = False
     """Whether it can work where a rank has a stretch of the rows' time, or some of the layers only."""
 

@@ -24,7 +24,6 @@ class QLoRA(LoRA):
 
     starts_at_base: ClassVar[bool] = False
     keeps_base: ClassVar[bool] = False
-    divides: ClassVar[bool] = False
 
     bits: Nf4 | Int8 = Nf4()
     """How the matrices are kept: `Nf4()` or `Int8()`."""
