@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bloomery.data import Fit, TellLabels
+from bloomery.data import Fit, NextToken, TellLabels
 from bloomery.data.alike import Matches
 from bloomery.data.labelled import Classes
 from bloomery.data.rewrites import Rewrites
-from bloomery.models import LlamaConfig, SequenceClassificationConfig, SimilarityConfig
+from bloomery.models import LlamaConfig, SequenceClassificationConfig, SimilarityConfig, TaskHeadConfig
 from bloomery.nn import LastPoolingConfig, MeanPoolingConfig, WiredInit
 from bloomery.objectives import CausalLM, Combined, HeadCrossEntropy, InfoNCE, Objective
 from bloomery.optim import AdamW, Muon
@@ -26,7 +26,7 @@ STORY = 256  # tokens of one at most
 
 
 def several_tasks(
-    *, stories: int = 4000, rows: int = 3000, asked: int = 200, base_steps: int = 200, steps: int = 80, d_model: int = 96, n_layers: int = 3,
+    *, stories: int = 4000, rows: int = 3000, asked: int = 200, base_steps: int = 200, steps: int = 60, d_model: int = 96, n_layers: int = 3,
     temperature: float = 0.05, seed: int = 0,
 ) -> Recipe:
     """Reads tales, then learns to summarise them, to tell which sentence fits which, and what kind a question is: one by one, and at once.
@@ -44,7 +44,7 @@ def several_tasks(
     encodings = {
         "summary": Rewrites(source="story", target="summary", max_source=STORY, max_target=64),
         "fits": Matches(head="fits", anchor="story", positive="true", negatives=("false",), max_tokens=STORY),
-        "kind": Classes(head="kind", text="question", classes=KINDS, max_tokens=32),
+        "kind": Classes(head="kind", text="question", label="kind", classes=KINDS, max_tokens=32),
     }
     objectives: dict[str, Objective] = {
         "summary": CausalLM(), "fits": InfoNCE(head="fits", temperature=temperature), "kind": HeadCrossEntropy(head="kind"),
@@ -62,18 +62,22 @@ def several_tasks(
         batch_tokens=2048, steps=base_steps, seed=seed,
         optimizer=Muon(learning_rate=3e-3, weight_decay=0.0, others=AdamW(learning_rate=1e-2, weight_decay=0.0)),
     )  # fmt: skip
-    heads = (
-        SimilarityConfig(name="fits", pooling=MeanPoolingConfig()),
-        SequenceClassificationConfig(name="kind", n_labels=len(KINDS), pooling=LastPoolingConfig()),
-    )
+    heads: dict[str, TaskHeadConfig] = {
+        "fits": SimilarityConfig(name="fits", pooling=MeanPoolingConfig()),
+        "kind": SequenceClassificationConfig(name="kind", n_labels=len(KINDS), pooling=LastPoolingConfig()),
+    }
 
     def learnt(name: str, *tasks: str) -> Train:
-        objective = Combined(terms=tuple((1.0, objectives[task]) for task in tasks))
+        told, writes = tuple(heads[task] for task in tasks if task in heads), "summary" in tasks
+        task = TellLabels(
+            classes=tuple(head for head in tasks if head == "kind"), matches=tuple(head for head in tasks if head == "fits"),
+            learns="unlabelled" if writes else "all",
+        ) if told else NextToken()  # fmt: skip
         return Train(
-            name=name, tokenizer=tokenizer, init=HeadsOn(init=Continue(base=base), heads=heads, language_head=True),
-            sources=tuple(Share(tokens=encoded(task, "learnt")) for task in tasks), packing=Fit(),
-            task=TellLabels(classes=("kind",), matches=("fits",), learns="unlabelled" if "summary" in tasks else "all"),
-            objective=objective, max_seq_len=2 * STORY, batch_tokens=2048, steps=steps * len(tasks), seed=seed,
+            name=name, tokenizer=tokenizer, sources=tuple(Share(tokens=encoded(task, "learnt")) for task in tasks), packing=Fit(), task=task,
+            init=HeadsOn(init=Continue(base=base), heads=told, language_head=writes) if told else Continue(base=base),
+            objective=Combined(terms=tuple((1.0, objectives[task]) for task in tasks)), max_seq_len=2 * STORY, batch_tokens=2048,
+            steps=steps * len(tasks), seed=seed,
             optimizer=Muon(learning_rate=2e-3, weight_decay=0.0, others=AdamW(learning_rate=5e-3, weight_decay=0.0)),
         )  # fmt: skip
 

@@ -7,13 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
-from bloomery.data import Cut, Fit, MaskedTokens, Packed, SpanCorruption
-from bloomery.data.encodings import Chat
+from bloomery.data import Cut, Fit, MaskedTokens, Packed, SpanCorruption, TellLabels
+from bloomery.data.alike import Matches
+from bloomery.data.encodings import Chat, Encoding
+from bloomery.data.labelled import Classes
+from bloomery.data.rewrites import Rewrites
 from bloomery.data.source import Rows
-from bloomery.models import BertConfig, LlamaConfig, T5Config
-from bloomery.nn import FanInInit
+from bloomery.models import BertConfig, LlamaConfig, SequenceClassificationConfig, SimilarityConfig, T5Config
+from bloomery.nn import FanInInit, LastPoolingConfig
+from bloomery.objectives import CausalLM, HeadCrossEntropy, InfoNCE
 from bloomery.optim import AdamW
 from bloomery.stages.doctor import needed, patient_of
+from bloomery.stages.heads import HeadsOn
 from bloomery.stages.init import Scratch
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import Inputs, RunContext
@@ -21,8 +26,8 @@ from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.stages.train import Share, Train
 from bloomery.store import Store
-from bloomery.text.readers import TaleConversations, TaleStories
-from bloomery.text.tales import Tales
+from bloomery.text.readers import TaleConversations, TaleRows, TaleStories
+from bloomery.text.tales import KINDS, Tales
 from bloomery.train.doctor import Check, Effort, Finding, Patient
 
 SHORT = Tales(size="short")
@@ -31,6 +36,14 @@ TALKS = Prepare(name="talks", source=TaleConversations(tales=SHORT, first=80, co
 TOKENIZER = TrainTokenizer(corpora=(STORIES,), vocab_size=400)
 TOLD = Tokenize(name="told", corpus=STORIES, tokenizer=TOKENIZER)
 SPOKEN = Tokenize(name="spoken", corpus=TALKS, tokenizer=TOKENIZER, encoding=Chat())
+
+ROWS = Prepare(name="rows", source=TaleRows(tales=SHORT, first=120, count=40))
+
+
+def asked(encoding: Encoding) -> Tokenize:
+    """Tasks about tales."""
+    return Tokenize(name=encoding.kind().lower(), corpus=ROWS, tokenizer=TOKENIZER, encoding=encoding)
+
 
 SIZES = {"vocab_size": 416, "d_model": 32, "n_layers": 2, "n_heads": 2, "d_ff": 48, "max_seq_len": 512}
 DECODER = Scratch(model=LlamaConfig(**SIZES, init=FanInInit()))
@@ -45,6 +58,18 @@ TRAININGS = {
     "decoder": Train(**USUAL),
     "chat": Train(**USUAL | {"sources": (Share(tokens=SPOKEN), Share(tokens=TOLD)), "packing": Fit(), "max_seq_len": 512}),
     "encoder": Train(**GENTLE | {"init": Scratch(model=BertConfig(**SIZES)), "task": MaskedTokens(), "packing": Fit(), "max_seq_len": 512}),
+    "several_tasks": Train(**GENTLE | {
+        "sources": tuple(Share(tokens=asked(encoding)) for encoding in (
+            Rewrites(source="story", target="summary", max_source=200, max_target=56),
+            Classes(head="kind", text="question", label="kind", classes=KINDS),
+            Matches(head="fits", anchor="story", positive="true", negatives=("false",)),
+        )), "packing": Fit(), "max_seq_len": 512,
+        "init": HeadsOn(init=Scratch(model=LlamaConfig(**SIZES)), language_head=True, heads=(
+            SequenceClassificationConfig(name="kind", n_labels=len(KINDS), pooling=LastPoolingConfig()), SimilarityConfig(name="fits"),
+        )),
+        "task": TellLabels(classes=("kind",), matches=("fits",), learns="unlabelled"),
+        "objective": CausalLM() + HeadCrossEntropy(head="kind") + InfoNCE(head="fits"),
+    }),
     "encoder_decoder": Train(**GENTLE | {"init": Scratch(model=T5Config(**SIZES)), "task": SpanCorruption()}),
 }
 

@@ -82,6 +82,8 @@ def expected(patient: Patient) -> dict[str, Start]:
     found = {"detection": Start(math.log(2), "ln 2")}
     if isinstance(patient.config, TaskConfig):
         for head in patient.config.heads:
+            if head.name in patient.batch.labels and not patient.batch.labels[head.name].weight:
+                continue  # none of the rows has labels for it
             if isinstance(head, SequenceClassificationConfig | TokenClassificationConfig):
                 found[f"{head.name}/nll"] = Start(math.log(head.n_labels), f"ln {head.n_labels}")
             elif isinstance(head, MultipleChoiceConfig):

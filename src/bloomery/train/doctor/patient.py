@@ -28,6 +28,7 @@ from bloomery.train.memory import Plan
 from bloomery.train.passes import divided, figures_of
 
 Verdict = Literal["pass", "warn", "fail"]
+MOST_ROWS = 16  # that are looked at for the sake of corpora that come up seldom
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +136,11 @@ class Patient:
 
     @property
     def read_rows(self) -> int:
-        """How many rows are looked at: two at least."""
-        return max(2, -(-self.effort.tokens // self.source.time))
+        """How many rows are looked at: two at least, and one of each corpus unless that takes too many."""
+        rows, raw = max(2, -(-self.effort.tokens // self.source.time)), self.raw
+        while isinstance(raw, Mixture) and rows < MOST_ROWS and not all(raw.count(rows)):
+            rows += 1
+        return rows
 
     @cached_property
     def batch(self) -> Batch:

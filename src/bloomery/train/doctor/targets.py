@@ -75,6 +75,7 @@ def as_stored(patient: Patient) -> Iterator[Finding]:
 def _agree(shards: TokenShards, number: int, start: int, stop: int, tokens: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> bool:
     """Whether a piece of a row is what a document holds there: where a target counts, it is the next token, and it counts as its mask says."""
     own, mask = shards.document(number, start, stop + 1), shards.mask(number, start, stop + 1)
+    mask = mask if shards.head is None else np.ones_like(mask)  # there it says where labels stand
     if not np.array_equal(own[: stop - start], tokens):
         return False
     inner = slice(0, len(own) - 1)  # places whose next token the document has
