@@ -12,7 +12,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.mesh import ALONE, Holding
 from bloomery.models import AdaptedConfig, ModelConfig, attach_adapter, read_model, save_adapter, write_held_model, write_model
 from bloomery.nn import SequenceLayout
-from bloomery.nn.adapters import Adapter, added, disabled, merge, only, unmerge
+from bloomery.nn.adapters import Adapter, added, disabled, merge, only, shells, unmerge
 from bloomery.nn.init import Fill
 
 
@@ -95,6 +95,17 @@ def test_merged_is_unmerged_and_goes_back_to_the_very_bits(adapter, base):
     torch.testing.assert_close(logits(model, base), after, atol=1e-6, rtol=1e-6)
     unmerge(model)
     assert torch.equal(logits(model, base), after)
+
+
+@merging
+def test_one_that_adds_says_what(adapter, base):
+    model, _, _ = adapted(adapter, base)
+    for shell in shells(model).values():
+        change = shell.adapters["default"]
+        assert change.adds == adapter.adds
+        if adapter.adds:
+            own = dict(change.named_parameters())
+            torch.testing.assert_close(shell.base + change.difference(own), change.merged(shell.base, own), atol=1e-6, rtol=1e-6)
 
 
 @every

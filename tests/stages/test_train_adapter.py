@@ -13,7 +13,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.models import AdaptedConfig, attach_adapter, read_model
 from bloomery.nn import SequenceLayout
 from bloomery.nn.adapters import DoRA, LoRA, PromptTuning
-from bloomery.objectives import EWC, CausalLM
+from bloomery.objectives import EWC, L2SP, CausalLM
 from bloomery.stages.export import Export
 from bloomery.stages.fisher import Fisher
 from bloomery.stages.init import Continue, Scratch
@@ -119,3 +119,9 @@ def test_weights_are_held_through_the_adapter_and_the_plan_counts_what_that_keep
 def test_penalties_on_weights_that_an_adapter_does_not_add_to_are_refused(base, adapter, rule):
     with pytest.raises(ConfigError, match=rule):
         low(base, adapter=adapter, objective=CausalLM() + EWC(fisher=Fisher(model=base, tokens=TOKENS)))
+
+
+def test_a_prompt_that_is_trained_further_can_be_held_where_it_was(base):
+    prompted = low(base, adapter=PromptTuning(n_tokens=3))
+    held = prompted.then(name="held", objective=CausalLM() + L2SP(anchor=prompted))
+    assert held.learner == prompted.architecture

@@ -196,7 +196,7 @@ class Training(Trained):
     def _check_pulled(self, penalty: Penalty, model: ModelConfig) -> None:
         """Refuses a penalty on weights that an adapter does not move, or moves otherwise than by adding to them."""
         trained = model.adapter if isinstance(model, AdaptedConfig) else None
-        if trained is not None and not trained.merges and not trained.whole:
+        if trained is not None and not trained.merges and not trained.whole and penalty.towards.architecture != model:
             raise ConfigError(f"Train.objective: {penalty.kind()} holds weights, and {trained.kind()} moves none; leave the penalty out, take "
                               "adapter=LoRA(), or hold what the model says by Distil(teacher=…)")  # fmt: skip
         while isinstance(model, AdaptedConfig):
