@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bloomery.data.batch import Batch, Labels
+from bloomery.data.batch import Batch, Labels, Samples
 from bloomery.models import (
     BertConfig,
     ElectraConfig,
@@ -20,6 +20,7 @@ from bloomery.models import (
     TaskConfig,
     TokenClassificationConfig,
 )
+from bloomery.models.heads import ValueConfig
 from bloomery.nn.layout import SequenceLayout
 from bloomery.objectives import (
     EWC,
@@ -32,6 +33,7 @@ from bloomery.objectives import (
     DistilAttention,
     DistilHidden,
     DistilSimilarity,
+    Entropy,
     Frozen,
     HeadCrossEntropy,
     HeadSquaredError,
@@ -41,8 +43,12 @@ from bloomery.objectives import (
     LoadBalance,
     Models,
     Objective,
+    OverSequences,
+    PolicyGradient,
+    ReferenceKL,
     ReplacedTokens,
     RouterZ,
+    ValueLoss,
 )
 
 TINY = LlamaConfig(vocab_size=32, d_model=16, n_layers=2, n_heads=2, d_ff=24, max_seq_len=16)
@@ -53,6 +59,7 @@ HEADS = TaskConfig(base=ENCODER, language_head=True, heads=(
     SequenceClassificationConfig(name="mood", n_labels=3), TokenClassificationConfig(name="kind", n_labels=4), RegressionConfig(name="stars"),
     MultipleChoiceConfig(name="answer", n_choices=3), SimilarityConfig(name="near"), SimilarityConfig(name="alike"),
 ))  # fmt: skip
+WITH_VALUE = TaskConfig(base=TINY, language_head=True, heads=(ValueConfig(),))
 SMALL = ElectraConfig(vocab_size=32, d_model=16, n_layers=1, n_heads=2, d_ff=24, max_seq_len=16, d_embedding=8)
 PAIR = ElectraPairConfig(generator=SMALL, discriminator=SMALL.replace(n_layers=2, d_model=24))
 
@@ -94,6 +101,19 @@ def labelled() -> Batch:
         "near": Labels(begins.long(), begins.float()), "alike": Labels(classes / 2, begins.float()),
     }  # fmt: skip
     return replace(plain, labels=labels)
+
+
+def written() -> Batch:
+    """Rows of which the policy has written ever longer stretches, with all that is known of such."""
+    plain, generator = uneven(), torch.Generator().manual_seed(6)
+    rows, time = plain.tokens.shape
+    place = torch.arange(time)
+    weight = ((place >= 3) & (place < 4 + 2 * torch.arange(rows)[:, None])).float()
+    advantages, values, returns = (torch.randn(rows, time, generator=generator) * weight for _ in range(3))
+    logprobs, reference = (-4 * torch.rand(rows, time, generator=generator) * weight for _ in range(2))
+    numbers = torch.arange(rows)
+    samples = Samples(logprobs, numbers // 2, numbers % 3, advantages, reference, values, returns)
+    return replace(plain, loss_weight=weight, samples=samples)
 
 
 class Old(Frozen):
@@ -147,6 +167,10 @@ EXAMPLES: dict[type[Objective], Example] = {
     DistilHidden: Example(objective=DistilHidden(teacher=Old(), layers=((0, 1), (-1, -1))), batch=packed),
     DistilSimilarity: Example(objective=DistilSimilarity(teacher=Old(model=TINY.replace(d_model=24))), batch=packed),
     DistilAttention: Example(objective=DistilAttention(teacher=Old()), batch=packed),
+    PolicyGradient: Example(objective=PolicyGradient(over=OverSequences()), batch=written),
+    Entropy: Example(objective=Entropy(temperature=0.7), batch=written),
+    ReferenceKL: Example(objective=ReferenceKL(estimator="k3"), batch=written),
+    ValueLoss: Example(objective=ValueLoss(), model=WITH_VALUE, batch=written),
     Combined: Example(objective=0.5 * CausalLM() + 0.25 * CausalLM(z_loss=0.1)),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -46,20 +46,40 @@ class Samples:
         logprobs: (batch, time) float32, log μ of each target that was drawn, μ being what it was drawn from; 0 where the weight is.
         prompts: (batch,) int64, the number of the prompt: samples of one prompt have the same.
         ages: (batch,) int64, steps that the policy has made since it wrote the row.
+        advantages: (batch, time) float32, what each drawn target is worth beside what was expected; None where nothing was earned.
+        reference: (batch, time) float32, log π_ref of each drawn target, π_ref being what the policy was before; None where nobody asked.
+        values: (batch, time) float32, what the policy expected to earn from each place on when it wrote the row; None where it was not asked.
+        returns: (batch, time) float32, what it should have expected; None where it was not asked.
+        ids: only ids below it could be drawn, which a model may have more of; None where all could.
     """
 
     logprobs: Float[Tensor, "batch time"]
     prompts: Int[Tensor, " batch"]
     ages: Int[Tensor, " batch"]
+    advantages: Float[Tensor, "batch time"] | None = None
+    reference: Float[Tensor, "batch time"] | None = None
+    values: Float[Tensor, "batch time"] | None = None
+    returns: Float[Tensor, "batch time"] | None = None
+    ids: int | None = None
+
+    @classmethod
+    def blank(cls, rows: int, time: int) -> Samples:
+        """All there may be, with nothing in it."""
+        of_rows, of_places = torch.zeros(rows, dtype=torch.long), torch.zeros(rows, time)
+        return cls(of_places, of_rows, of_rows, of_places, of_places, of_places, of_places)
 
     def __getitem__(self, rows: slice | tuple[slice, slice]) -> Samples:
         """Those of some of the rows, or of a stretch of them."""
         of_rows = rows[0] if isinstance(rows, tuple) else rows
-        return Samples(self.logprobs[rows], self.prompts[of_rows], self.ages[of_rows])
+        return self._each(lambda one: one[rows if one.ndim > 1 else of_rows])
 
     def to(self, device: torch.device | str) -> Samples:
         """The same on another device."""
-        return Samples(*(one.to(device, non_blocking=True) for one in (self.logprobs, self.prompts, self.ages)))
+        return self._each(lambda one: one.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Samples:
+        optional = (None if one is None else change(one) for one in (self.advantages, self.reference, self.values, self.returns))
+        return Samples(change(self.logprobs), change(self.prompts), change(self.ages), *optional, ids=self.ids)
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,6 +141,10 @@ class Source(ABC):
         """Whether rows of another kind begin among these, so that losses before and after do not compare."""
         return False
 
+    def figures(self, first_row: int, rows: int) -> Mapping[str, float]:
+        """What is known of rows beside what is in them, for a step's metrics; nothing of most."""
+        return {}
+
     def batch(self, first_row: int, rows: int) -> Batch:
         """Rows `first_row … first_row + rows − 1` of the global order.
 

@@ -146,6 +146,24 @@ class ReplacedConfig(ScoringConfig):
         return 1
 
 
+class ValueConfig(ScoringConfig):
+    """What a policy expects to earn from each token on: a number at its place.
+
+    Source: Schulman et al. (2017), PPO, arXiv 1707.06347, section 5, for a policy and its value on shared states.
+    """
+
+    name: str = "value"
+    """Of the task; parameters are named after it."""
+
+    @property
+    def vector(self) -> PoolingConfig:
+        return FirstPoolingConfig(activation=None)
+
+    @property
+    def n_scores(self) -> int:
+        return 1
+
+
 class SimilarityConfig(TaskHeadConfig):
     """A vector for a document, at its first place: how alike two documents are is the product of theirs.
 

@@ -9,12 +9,15 @@ from bloomery.objectives.ewc import EWC
 from bloomery.objectives.frozen import Frozen, Importance
 from bloomery.objectives.heads import HeadCrossEntropy, HeadLoss, HeadSquaredError
 from bloomery.objectives.l2_sp import L2SP
-from bloomery.objectives.objective import Combined, Models, Objective, Penalty, Reading, Sum, Total, real_tokens
+from bloomery.objectives.objective import Combined, Models, Objective, Penalty, Reading, Sum, Total, real_tokens, terms_of
+from bloomery.objectives.policy import Entropy, OfSamples, Over, OverBudget, OverSequences, OverTokens, PolicyGradient, ReferenceKL
 from bloomery.objectives.replaced import ReplacedTokens
+from bloomery.objectives.value import ValueLoss
 
 __all__ = [
     "EWC", "L2SP", "CausalLM", "CoSENT", "Combined", "CosineSquaredError", "Distil", "DistilAttention", "DistilHidden", "DistilSimilarity",
-    "Divergence", "ForwardKL", "FromTeacher", "Frozen", "HeadCrossEntropy", "HeadLoss", "HeadSquaredError", "Importance", "InfoNCE",
-    "InsideTeacher", "JensenShannon", "LoadBalance", "Models", "Objective", "Penalty", "Reading", "ReplacedTokens", "ReverseKL", "RouterZ",
-    "Sum", "Total", "VectorLoss", "real_tokens",
+    "Divergence", "Entropy", "ForwardKL", "FromTeacher", "Frozen", "HeadCrossEntropy", "HeadLoss", "HeadSquaredError", "Importance", "InfoNCE",
+    "InsideTeacher", "JensenShannon", "LoadBalance", "Models", "Objective", "OfSamples", "Over", "OverBudget", "OverSequences", "OverTokens",
+    "Penalty", "PolicyGradient", "Reading", "ReferenceKL", "ReplacedTokens", "ReverseKL", "RouterZ", "Sum", "Total", "ValueLoss", "VectorLoss",
+    "real_tokens", "terms_of",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from bloomery.data.tasks import RowTask
 from bloomery.models import Model, ModelConfig, TaskModel
 from bloomery.nn.seen import Seen
 from bloomery.objectives.frozen import Frozen, Importance
+from bloomery.objectives.told import Told, told_of
 
 Total = tuple[Tensor, dict[str, Tensor]]
 """Σ weight·loss, differentiable, and further sums over the same weight, detached."""
@@ -69,6 +70,7 @@ class Reading:
         self._seen = Seen() if looks_inside else None
         self._features = features
         self._scores: Mapping[str, Tensor] | None = None
+        self._told: dict[float, Told] = {}
         self._beside: dict[str, Reading] = {}
 
     def features(self) -> Float[Tensor, "batch time d_features"]:
@@ -95,6 +97,12 @@ class Reading:
         last = self.seen().last
         assert last is not None, "the model does not tell its last states"
         return last
+
+    def told(self, temperature: float = 1.0) -> Told:
+        """What the policy, at a temperature, says of the targets that have weight: 0 elsewhere."""
+        if temperature not in self._told:
+            self._told[temperature] = told_of(self.models.policy.head, self.features(), self.batch, temperature)
+        return self._told[temperature]
 
     def scores(self, head: str) -> Float[Tensor, "batch time n_labels"]:
         """What a head of a task makes of the states; for terms that look inside."""
@@ -137,6 +145,11 @@ class Objective(Config):
         return ()
 
     @property
+    def needs(self) -> frozenset[str]:
+        """The parts of `Samples` that it reads, which only rows have that the policy has written (`Train.rollout`)."""
+        return frozenset()
+
+    @property
     def reads_rows(self) -> bool:
         """Whether there is a term that is a sum over rows."""
         return not self.penalties()
@@ -161,12 +174,12 @@ class Objective(Config):
     def __add__(self, other: Objective) -> Combined:
         if not isinstance(other, Objective):
             return NotImplemented
-        return Combined(terms=(*_terms(self), *_terms(other)))
+        return Combined(terms=(*terms_of(self), *terms_of(other)))
 
     def __rmul__(self, factor: float) -> Combined:
         if not isinstance(factor, int | float):
             return NotImplemented
-        return Combined(terms=tuple((factor * share, objective) for share, objective in _terms(self)))
+        return Combined(terms=tuple((factor * share, objective) for share, objective in terms_of(self)))
 
 
 class Combined(Objective):
@@ -198,6 +211,10 @@ class Combined(Objective):
 
     def penalties(self) -> tuple[tuple[float, Penalty], ...]:
         return tuple((factor * share, penalty) for factor, objective in self.terms for share, penalty in objective.penalties())
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset().union(*(objective.needs for _, objective in self.terms))
 
     def totals(self, reading: Reading) -> Sequence[Total]:
         parts = [(factor, part) for factor, objective in self.terms for part in objective.totals(reading)]
@@ -253,5 +270,6 @@ def real_tokens(batch: Batch) -> Tensor:
     return batch.tokens >= 0 if batch.layout.segments is None else batch.layout.segments > 0
 
 
-def _terms(objective: Objective) -> tuple[tuple[float, Objective], ...]:
+def terms_of(objective: Objective) -> tuple[tuple[float, Objective], ...]:
+    """The terms of a loss with their factors."""
     return objective.terms if isinstance(objective, Combined) else ((1.0, objective),)

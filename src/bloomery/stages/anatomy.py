@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
 from bloomery.data import Batch, NextToken, RowTask
-from bloomery.data.batch import Labels
+from bloomery.data.batch import Labels, Samples
 from bloomery.mesh import ALONE, Holding
 from bloomery.models import AdaptedConfig, Model, ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
@@ -85,6 +85,8 @@ def micro_batch_of(planned: Planned, rows: int, time: int, keeps: Keeps) -> tupl
     """The model of a training, a batch as it reads them, and what does the forward pass of it."""
     config = planned.config
     model, batch = config.skeleton(), example(config, planned.task, rows, time)
+    if planned.objective.needs:
+        batch = replace(batch, samples=Samples.blank(rows, time))
     planned.trainable.freeze(model)
     if keeps == "products":
         recompute(model, Recompute("selective"))

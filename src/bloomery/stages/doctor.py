@@ -10,7 +10,7 @@ from typing import Literal
 from bloomery.data import TokenShards
 from bloomery.data.encodings import Chat
 from bloomery.mesh import Layout
-from bloomery.objectives import Models
+from bloomery.objectives import CausalLM, Models
 from bloomery.stages.adapted import Adapted
 from bloomery.stages.init import Continue
 from bloomery.stages.look_back import frozen_models
@@ -60,7 +60,8 @@ def examine_training(stage: Train, context: RunContext, make: Make, effort: Effo
 
 
 def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort, stand_in: Trained | None = None) -> Patient:
-    """The training as it would start; `stand_in` is the base whose weights fresh ones stand in for."""
+    """The training as it would start; `stand_in` is the base whose weights fresh ones stand in for. One that learns from what it earns on rows
+    of its own is examined as if it learnt the rows that its prompts are of."""
     tokenizer = Tokenizer.load(inputs[stage.tokenizer].checked(TOKENIZER))
     shards = {share.tokens.name: TokenShards.open(inputs[share.tokens]) for share in stage.sources}
     source = stage.posed(stage._source(shards), tokenizer)
@@ -69,12 +70,13 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
     else:
         config, fill = stage.load(inputs)
     model = spread_model(config, context.mesh, fill, stage.trainable).model.to(context.device)
-    frozen = frozen_models(stage.objective, inputs, context.mesh, config)
-    per_row = activation_bytes(stage.objective, Models(model, frozen), source.batch(0, 1).to(context.device), stage.precision)
+    objective = CausalLM() if stage.objective.needs else stage.objective  # rows of its own are written by a policy that learns
+    frozen = frozen_models(objective.frozen(), inputs, context.mesh, config)
+    per_row = activation_bytes(objective, Models(model, frozen), source.batch(0, 1).to(context.device), stage.precision)
     trained = stage.architecture is None or isinstance(stage.init, Adapted | Continue)
     patient = Patient(
         config=config, model=model, weights="trained" if trained and stand_in is None else "fresh", source=source,
-        again=lambda: stage.posed(stage._source(shards), tokenizer), tokenizer=tokenizer, task=stage.task, objective=stage.objective,
+        again=lambda: stage.posed(stage._source(shards), tokenizer), tokenizer=tokenizer, task=stage.task, objective=objective,
         optimizer=stage.updater, frozen=frozen, rows=stage.rows, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
         effort=effort,
         rate=1.0 if stage.batch_rule is None else stage.batch_rule.factor(stage.batch_tokens),
@@ -90,7 +92,7 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
 
 def needed(stage: Train) -> list[Stage]:
     """What a training reads to start: its tokenizer, its tokens, the training that it goes on from, and what its objective looks back at."""
-    looked_at = [one for path, one in stage.inputs().items() if path.startswith("objective.")]
+    looked_at = [one for path, one in stage.inputs().items() if path.startswith(("objective.", "rollout."))]
     read = (stage.tokenizer, *(share.tokens for share in stage.sources), *begun_with(stage), *looked_at)
     return list({one.reference: one for one in read}.values())
 

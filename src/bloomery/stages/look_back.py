@@ -21,22 +21,25 @@ from bloomery.train.beside import Beside, pull_of
 from bloomery.train.spreading import Fill, spread_model
 
 
-def check_look_back(objective: Objective, tokenizer: Stage, model: ModelConfig | None) -> None:
+def check_look_back(objective: Objective, tokenizer: Stage, model: ModelConfig | None, also: Sequence[Frozen] = ()) -> None:
     """Raises `ConfigError` where the same ids do not mean the same to a training and to what its objective looks back at.
 
     Args:
         objective: of the training.
         tokenizer: of the training.
         model: of the training, where it is known.
+        also: further models that are asked, by the source of the rows.
     """
-    for one in (*objective.frozen(), *(penalty.towards for _, penalty in objective.penalties())):
+    for one in (*objective.frozen(), *also, *(penalty.towards for _, penalty in objective.penalties())):
         if isinstance(one, Trained) and one.vocabulary != tokenizer:
-            raise ConfigError(f"Train.objective looks at {one.reference}, which was trained with {one.vocabulary.reference}, not with "
+            raise ConfigError(f"Train looks at {one.reference}, which was trained with {one.vocabulary.reference}, not with "
                               f"Train.tokenizer={tokenizer.reference}; let the same ids mean the same")  # fmt: skip
-        check_same_ids("Train.objective looks at", one.architecture, model)
+        check_same_ids("Train looks at", one.architecture, model)
 
 
-def beside_of(objective: Objective, inputs: Inputs, model: Model, holding: Holding, config: ModelConfig) -> Beside:
+def beside_of(
+    objective: Objective, inputs: Inputs, model: Model, holding: Holding, config: ModelConfig, also: Sequence[Frozen] = ()
+) -> Beside:  # fmt: skip
     """All that an objective looks back at, as this rank holds it.
 
     Args:
@@ -45,25 +48,26 @@ def beside_of(objective: Objective, inputs: Inputs, model: Model, holding: Holdi
         model: that is trained.
         holding: of it.
         config: of it.
+        also: further models that are asked, by the source of the rows.
     """
     pulls = []
     for factor, penalty in objective.penalties():
         importance = None if penalty.importance is None else importance_of(penalty.importance, inputs)
         pulls.append(pull_of(factor, penalty, model, holding, told(penalty.towards, inputs)[1], importance))
-    return Beside(frozen_models(objective, inputs, holding.mesh, config), pulls)
+    return Beside(frozen_models((*objective.frozen(), *also), inputs, holding.mesh, config), pulls)
 
 
-def frozen_models(objective: Objective, inputs: Inputs, mesh: Mesh, config: ModelConfig) -> dict[str, Model]:
-    """The models that a loss asks beside the one that is trained, each spread over the ranks as that one is, in the state in which models are
+def frozen_models(frozen: Sequence[Frozen], inputs: Inputs, mesh: Mesh, config: ModelConfig) -> dict[str, Model]:
+    """The models that are asked beside the one that is trained, each spread over the ranks as that one is, in the state in which models are
     asked, and without gradients.
 
     Raises:
         ConfigError: one has another vocabulary.
     """
     models = {}
-    for one in objective.frozen():
+    for one in {one.address: one for one in frozen}.values():
         theirs, fill = told(one, inputs)
-        check_same_ids("objective looks at", theirs, config)
+        check_same_ids("Train looks at", theirs, config)
         models[one.address] = spread_model(theirs, mesh, fill, Nothing()).model.eval()
     return models
 

@@ -42,6 +42,7 @@ from bloomery.train.offload import AwayOptimizer, offload_activations
 from bloomery.train.peak import Peak
 from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
+from bloomery.train.rewards import Proxies
 from bloomery.train.rollouts import Rollout, Rollouts
 from bloomery.train.snapshots import OnDisk
 from bloomery.train.spreading import check_course, spread_model
@@ -92,7 +93,7 @@ class Run:
         spread = spread_model(self.config, context.mesh, fill, stage.trainable)
         live = {held.name: held.local for held in spread.holding.trainable()}
         average = Average(live, stage.ema) if stage.ema is not None else None
-        beside = beside_of(stage.objective, inputs, spread.model, spread.holding, self.config)
+        beside = beside_of(stage.objective, inputs, spread.model, spread.holding, self.config, stage.judges)
         updater, fixed = stage.updater.of(spread.members), self.config.fixed
         updater = AwayOptimizer(updater) if "optimizer" in context.offload else updater
         self.state = TrainState(spread.model, updater, average, holding=spread.holding, beside=beside, fixed=fixed)
@@ -125,6 +126,8 @@ class Run:
         chosen = (TRACKERS[name] for name in context.trackers if context.mesh.leads)
         self.trackers = Trackers(chosen, session, self.say)
         self.resumed = resumed
+        earns = None if stage.rollout is None else stage.rollout.earns
+        self.proxies = Proxies(() if earns is None else earns.rewards, self.folder / "metrics.jsonl" if resumed else None, self.state.step)
         self.saved, self.notice = time.monotonic(), Notice()
         self.watched = Watched(stage, inputs, self.folder, context.mesh)
         if resumed:
@@ -136,7 +139,7 @@ class Run:
             raise ConfigError("Train.rollout has the whole model write on one rank; start it without --layout")
         return Rollouts(
             self.source, rollout, self.state, self.stage.batches, ends=self.tokenizer.end, pad=self.tokenizer.pad,
-            vocab_size=self.tokenizer.vocab_size, seed=self.stage.seed, folder=self.folder / ROLLOUTS,
+            vocab_size=self.tokenizer.vocab_size, seed=self.stage.seed, folder=self.folder / ROLLOUTS, tokenizer=self.tokenizer,
         )  # fmt: skip
 
     def say(self, line: str) -> None:
@@ -234,6 +237,7 @@ class Run:
             **self.sizes(), "steps": state.step, "tokens": tokens, "flops": tokens * self.flops_per_token,
             **self.last_figures(), **session, **self.watched.leave(state.step),
             **({"mixture": self.raw.plain()} if isinstance(self.raw, Mixture) else {}), **in_summary(state.known),
+            **({"over_optimised": self.proxies.told} if self.proxies.told else {}),
         }
         write_json(self.folder / SUMMARY, summary)
         return finish(self.workspace, self.context)
@@ -247,9 +251,10 @@ class Run:
     def last_figures(self) -> dict[str, float]:
         """The last loss and the last measurements, as the metrics have them."""
         figures: dict[str, float] = {}
+        kept = ("held_out/", "suite/", "reward/")
         for line in (self.folder / "metrics.jsonl").read_text().splitlines():
             found = json.loads(line)
-            figures |= {name: value for name, value in found.items() if name == "loss" or name.startswith(("held_out/", "suite/"))}
+            figures |= {name: value for name, value in found.items() if name in ("loss", "reward", "kl") or name.startswith(kept)}
         return figures
 
     def record(self, report: StepReport, progress: Progress) -> None:
@@ -265,6 +270,8 @@ class Run:
             self.say(str(event))
         self.metrics.write(report.step, tokens=report.tokens, learnt=report.learnt, **figures, **healed)
         self.trackers.write(report.step, figures)
+        if told := self.proxies.note(report.step, report.metrics):
+            self.say(told)
         progress.show(report, utilisation)
 
     def measure(self) -> None:

@@ -17,7 +17,7 @@ from bloomery.mesh import Layout
 from bloomery.models import AdaptedConfig, ModelConfig
 from bloomery.nn.adapters import Adapter
 from bloomery.nn.init import Fill
-from bloomery.objectives import CausalLM, Objective, Penalty
+from bloomery.objectives import CausalLM, Frozen, Objective, Penalty
 from bloomery.optim import AdamW, Batches, BatchRamp, BatchRule, Everything, NoRamp, OptimizerConfig, Schedule, Trainable, WarmupCosine
 from bloomery.planning.memory import Memory, memory
 from bloomery.stages.adapted import Adapted
@@ -37,7 +37,7 @@ from bloomery.store import Store
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Healing, Precision
 from bloomery.train.recompute import Recompute, blocks_again
-from bloomery.train.rollouts import Rollout, check_rollout
+from bloomery.train.rollouts import Rollout, check_rollout, check_samples
 from bloomery.train.stopping import StopRule
 
 
@@ -156,7 +156,11 @@ class Training(Trained):
                 raise self.refuse("rollout", "takes the prompt of each row, from which each next token is told; take packing=Each() and "
                                   "task=NextToken()")  # fmt: skip
             check_rollout(self.rollout, self.max_seq_len, all(share.tokens.encoding.masked for share in self.sources))
-        check_look_back(self.objective, self.tokenizer, self.architecture)
+        check_samples(self.objective, self.rollout, self.batches)
+        if self.objective.needs and self.watch.held_out:
+            raise ConfigError("Train.watch.held_out has rows that the model did not write, of which Train.objective can say nothing; leave "
+                              "it out")  # fmt: skip
+        check_look_back(self.objective, self.tokenizer, self.architecture, self.judges)
         self.mixing.weights([Corpus(name=s.tokens.name, tokens=1, proportion=s.proportion, group=s.group) for s in self.sources])
         if (model := self.init.architecture) is not None:
             self.check_model(model)
@@ -231,6 +235,11 @@ class Training(Trained):
         init, adapter = self.init.tunes or (self.init, None)
         init, adapter = (self.init, self.adapter) if self.adapter is not None else (init, adapter)
         return None if adapter is None else Tuning(init, adapter, self.seed)
+
+    @property
+    def judges(self) -> tuple[Frozen, ...]:
+        """The models that are asked about what the model writes."""
+        return () if self.rollout is None or self.rollout.earns is None else self.rollout.earns.frozen()
 
     @property
     def longest(self) -> int:

@@ -84,7 +84,8 @@ class StepReport:
         learnt: weight of this step as the first term counts it: how many tokens it learnt from, where weights are 0 and 1.
         seconds: duration of the step.
         tokens_per_s: its rows · time / seconds.
-        metrics: those of each term of the objective, per unit of its weight; the first term's where several have one of a name.
+        metrics: those of each term of the objective, per unit of its weight; the first term's where several have one of a name; and what the
+            source knows of the rows.
         wish: what any rank has asked for.
         events: bad steps since the last report, and what was done about them. After a roll-back the steps are counted from there again.
     """
@@ -188,7 +189,8 @@ def train(
         at(state.step + 1, "between steps")
         seconds = time.perf_counter() - started
         yield StepReport(
-            step=state.step, loss=loss, grad_norm=grad_norm, learning_rate=optimizer.learning_rate, metrics=figures,
+            step=state.step, loss=loss, grad_norm=grad_norm, learning_rate=optimizer.learning_rate,
+            metrics={**figures, **source.figures(first_row, rows_of_step)},
             tokens=batches.rows_before(state.step) * source.time, learnt=weights[0], seconds=seconds,
             tokens_per_s=rows_of_step * source.time / seconds, wish=Wish(**{name: bool(ranks) for name, ranks in asked.items()}),
             events=care.told(),

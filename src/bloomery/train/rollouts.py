@@ -1,16 +1,18 @@
 """`Rollouts`: rows that the policy has written itself, from prompts that another source gives.
 
     round r    the rows of steps [r·every, (r + 1)·every), all written by the policy as it is at the first of them
-    row i      sample i mod n of prompt i div n: a function of (seed, i, the prompt, the weights at its round's beginning)
+    text j     sample j mod n of prompt j div n: a function of (seed, j, the prompt, the weights at its round's beginning)
+    row i      text i; where a round is learnt from in several epochs, one of the i div epochs texts of its round, in the order of its epoch
 
 So the state is a row number here, too. A round of one step is written anew wherever a run goes on, from the weights that the checkpoint has; a
-longer one lies on the disk before its first step is made, since later checkpoints have other weights.
+longer one lies on the disk before its first step is made, since later checkpoints have other weights. What texts earn, and what their tokens
+are worth, is part of the round: worked out once, over all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,13 +25,18 @@ from torch import Tensor
 
 from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
+from bloomery.core.rng import numpy_rng
 from bloomery.core.units import Tokens
 from bloomery.data.batch import Batch, Samples
 from bloomery.data.source import Rows, Source, Span, Supply
 from bloomery.generate import Draws, Random, complete_by
 from bloomery.models import Model, causal
+from bloomery.objectives import Objective, OfSamples, terms_of
 from bloomery.optim.batch import Batches
 from bloomery.store.files import write_bytes
+from bloomery.text.tokenizer import Tokenizer
+from bloomery.train.earnings import Earnings, Earns, Judged
+from bloomery.train.rewards import Answer
 from bloomery.train.state import TrainState
 
 AT_ONCE = 64  # rows that are written together: not the micro-batch, since logits round by their batch
@@ -50,7 +57,16 @@ class Rollout(Config):
     samples: Annotated[int, Ge(1)] = 1
     """Texts to each prompt, one row after the other."""
     every: Annotated[int, Ge(1)] = 1
-    """Steps of a round; above 1 the later ones learn from what an older policy wrote."""
+    """Steps of a round; above 1 the later ones learn from what an older policy wrote, at most every − 1 steps ago."""
+    epochs: Annotated[int, Ge(1)] = 1
+    """How often each text of a round is learnt from; divides `every`."""
+    earns: Earns | None = None
+    """What texts earn, for losses that learn from that; None has nobody judge them."""
+
+    def check(self) -> None:
+        if self.every % self.epochs:
+            below = self.every // self.epochs * self.epochs
+            raise self.refuse("epochs", f"does not part a round of every={self.every} steps evenly; every={below or self.epochs} would do")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,40 +76,54 @@ class Round:
     Attributes:
         first_row: number of the first one.
         step: the policy's, when it wrote them.
-        tokens: (rows, time + 1) of each row, from its first prompt token on.
-        spans: (rows, 2): tokens of the prompt, and of prompt and completion together.
-        logprobs: (rows, time + 1), log μ of the completions' tokens.
+        order: (rows,) the text that each row has, by its place among the texts.
+        numbers: (texts,) the number of each text, over all rounds.
+        tokens: (texts, time + 1) of each text, from its first prompt token on.
+        spans: (texts, 2): tokens of the prompt, and of prompt and completion together.
+        logprobs: (texts, time + 1), log μ of the completions' tokens.
+        judged: what they have earned; None where nobody judges them.
     """
 
     first_row: int
     step: int
-    tokens: Int[np.ndarray, "rows time_1"]
-    spans: Int[np.ndarray, "rows 2"]
-    logprobs: Float[np.ndarray, "rows time_1"]
+    order: Int[np.ndarray, " rows"]
+    numbers: Int[np.ndarray, " texts"]
+    tokens: Int[np.ndarray, "texts time_1"]
+    spans: Int[np.ndarray, "texts 2"]
+    logprobs: Float[np.ndarray, "texts time_1"]
+    judged: Judged | None = None
 
     def has(self, first_row: int, rows: int) -> bool:
         """Whether all of some rows are among them."""
-        return self.first_row <= first_row and first_row + rows <= self.first_row + len(self.tokens)
+        return self.first_row <= first_row and first_row + rows <= self.first_row + len(self.order)
 
-    def rows(self, first_row: int, rows: int) -> tuple[Rows, Float[np.ndarray, "rows time"]]:
-        """Some of the rows as arrays, and log μ of their targets."""
-        part = slice(first_row - self.first_row, first_row - self.first_row + rows)
-        tokens, (prompts, ends) = self.tokens[part], self.spans[part].T[:, :, None]
+    def which(self, first_row: int, rows: int) -> Int[np.ndarray, " rows"]:
+        """The texts that some of the rows have."""
+        return self.order[first_row - self.first_row : first_row - self.first_row + rows]
+
+    def texts(self, which: Int[np.ndarray, " rows"]) -> tuple[Rows, Float[np.ndarray, "rows time"]]:
+        """Some of the texts as rows, and log μ of their targets."""
+        tokens, (prompts, ends) = self.tokens[which], self.spans[which].T[:, :, None]
         place = np.arange(tokens.shape[1] - 1)
-        learnt = (place >= prompts - 1) & (place < ends - 1)
+        drawn = (place >= prompts - 1) & (place < ends - 1)
+        learnt = drawn if self.judged is None else drawn & self.judged.counts[which, None]
         weight, segments = learnt.astype(np.float32), (place < np.maximum(ends - 1, 1)).astype(np.int64)
-        return Rows(tokens[:, :-1], tokens[:, 1:], weight, segments), np.where(learnt, self.logprobs[part, 1:], 0).astype(np.float32)
+        return Rows(tokens[:, :-1], tokens[:, 1:], weight, segments), np.where(drawn, self.logprobs[which, 1:], 0).astype(np.float32)
 
     def to_bytes(self) -> bytes:
         """For a file."""
-        return save({"tokens": self.tokens, "spans": self.spans, "logprobs": self.logprobs, "at": np.array([self.first_row, self.step])})
+        judged = {} if self.judged is None else {f"judged.{name}": array for name, array in self.judged.to_arrays().items()}
+        own = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        arrays = own | judged | {"at": np.array([self.first_row, self.step])}
+        return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})  # others would be written in another order
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Round:
         """Back from a file."""
         found = load(data)
-        first_row, step = found["at"].tolist()
-        return cls(first_row, step, found["tokens"], found["spans"], found["logprobs"])
+        first_row, step = found.pop("at").tolist()
+        judged = {name.removeprefix("judged."): found.pop(name) for name in list(found) if name.startswith("judged.")}
+        return cls(first_row, step, **found, judged=Judged.of_arrays(judged) if judged else None)
 
 
 class Rollouts(Source):
@@ -109,42 +139,69 @@ class Rollouts(Source):
         vocab_size: of the tokenizer; ids from there on are never drawn.
         seed: of what is drawn.
         folder: where rounds of several steps lie, for runs that go on.
+        tokenizer: that texts are spelled by for those who judge them; None where nobody does.
     """
 
     def __init__(
         self, source: Source, rollout: Rollout, state: TrainState, batches: Batches, *, ends: int, pad: int, vocab_size: int,
-        seed: int, folder: Path,
+        seed: int, folder: Path, tokenizer: Tokenizer | None = None,
     ) -> None:  # fmt: skip
         self.source, self.rollout, self.state, self.batches = source, rollout, state, batches
-        self.ends, self.pad, self.seed, self.folder = ends, pad, seed, folder
+        self.ends, self.pad, self.seed, self.folder, self.tokenizer = ends, pad, seed, folder, tokenizer
         self.time, self.vocab_size = source.time, vocab_size
+        self.earnings = None if rollout.earns is None else Earnings(rollout.earns, state, rollout.sampler.temperature, vocab_size)
         self._rounds: list[Round] = []
 
     def batch(self, first_row: int, rows: int) -> Batch:
         batch = super().batch(first_row, rows)
         there = self._round(first_row, rows)
-        logprobs = torch.from_numpy(there.rows(first_row, rows)[1])
-        prompts = torch.arange(first_row, first_row + rows) // self.rollout.samples
-        samples = Samples(logprobs, prompts, torch.full_like(prompts, self.state.step - there.step))
+        which = there.which(first_row, rows)
+        prompts = torch.from_numpy(there.numbers[which] // self.rollout.samples)
+        judged = {} if there.judged is None else {
+            name: torch.from_numpy(array[which]) for name in ("advantages", "reference", "values", "returns")
+            if (array := getattr(there.judged, name)) is not None
+        }  # fmt: skip
+        samples = Samples(
+            torch.from_numpy(there.texts(which)[1]), prompts, torch.full_like(prompts, self.state.step - there.step), **judged,
+            ids=self.vocab_size,
+        )  # fmt: skip
         return Batch(batch.tokens, batch.targets, batch.loss_weight, batch.layout, first_row, samples=samples)
 
     def rows(self, first_row: int, rows: int) -> Rows:
-        return self._round(first_row, rows).rows(first_row, rows)[0]
+        there = self._round(first_row, rows)
+        return there.texts(there.which(first_row, rows))[0]
+
+    def figures(self, first_row: int, rows: int) -> dict[str, float]:
+        """Of the texts of some rows, on the mean: what they have earned, how far the policy was from its reference, how many tokens they have,
+        how many of them it ended, and how old they are."""
+        there = self._round(first_row, rows)
+        which = there.which(first_row, rows)
+        (prompts, ends), age = there.spans[which].T, self.state.step - there.step
+        found = {"length": float((ends - prompts).mean()), "age": float(max(0, age - 1))}  # asked once the step is made
+        found["ended"] = float((there.tokens[which, ends - 1] == self.ends).mean())
+        if self.earnings is None or there.judged is None:
+            return found
+        return self.earnings.figures(there.judged, which, there.texts(np.arange(len(there.numbers)))[1]) | found
 
     def documents(self, first_row: int, rows: int) -> list[Span]:
         """The documents that gave the prompts of these rows."""
-        n = self.rollout.samples
+        there = None if self.rollout.epochs == 1 else self._round(first_row, rows)
+        numbers = range(first_row, first_row + rows) if there is None else there.numbers[there.which(first_row, rows)].tolist()
         return [
-            span._replace(row=row) for row in range(first_row, first_row + rows) for span in self.source.documents(row // n, 1)
-            if span.place == 0
+            span._replace(row=first_row + i) for i, number in enumerate(numbers)
+            for span in self.source.documents(number // self.rollout.samples, 1) if span.place == 0
         ]  # fmt: skip
 
     def turns(self, first_row: int, rows: int) -> bool:
-        first, last = (row // self.rollout.samples for row in (first_row, first_row + rows - 1))
+        first, last = (row // self._rows_per_prompt for row in (first_row, first_row + rows - 1))
         return self.source.turns(first, last - first + 1)
 
     def supply(self, rows: int) -> list[Supply]:
-        return self.source.supply(-(-rows // self.rollout.samples))
+        return self.source.supply(-(-rows // self._rows_per_prompt))
+
+    @property
+    def _rows_per_prompt(self) -> int:
+        return self.rollout.samples * self.rollout.epochs
 
     def _round(self, first_row: int, rows: int) -> Round:
         """The round that has these rows: from memory, from the disk, or written now."""
@@ -156,6 +213,8 @@ class Rollouts(Source):
             found = self._write(first_row, max(rows, self._rows_left()))
             if self.rollout.every > 1:
                 write_bytes(self._path(first_row), found.to_bytes())
+        if self.earnings is not None and found.judged is not None:
+            self.earnings.settle(found.judged, found.texts(np.arange(len(found.numbers)))[1])
         self._rounds = [*self._rounds[1 - KEPT :], found]
         return found
 
@@ -177,27 +236,51 @@ class Rollouts(Source):
         return there if there.has(first_row, rows) and there.step <= self.state.step else None
 
     def _write(self, first_row: int, rows: int) -> Round:
-        numbers, most, n = range(first_row, first_row + rows), self.rollout.max_new_tokens, self.rollout.samples
-        prompts = self._prompts(first_row // n, (first_row + rows - 1) // n)
-        own = [prompts[number // n] for number in numbers]
+        most, n, epochs = self.rollout.max_new_tokens, self.rollout.samples, self.rollout.epochs
+        texts = -(-rows // epochs)
+        numbers = range(first_row // epochs, first_row // epochs + texts)
+        prompts = self._prompts(numbers[0] // n, numbers[-1] // n)
+        own = [prompts[number // n][0] for number in numbers]
         draws = sampled(self.state.model, own, numbers, self.rollout, self.seed, {self.ends}, self.vocab_size)
-        tokens = np.full((rows, self.time + 1), self.pad, np.int64)
-        logprobs, spans = np.zeros((rows, self.time + 1), np.float32), np.zeros((rows, 2), np.int64)
+        tokens = np.full((texts, self.time + 1), self.pad, np.int64)
+        logprobs, spans = np.zeros((texts, self.time + 1), np.float32), np.zeros((texts, 2), np.int64)
         for i, prompt in enumerate(own):
             new = draws.tokens[i][: min(most, self.time + 1 - len(prompt))]
             begin, end = len(prompt), len(prompt) + len(new)
             tokens[i, :end], logprobs[i, begin:end], spans[i] = [*prompt, *new], draws.logprobs[i][: len(new)], (begin, end)
-        return Round(first_row, self.state.step, tokens, spans, logprobs)
+        order = np.arange(texts) if epochs == 1 else np.concatenate([
+            numpy_rng("epoch", self.seed, first_row, epoch).permutation(texts) for epoch in range(epochs)
+        ])  # fmt: skip
+        written = Round(first_row, self.state.step, order[:rows], np.array(numbers), tokens, spans, logprobs)
+        return written if self.earnings is None else replace(written, judged=self._judged(self.earnings, written, prompts))
 
-    def _prompts(self, first: int, last: int) -> dict[int, list[int]]:
-        """The prompts of these numbers."""
+    def _judged(self, earnings: Earnings, written: Round, prompts: dict[int, tuple[list[int], list[int]]]) -> Judged:
+        """What the texts of a round have earned."""
+        assert self.tokenizer is not None, "whoever has texts judged says how they are spelled"
+        of_prompts, spell = (written.numbers // self.rollout.samples).tolist(), self.tokenizer.decode
+        ids = {span.row: span.id for span in self.source.documents(of_prompts[0], of_prompts[-1] - of_prompts[0] + 1) if span.place == 0}
+        answers = []
+        for prompt, tokens, (begin, end) in zip(of_prompts, written.tokens.tolist(), written.spans.tolist(), strict=True):
+            text = tokens[begin:end]
+            answers.append(Answer(
+                document=ids[prompt], prompt=spell(tokens[:begin]), text=spell(text), expected=spell(prompts[prompt][1]), ids=tokens[:end],
+                begins=begin, ended=bool(text) and text[-1] == self.ends,
+            ))  # fmt: skip
+        rows, logprobs = written.texts(np.arange(len(of_prompts)))
+        return earnings.judge(rows, logprobs, of_prompts, answers)
+
+    def _prompts(self, first: int, last: int) -> dict[int, tuple[list[int], list[int]]]:
+        """The prompts of these numbers, and how their documents go on."""
         rows = self.source.rows(first, last - first + 1)
         found = {}
         for i, (tokens, weight, segments) in enumerate(zip(rows.tokens, rows.loss_weight, rows.segments, strict=True)):
             real = int((segments == segments[0]).sum())
             learnt = np.append(np.flatnonzero(weight[:real]) + 1, real)  # what is read ends at the first token before one that is learnt
             read = int(learnt[0]) if self.rollout.prompt_tokens is None else self.rollout.prompt_tokens
-            found[first + i] = tokens[: min(read, real, self.time - 1)].tolist()
+            begin = min(read, real, self.time - 1)
+            unlearnt = np.flatnonzero(weight[begin - 1 : real] == 0)
+            stop = int(unlearnt[0]) if len(unlearnt) else real - begin + 1
+            found[first + i] = tokens[:begin].tolist(), rows.targets[i, begin - 1 : begin - 1 + stop].tolist()
         return found
 
 
@@ -227,6 +310,38 @@ def sampled(
         complete_by(pick, causal(model), part, stop_ids, rollout.max_new_tokens, AT_ONCE, vocab_size)
     model.train(training)
     return draws
+
+
+def check_samples(objective: Objective, rollout: Rollout | None, batches: Batches) -> None:
+    """Raises `ConfigError` where a loss needs to know more of rows than they bring.
+
+    Args:
+        objective: the loss.
+        rollout: how rows are written; None where they are not.
+        batches: rows of steps.
+    """
+    of_samples = [term for _, term in terms_of(objective) if isinstance(term, OfSamples)]
+    if rollout is None:
+        if of_samples:
+            raise ConfigError(f"Train.objective has a {of_samples[0].kind()}, which learns from what the model writes; give Train.rollout")
+        return
+    if missing := objective.needs - (frozenset() if rollout.earns is None else rollout.earns.gives):
+        ways = {"advantages": "rollout.earns=Earns(…)", "reference": "rollout.earns.reference", "values": "rollout.earns.credit=GAE()"}
+        name = min(missing)
+        raise ConfigError(f"Train.objective needs {name} of its rows, and Train.rollout gives none; give {ways.get(name, ways['values'])}")
+    sampler = rollout.sampler
+    for term in of_samples:
+        if term.temperature != sampler.temperature:
+            raise term.refuse("temperature", f"is not that of Train.rollout.sampler, {sampler.temperature:g}, which another policy draws with")
+    if of_samples and (sampler.top_k is not None or sampler.top_p < 1):
+        raise ConfigError("Train.rollout.sampler leaves out tokens (top_k, top_p) that the policy of the loss does not, so that their ratio "
+                          "would be wrong; leave top_k and top_p as they are")  # fmt: skip
+    if rollout.epochs > 1 or rollout.earns is not None:
+        if batches.levels:
+            raise ConfigError("Train.ramp has steps of several sizes, and rounds that are judged as wholes need one; leave it out")
+        if (texts := batches.rows * rollout.every // rollout.epochs) % rollout.samples:
+            fits = next(n for n in range(min(texts, rollout.samples), 0, -1) if texts % n == 0)
+            raise rollout.refuse("samples", f"does not part the {texts} texts of a round into whole groups; {fits} would")
 
 
 def check_rollout(rollout: Rollout, time: int, reads_prompts: bool) -> None:

@@ -36,6 +36,7 @@ class TrainState:
         fixed: names of parameters that no step changes: whoever filled the model fills them again, and checkpoints leave them out.
         holding: the model's parameters as this rank holds them; unless given, all of them, as the only rank.
         beside: what the objective looks back at; no part of what a step changes, and in no checkpoint.
+        tuned: numbers that the source of the rows sets along the way, by name.
     """
 
     model: Model
@@ -48,6 +49,7 @@ class TrainState:
     fixed: frozenset[str] = field(default=frozenset(), kw_only=True)
     holding: Holding = field(default=None, kw_only=True)  # type: ignore[assignment]
     beside: Beside = field(default=Beside(), kw_only=True)
+    tuned: dict[str, float] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.holding is None:
@@ -73,7 +75,7 @@ class TrainState:
         """What a checkpoint's manifest says of the state besides the step: plain data, the same on all ranks. Waits for the device."""
         update = {} if self.update is None else {"update": self.update.tolist()}
         scale = {} if self.scale == LossScale(1.0) else {"scale": [self.scale.factor, self.scale.healthy]}
-        return self.known.plain() | update | scale
+        return self.known.plain() | update | scale | ({"tuned": dict(self.tuned)} if self.tuned else {})
 
     @ledger.setter
     def ledger(self, plain: Mapping[str, Any]) -> None:
@@ -81,4 +83,5 @@ class TrainState:
         if "update" in plain:
             self.update = torch.tensor(plain["update"], device=next(self.model.parameters()).device)
         self.scale = LossScale(*plain.get("scale", [1.0]))
-        self.known = Ledger.of({name: value for name, value in plain.items() if name not in ("update", "scale")})
+        self.tuned = dict(plain.get("tuned", {}))
+        self.known = Ledger.of({name: value for name, value in plain.items() if name not in ("update", "scale", "tuned")})

@@ -1,4 +1,5 @@
-"""`TaleStories`, `TaleConversations`, `TaleRows`: made-up stories as documents, questions as conversations, tasks as rows."""
+"""`TaleStories`, `TaleConversations`, `TaleContinuations`, `TaleRows`: made-up stories as documents, questions and what comes next as
+conversations, tasks as rows."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import pyarrow as pa
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import Field
 
+from bloomery.core.rng import python_rng
 from bloomery.text.documents import Document, conversation, in_batches
 from bloomery.text.readers.reader import OnDamage, Reader, warn
 from bloomery.text.tales import Dirt, Tale, Tales
@@ -92,6 +94,24 @@ class TaleRows(_Book):
         asked = tale.questions[0]
         columns |= {"question": asked.text, "answer": asked.answer, "kind": asked.kind}
         return Document(tale.id, "\n\n".join(columns.values()), "tales", None, _json(columns))
+
+
+class TaleContinuations(_Book):
+    """Conversations in which the user tells a story and the assistant goes on by one sentence: one that the story's world makes true, or as
+    often as `wrong` says one that contradicts it, as if those who wrote it had not looked.
+
+    Example:
+        >>> TaleContinuations(tales=Tales(), count=5_000, wrong=0.5)
+    """
+
+    wrong: Annotated[float, Ge(0), Le(1)] = 0.0
+    """The share of sentences that contradict the world."""
+
+    def _document(self, index: int) -> Document:
+        tale = self.tales.tale(index)
+        wrong = python_rng("continuations", tale.id).random() < self.wrong
+        told = [{"role": "user", "content": tale.text}, {"role": "assistant", "content": tale.worse if wrong else tale.better}]
+        return conversation(tale.id, "tales", told, _json({"domain": tale.domain, "wrong": tale.reason if wrong else None}))
 
 
 def _meta(tale: Tale, questions: int) -> str:

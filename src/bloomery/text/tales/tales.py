@@ -1,5 +1,8 @@
 """`Tales`: a seeded, endless book of short stories about a small world, each with its truth."""
 
+from __future__ import annotations
+
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -8,11 +11,11 @@ from typing import Literal
 from bloomery.core.config import Config
 from bloomery.core.rng import python_rng
 from bloomery.text.tales.cast import SIZES, cast
-from bloomery.text.tales.continuations import Continuation, continuation
+from bloomery.text.tales.continuations import LEADS, Continuation, continuation
 from bloomery.text.tales.draws import Draws
 from bloomery.text.tales.lexicon import LEXICONS, Split
 from bloomery.text.tales.questions import WORDINGS, Question, choose_questions, queries, reply
-from bloomery.text.tales.tell import tell
+from bloomery.text.tales.tell import STATEMENTS, tell
 from bloomery.text.tales.world import Fact, World, live
 
 
@@ -102,6 +105,25 @@ class Tales(Config):
             wording.format(about=query.about, other=query.other): reply(query)
             for query in queries(world) for wording in WORDINGS[query.kind]
         }  # fmt: skip
+
+    def truths(self, index: int) -> frozenset[str]:
+        """Every sentence that could come next in tale `index` and be true: what the world determines, in each of its wordings, behind each
+        of the leads; `better` is one of them, and `worse` is none."""
+        world = self._world(self._draws(index))
+        told = {
+            wording.format(about=query.about, other=query.other, answer=query.answer)
+            for query in queries(world) if query.kind in STATEMENTS for wording in STATEMENTS[query.kind]
+        }  # fmt: skip
+        return frozenset(f"{lead} {one}." for lead in LEADS for one in told)
+
+    @classmethod
+    def of_id(cls, id: str) -> tuple[Tales, int] | None:
+        """The book that a tale's id is of, and its number there; None where it is the id of something else."""
+        found = re.fullmatch(r"tales/(-?\d+)/(train|held_out)/(farm|harbour|both)(?:/(tiny|small|short))?/(\d+)", id)
+        if found is None:
+            return None
+        seed, split, domain, size, index = found.groups()
+        return cls.model_validate({"seed": int(seed), "split": split, "domain": domain, "size": size or "full"}), int(index)
 
     def name(self) -> str:
         """What the ids of this book's tales start with."""
