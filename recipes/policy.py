@@ -26,7 +26,7 @@ from bloomery.text.readers import TaleContinuations, TaleStories
 from bloomery.text.tales import Tales
 from bloomery.train.credit import GAE, Credit, GroupRelative, LeaveOneOut
 from bloomery.train.earnings import Earns, Toll
-from bloomery.train.rewards import Length, TaleTruth
+from bloomery.train.rewards import Longer, TrueTale
 from bloomery.train.rollouts import Rollout
 
 SAMPLES = 8  # texts to a prompt
@@ -66,7 +66,7 @@ def policy(
     def paid(name: str, number: int, credit: Credit, objective: Objective, **changes: Any) -> Train:
         """The tuned model, paid for truth."""
         init: Init = changes.pop("init", Continue(base=chat))
-        rewards = changes.pop("rewards", (TaleTruth(),))
+        rewards = changes.pop("rewards", (TrueTale(),))
         earns = Earns(rewards=rewards, credit=credit, reference=chat, toll=Toll(beta=changes.pop("beta", beta)))
         rollout = Rollout(max_new_tokens=new, samples=changes.pop("samples", SAMPLES), earns=earns, **changes)
         return Train(
@@ -85,10 +85,10 @@ def policy(
         way("rloo", LeaveOneOut(), plain),
         way("grpo", GroupRelative(), PolicyGradient(over=OverSequences()) + beta * ReferenceKL(estimator="k3"), beta=0.0),
         way("ppo", GAE(), PolicyGradient() + 0.1 * ValueLoss(), init=with_value, every=4, epochs=4, samples=1),
-        way("length", LeaveOneOut(), plain, runs=1, rewards=(Length(tokens=new), TaleTruth(weight=0.0)), beta=0.0),
+        way("length", LeaveOneOut(), plain, runs=1, rewards=(Longer(tokens=new), TrueTale(weight=0.0)), beta=0.0),
     )
     compared = Policies(
         name="policy", title="The true reward before and after, and what it cost", before=chat, ways=ways, prompts=aside_tokens,
-        rewards=(TaleTruth(), Length(tokens=new, weight=0.0)), max_seq_len=time, max_new_tokens=new,
+        rewards=(TrueTale(), Longer(tokens=new, weight=0.0)), max_seq_len=time, max_new_tokens=new,
     )  # fmt: skip
     return Recipe(name="policy", wanted=(compared,))

@@ -25,13 +25,13 @@ from bloomery.stages.train import Train, Watch
 from bloomery.store import Store
 from bloomery.train.credit import GAE, GroupRelative, LeaveOneOut
 from bloomery.train.earnings import AdaptiveToll, Earns, Toll
-from bloomery.train.rewards import Answer, Format, Length, Verifiable
+from bloomery.train.rewards import Answer, Format, Longer, Verifiable
 from bloomery.train.rollouts import Rollout
 from tests.stages.test_train import HELD_OUT, WEIGHTS, interrupt, training
 
 LEARN = {"ema": None, "watch": Watch(), "optimizer": AdamW(learning_rate=1e-2, weight_decay=0.0), "schedule": Constant(), "healing": None}
 BASE = training(name="base", **LEARN | {"steps": 30, "batch_tokens": 512})
-REWARDS = (Length(tokens=12), Format(pattern=".*e.*", weight=0.5), Format(name="watched", pattern=".*t.*", weight=0.0))
+REWARDS = (Longer(tokens=12), Format(pattern=".*e.*", weight=0.5), Format(name="watched", pattern=".*t.*", weight=0.0))
 ROLLOUT = Rollout(prompt_tokens=8, max_new_tokens=12)
 
 
@@ -159,7 +159,7 @@ def test_what_is_paid_for_rises_and_the_divergence_is_paid_for(context):
 
 def test_policies_are_set_beside_what_they_were(context):
     page = Policies(
-        name="page", title="Length", before=BASE, ways=(Way(name="rloo", runs=(rloo(),)), Way(name="ppo", runs=(ppo(),))),
+        name="page", title="Longer", before=BASE, ways=(Way(name="rloo", runs=(rloo(),)), Way(name="ppo", runs=(ppo(),))),
         prompts=HELD_OUT, prompt_tokens=8, rewards=(Vowels(),), max_seq_len=32, max_new_tokens=12, texts=16,
     ).run(context)  # fmt: skip
     found = json.loads((page.path / "results.json").read_text())

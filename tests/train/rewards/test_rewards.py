@@ -9,7 +9,7 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.models import LlamaConfig
 from bloomery.objectives import Models
 from bloomery.text.tales import Tales
-from bloomery.train.rewards import Answer, Exact, Format, Length, Overlong, Proxies, Quantity, Reward, TaleTruth
+from bloomery.train.rewards import Answer, Format, KnownAnswer, Longer, Overlong, Proxies, Quantity, Reward, TrueTale
 
 MODELS = Models(LlamaConfig(vocab_size=8, d_model=4, n_layers=1, n_heads=1, d_ff=4, max_seq_len=4).build(0))
 
@@ -19,7 +19,7 @@ def answer(text="", expected="", document="tales/0/train/farm/0", tokens=3) -> A
 
 
 @pytest.mark.parametrize(("reward", "text", "expected", "worth"), [
-    (Exact(), " in the barn\n", "in the barn", 1.0), (Exact(), "in the barn.", "in the barn", 0.0), (Exact(), "", "in", 0.0),
+    (KnownAnswer(), " in the barn\n", "in the barn", 1.0), (KnownAnswer(), "in the barn.", "in the barn", 0.0), (KnownAnswer(), "", "in", 0.0),
     (Format(pattern=r"Answer: \d+"), "Answer: 12", "", 1.0), (Format(pattern=r"Answer: \d+"), "The Answer: 12", "", 0.0),
     (Format(pattern=r"<a>.*</a>"), "<a>1\n2</a>", "", 1.0),
     (Quantity(), "That is 3.5 km.", "3500 m", 1.0), (Quantity(), "3.5 m", "3.5 km", 0.0), (Quantity(), "3.5", "3.5 km", 0.0),
@@ -32,7 +32,7 @@ def test_what_an_answer_is_worth(reward, text, expected, worth):
 
 @pytest.mark.parametrize(("tokens", "longer", "overlong"), [(0, 0.0, 0.0), (4, 0.4, 0.0), (6, 0.6, -0.5), (8, 0.8, -1.0), (30, 1.0, -1.0)])
 def test_length_is_paid_for_and_charged_for(tokens, longer, overlong):
-    assert Length(tokens=10).judge(answer(tokens=tokens)) == pytest.approx(longer)
+    assert Longer(tokens=10).judge(answer(tokens=tokens)) == pytest.approx(longer)
     assert Overlong(free=4, most=8).judge(answer(tokens=tokens)) == pytest.approx(overlong)
 
 
@@ -40,20 +40,20 @@ def test_length_is_paid_for_and_charged_for(tokens, longer, overlong):
 def test_the_true_reward_of_a_tale_is_that_of_its_world(book):
     for tale in book.tales(25):
         assert Tales.of_id(tale.id) == (book, int(tale.id.rpartition("/")[2]))
-        assert TaleTruth().judge(answer(tale.better, document=tale.id)) == 1
-        assert TaleTruth().judge(answer(tale.worse, document=tale.id)) == 0
+        assert TrueTale().judge(answer(tale.better, document=tale.id)) == 1
+        assert TrueTale().judge(answer(tale.worse, document=tale.id)) == 0
         for wrong in ("", tale.better[:-1], tale.better + " " + tale.better, tale.text, "Much later, it was so."):
-            assert TaleTruth().judge(answer(wrong, document=tale.id)) == 0
+            assert TrueTale().judge(answer(wrong, document=tale.id)) == 0
 
 
 def test_of_what_is_no_tale_there_is_no_truth():
     assert Tales.of_id("files/0/train/farm/0") is None
     with pytest.raises(DataError, match="is no tale"):
-        TaleTruth().judge(answer("It was.", document="somewhere.txt#3"))
+        TrueTale().judge(answer("It was.", document="somewhere.txt#3"))
 
 
 def test_rewards_have_names_and_refuse_what_they_cannot_use():
-    assert [one.called for one in (TaleTruth(), Exact(), Exact(name="gold"))] == ["tale_truth", "exact", "gold"]
+    assert [one.called for one in (TrueTale(), KnownAnswer(), KnownAnswer(name="gold"))] == ["true_tale", "known_answer", "gold"]
     with pytest.raises(ConfigError, match="no regular expression"):
         Format(pattern="(")
     with pytest.raises(ConfigError, match="not above free=8; 9 would be"):
@@ -64,18 +64,18 @@ def course(proxy, gold, steps=40, noise=0.02):
     rng = random.Random(0)
     for step in range(1, steps + 1):
         done = (step - 1) / (steps - 1)
-        yield step, {"reward/length": proxy * done + rng.gauss(0, noise), "reward/tale_truth": 0.5 + gold * done + rng.gauss(0, noise)}
+        yield step, {"reward/longer": proxy * done + rng.gauss(0, noise), "reward/true_tale": 0.5 + gold * done + rng.gauss(0, noise)}
 
 
-REWARDS = (Length(tokens=20), TaleTruth(weight=0.0))
+REWARDS = (Longer(tokens=20), TrueTale(weight=0.0))
 
 
 def test_a_proxy_that_rises_at_the_cost_of_the_truth_is_named_once():
     watch = Proxies(REWARDS)
     said = [told for step, figures in course(0.5, -0.4) if (told := watch.note(step, figures))]
     assert len(said) == 1
-    assert "mostly by length" in said[0]
-    assert "tale_truth" in said[0]
+    assert "mostly by longer" in said[0]
+    assert "true_tale" in said[0]
     assert watch.told == said[0]
 
 
@@ -97,7 +97,7 @@ def test_the_watch_goes_on_from_what_was_written(tmp_path):
 
 
 def test_nothing_is_watched_where_all_is_learnt_from():
-    watch = Proxies((Length(tokens=20), TaleTruth()))
+    watch = Proxies((Longer(tokens=20), TrueTale()))
     assert not any(watch.note(step, figures) for step, figures in course(0.5, -0.4))
 
 

@@ -46,7 +46,7 @@ class Reward(Config):
     """
 
     name: str = ""
-    """What figures call it; unless given, its kind: "exact"."""
+    """What figures call it; unless given, its kind: "known_answer"."""
     weight: float = 1.0
     """What its score is multiplied by before rewards are added up; 0 has it watched, and not learnt from."""
 

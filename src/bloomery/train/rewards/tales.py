@@ -1,4 +1,4 @@
-"""`TaleTruth`: the true reward of what is written about a tale, from the world that the tale tells of."""
+"""`TrueTale`: the true reward of what is written about a tale, from the world that the tale tells of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bloomery.text.tales import Tales
 from bloomery.train.rewards.reward import Answer, Verifiable
 
 
-class TaleTruth(Verifiable):
+class TrueTale(Verifiable):
     """1 where the answer goes on with a tale by one sentence that its world makes true, else 0: what contradicts the world, what the world
     does not determine and what is no statement earn nothing.
 
@@ -25,6 +25,6 @@ def _truths(document: str) -> frozenset[str]:
     """The sentences that are true of the tale with an id."""
     found = Tales.of_id(document)
     if found is None:
-        raise DataError(f"TaleTruth: document {document!r} is no tale, so that its world is not known; give prompts from TaleContinuations")
+        raise DataError(f"TrueTale: document {document!r} is no tale, so that its world is not known; give prompts from TaleContinuations")
     tales, index = found
     return tales.truths(index)

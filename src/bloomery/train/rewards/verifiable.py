@@ -12,7 +12,7 @@ from bloomery.core.units import Tokens
 from bloomery.train.rewards.reward import Answer, Verifiable
 
 
-class Exact(Verifiable):
+class KnownAnswer(Verifiable):
     """1 where the answer is the document's own, apart from white space around it, else 0."""
 
     def judge(self, answer: Answer) -> float:
@@ -35,7 +35,7 @@ class Format(Verifiable):
         return float(re.fullmatch(self.pattern, answer.text, re.DOTALL) is not None)
 
 
-class Length(Verifiable):
+class Longer(Verifiable):
     """min(1, tokens written / tokens): longer is better. It is wrong on purpose, to see a policy please a reward and serve nobody."""
 
     tokens: Tokens
