@@ -21,7 +21,7 @@ class Rewrites(FromColumns):
 
     Under `NextToken()` a decoder reads the one and goes on with the other; under `FromPassage()` an encoder reads and a decoder writes. A
     target that is too long is cut and has no `<|end|>`, which is not where it ends. Of rows without a target nothing is learnt, and they are
-    counted.
+    counted. An encoder–decoder, which has no heads, learns classes as words to write (`target="label"`); those that are exact are right.
 
     Source: both in one sequence: Liu et al. (2018), arXiv 1801.10198, section 4.2.3; names of tasks before texts: Raffel et al. (2020), arXiv
     1910.10683, section 2.4.
