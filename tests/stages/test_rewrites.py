@@ -11,6 +11,7 @@ import torch
 from bloomery.core.errors import ConfigError
 from bloomery.data import Cut, Fit, FromPassage, FromPrefix, NextToken, TellLabels
 from bloomery.data.alike import Matches
+from bloomery.data.encodings import Chat
 from bloomery.data.labelled import Classes
 from bloomery.data.rewrites import Rewrites
 from bloomery.evals.texts import figures_of
@@ -18,6 +19,7 @@ from bloomery.models import LlamaConfig, SequenceClassificationConfig, Similarit
 from bloomery.nn import LastPoolingConfig, MeanPoolingConfig
 from bloomery.objectives import CausalLM, HeadCrossEntropy, InfoNCE
 from bloomery.optim import AdamW, Constant
+from bloomery.stages.evaluate import Evaluate
 from bloomery.stages.examine import Examine
 from bloomery.stages.heads import HeadsOn
 from bloomery.stages.init import Scratch
@@ -127,6 +129,18 @@ def test_a_class_a_match_and_a_translation_are_learnt_at_once_and_each_examined(
     assert examined(side)["accuracy"] > 0.95
     assert examined(near)["accuracy"] > 0.6
     assert examined(ENCODING)["chrf"] > 80
+
+
+def test_an_encoder_decoder_answers_conversations(context, tokenizer, tmp_path):
+    talks = [[("user", f"{source} in Spanish?"), ("assistant", target)] for source, target in WORDS]
+    lines = (json.dumps({"messages": [{"role": role, "content": content} for role, content in talk]}) for talk in talks)
+    (tmp_path / "talks.jsonl").write_text("\n".join(lines))
+    asked = Prepare(name="talks", source=Files(path=str(tmp_path / "talks.jsonl")), filters=())
+    read = Tokenize(name="talks", corpus=asked, tokenizer=tokenizer, encoding=Chat())
+    train = trained(tokenizer, read, name="talks", init=Scratch(model=PAIR), task=FromPassage(text=16), steps=120, batch_tokens=512)
+    artifact = Evaluate(model=train, questions=asked).run(context)
+    found = [json.loads(line) for line in (artifact.path / "answers.jsonl").read_text().splitlines()]
+    assert [line["answer"] for line in found] == [target for _, target in WORDS]
 
 
 def test_packings_that_cut_and_models_that_read_no_passage_are_refused(corpora, tokenizer):

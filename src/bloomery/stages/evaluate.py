@@ -23,7 +23,8 @@ ASKED_AT_ONCE = 64
 
 
 class Evaluate(Stage):
-    """Asks each assistant turn of a corpus of conversations, greedily, and compares the answer with the conversation's own.
+    """Asks each assistant turn of a corpus of conversations, greedily, and compares the answer with the conversation's own. An encoder–decoder
+    reads what was said before as its passage.
 
     The artifact holds `results.json` (the share of exact answers, in all and by kind) and `answers.jsonl` (each question with what was
     expected and what came, so that every wrong answer can be read).
@@ -49,7 +50,9 @@ class Evaluate(Stage):
         started = workspace.seconds
         answers: list[str] = []
         for i in range(0, len(prompts), ASKED_AT_ONCE):
-            part = complete(model, prompts[i : i + ASKED_AT_ONCE], {tokenizer.end}, self.max_new_tokens, vocab_size=tokenizer.vocab_size)
+            asked = prompts[i : i + ASKED_AT_ONCE]
+            read, begun = (asked, [[tokenizer.begin]] * len(asked)) if model.config.reads_passage else (None, asked)
+            part = complete(model, begun, {tokenizer.end}, self.max_new_tokens, vocab_size=tokenizer.vocab_size, passages=read)
             answers += [tokenizer.decode(ids) for ids in part]
             context.progress(f"{self.reference}: {len(answers)} of {len(prompts)} questions answered")
         score = task.score(answers)
