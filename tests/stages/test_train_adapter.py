@@ -10,13 +10,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from bloomery.core.errors import ConfigError
+from bloomery.mesh import Layout
 from bloomery.models import AdaptedConfig, attach_adapter, read_model
 from bloomery.nn import SequenceLayout
-from bloomery.nn.adapters import DoRA, LoRA, PromptTuning
+from bloomery.nn.adapters import DoRA, LoRA, PrefixTuning, PromptTuning
 from bloomery.objectives import EWC, L2SP, CausalLM
 from bloomery.stages.export import Export
 from bloomery.stages.fisher import Fisher
 from bloomery.stages.init import Continue, Scratch
+from bloomery.stages.planner import NOTHING_AGAIN
 from bloomery.stages.stage import RunContext
 from bloomery.store import Store
 from tests.stages.test_train import MODEL, TOKENIZER, TOKENS, WEIGHTS, interrupt, lines, training
@@ -110,6 +112,15 @@ def test_weights_are_held_through_the_adapter_and_the_plan_counts_what_that_keep
     started, plain, ours = (load_file(path / WEIGHTS) for path in (context.store.open(base.reference).path, artifact.path, held.path))
     moved = [sum((after[name] - weight).square().sum() for name, weight in started.items()) for after in (ours, plain)]
     assert moved[0] < 0.5 * moved[1]
+
+
+@pytest.mark.parametrize("adapter", [PromptTuning(n_tokens=4), PrefixTuning(n_tokens=3)], ids=str)
+def test_what_adds_places_to_rows_is_planned_as_well(base, adapter, context):
+    plan = low(base, name="planned", adapter=adapter, steps=2).run(context).manifest.summary["plan"]
+    assert plan["weights"]["ratio"] == plan["optimizer"]["ratio"] == 1
+    more, less = (low(base, adapter=one).memory(AdaptedConfig(base=MODEL, adapter=one), 4, Layout(), NOTHING_AGAIN)
+                  for one in (adapter.replace(n_tokens=24), adapter))  # fmt: skip
+    assert more.parts["activations"] > less.parts["activations"]
 
 
 @pytest.mark.parametrize(("adapter", "rule"), [

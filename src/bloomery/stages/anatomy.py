@@ -17,6 +17,7 @@ from bloomery.mesh import ALONE, Holding
 from bloomery.models import AdaptedConfig, Model, ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
 from bloomery.nn.adapters import shells
+from bloomery.nn.adapters.prompts import there_already
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.objectives import CausalLM, Frozen, Models, Objective
 from bloomery.optim import AdamW, Average, Everything, OptimizerConfig, Trainable
@@ -84,7 +85,9 @@ def loss_of(planned: Planned, places: int) -> tuple[Stretch, Stretch]:
 def micro_batch_of(planned: Planned, rows: int, time: int, keeps: Keeps) -> tuple[Model, Batch, Callable[[], Tensor]]:
     """The model of a training, a batch as it reads them, and what does the forward pass of it."""
     config = planned.config
-    model, batch = config.skeleton(), example(config, planned.task, rows, time)
+    model = config.skeleton()
+    time += there_already(model)
+    batch = example(config, planned.task, rows, time)
     if planned.objective.needs:
         batch = replace(batch, samples=Samples.blank(rows, time))
     planned.trainable.freeze(model)

@@ -162,3 +162,18 @@ def read_with(
 def longer_cache(new_cache: Callable[..., Any], vectors: VirtualTokens, more: int, batch: int, capacity: int) -> Any:
     """A cache with room for virtual tokens."""
     return new_cache(batch, capacity + more * vectors.active)
+
+
+def there_already(model: nn.Module) -> int:
+    """Has a model read rows as if its virtual tokens stood in them already, one document in each. That is for plans: where virtual tokens go
+    is a matter of the numbers in a layout, and a plan has none.
+
+    Returns:
+        how many virtual tokens stand in such a row; 0 where the model adds none.
+    """
+    for module in model.modules():
+        hidden = getattr(module, "hidden", None)
+        if isinstance(hidden, partial) and hidden.func is read_with:
+            module.hidden = hidden.args[0]
+            return len(hidden.args[2])
+    return 0
