@@ -190,6 +190,9 @@ class Rows:
     def turns(self, first_row: int, rows: int) -> bool:
         return False
 
+    def figures(self, first_row: int, rows: int) -> dict[str, float]:
+        return {}
+
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Of their storages, each once."""
