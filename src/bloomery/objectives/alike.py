@@ -108,19 +108,18 @@ class InfoNCE(VectorLoss):
 
     def losses(self, scores: Float[Tensor, "batch time d_model"], labels: Labels, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         layout, told = batch.layout, labels.targets
-        first = first_places(layout)
+        first, right = first_places(layout), next_places(layout)
         number = first.cumsum(1)  # of the document that a place is in
-        right = first[:, None, :] & (number[:, None, :] == number[:, :, None] + 1)  # (batch, anchor, candidate)
-        candidates = (first & (told == 0))[:, None, :]
+        candidates = (first & (told == 0))[:, None, :]  # (batch, anchor, candidate)
         if self.among == "own":
             behind = number[:, None, :] - number[:, :, None]
             candidates = candidates & (behind > 0) & (behind <= told[:, :, None])
         code = codes(batch, number)
-        wanted = (code[:, None, :] * right).sum(-1, keepdim=True)  # the right one's
-        candidates = right | (candidates & (code[:, None, :] != wanted))
+        candidates = candidates & (code[:, None, :] != code.gather(1, right)[:, :, None])
+        candidates = candidates.scatter(2, right[:, :, None], value=True)
         near = (scores @ scores.mT) / self.temperature
         near = near.masked_fill(~candidates, torch.finfo(near.dtype).min)  # not −∞, whose product with a weight of 0 is no number
-        of_right = (near * right).sum(-1)
+        of_right = near.gather(2, right[:, :, None])[:, :, 0]
         losses = near.logsumexp(-1) - of_right
         best = (near.detach().amax(-1) <= of_right.detach()).float()
         return losses, {f"{self.head}/nll": losses.detach(), f"{self.head}/right": best}
@@ -128,11 +127,17 @@ class InfoNCE(VectorLoss):
 
 def with_next(vectors: Float[Tensor, "batch time d_model"], layout: SequenceLayout) -> Float[Tensor, "batch time"]:
     """At the first place of each document, the product of its vector with that of the document behind it in the row."""
-    first, time = first_places(layout), vectors.shape[1]
-    places = torch.arange(time, device=vectors.device).expand_as(first)
-    coming = torch.where(first, places, time - 1).flip(1).cummin(1).values.flip(1)  # the next first place, this one included
-    behind = torch.cat([coming[:, 1:], coming[:, -1:]], 1)
-    return (vectors * vectors.gather(1, behind[:, :, None].expand_as(vectors))).sum(-1)
+    behind = next_places(layout)[:, :, None].expand_as(vectors)
+    return (vectors * vectors.gather(1, behind)).sum(-1)
+
+
+def next_places(layout: SequenceLayout) -> Int[Tensor, "batch time"]:
+    """Where the next document begins; for the last document of a row, the row's last place."""
+    first = first_places(layout)
+    time = first.shape[1]
+    places = torch.arange(time, device=first.device).expand_as(first)
+    coming = torch.where(first, places, time - 1).flip(1).cummin(1).values.flip(1)  # the next one, this place included
+    return torch.cat([coming[:, 1:], coming[:, -1:]], 1)
 
 
 def codes(batch: Batch, number: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
