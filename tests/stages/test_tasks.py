@@ -15,7 +15,7 @@ from bloomery.data.alike import Likeness, Matches
 from bloomery.data.encodings import Plain
 from bloomery.data.labelled import Choices, Classes, Numbers, Tags
 from bloomery.evals.metrics import mean_average_precision
-from bloomery.models import BertConfig, LlamaConfig, TaskConfig, read_model
+from bloomery.models import AdaptedConfig, BertConfig, LlamaConfig, TaskConfig, read_model
 from bloomery.models.heads import (
     MultipleChoiceConfig,
     RegressionConfig,
@@ -24,6 +24,7 @@ from bloomery.models.heads import (
     TokenClassificationConfig,
 )
 from bloomery.nn import LastPoolingConfig, MeanPoolingConfig
+from bloomery.nn.adapters import LoRA
 from bloomery.objectives import CausalLM, CoSENT, CosineSquaredError, HeadCrossEntropy, HeadSquaredError, InfoNCE
 from bloomery.optim import AdamW, Constant, Embeddings, Everything, Geometric, Heads
 from bloomery.stages.examine import Examine
@@ -157,6 +158,16 @@ def test_a_class_is_learnt_by_decoders_and_encoders(context, corpora, tokenizer,
     assert found["accuracy"] > 0.95
     assert found["f1_macro"] > 0.95
     assert set(found["f1"]) == {"sad", "glad"}
+
+
+def test_an_adapter_and_a_head_beside_it_learn_a_class_and_are_trained_further(context, corpora, tokenizer):
+    head = SequenceClassificationConfig(name="mood", n_labels=2, pooling=LAST)
+    changes = {"adapter": LoRA(rank=4, whole=("heads",)), "optimizer": AdamW(learning_rate=1e-2), "steps": 40}
+    low = trained(corpora, tokenizer, "mood", MOOD, LLAMA, head, name="low", **changes)
+    further = low.then(name="further", steps=10)
+    assert further.learner == AdaptedConfig(base=low.architecture, adapter=low.adapter)
+    found = results(context, Examine(model=further, rows=tokens(corpora, tokenizer, "mood", MOOD, 1)))
+    assert found["accuracy"] > 0.95
 
 
 def test_scores_are_those_of_each_row_alone(context, corpora, tokenizer):

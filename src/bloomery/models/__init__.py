@@ -1,6 +1,6 @@
 """Model families: one file each, with its config, its code and its names on the Hugging Face hub."""
 
-from bloomery.models.adapted import AdaptedConfig
+from bloomery.models.adapted import AdaptedConfig, beneath
 from bloomery.models.albert import AlbertConfig
 from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
@@ -97,6 +97,7 @@ __all__ = [
     "TransformerConfig",
     "WholeSharing",
     "attach_adapter",
+    "beneath",
     "causal",
     "config_from_plain",
     "load_adapter",

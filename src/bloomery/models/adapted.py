@@ -115,3 +115,10 @@ class AdaptedConfig(OnBase, ModelConfig):
     def flops_per_token(self, seq_len: int) -> float:
         """As the base's, but for the gradients of its weights, which nobody asks for: two thirds, and the adapter's own."""
         return self.base.flops_per_token(seq_len) * 2 / 3 + 6.0 * self.n_params
+
+
+def beneath(config: ModelConfig) -> ModelConfig:
+    """A model without the adapters on it."""
+    while isinstance(config, AdaptedConfig):
+        config = config.base
+    return config

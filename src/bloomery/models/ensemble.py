@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bloomery.core.errors import ConfigError
+from bloomery.models.adapted import beneath
 from bloomery.models.heads import (
     MultipleChoiceConfig,
     SequenceClassificationConfig,
@@ -188,6 +189,7 @@ def mean_of(scores: Sequence[Float[Tensor, "*batch n_scores"]], mean: Mean) -> F
 
 def heads_of(config: ModelConfig) -> tuple[TaskHeadConfig, ...]:
     """The heads for tasks of a model."""
+    config = beneath(config)
     return config.heads if isinstance(config, TaskConfig | EnsembleConfig) else ()
 
 

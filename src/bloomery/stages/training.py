@@ -14,7 +14,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.core.units import Steps, Tokens, human_count
 from bloomery.data import Corpus, Cut, Each, Given, Mixing, NextToken, Packing, Posed, RowTask, Source, TokenShards, Vocabulary
 from bloomery.mesh import Layout
-from bloomery.models import AdaptedConfig, ModelConfig
+from bloomery.models import AdaptedConfig, ModelConfig, beneath
 from bloomery.nn.adapters import Adapter
 from bloomery.nn.init import Fill
 from bloomery.objectives import CausalLM, Frozen, Objective, Penalty
@@ -185,7 +185,7 @@ class Training(Trained):
         if self.watch.prompts and (model.reads_passage or not model.reads_forward):
             raise ConfigError(f"Train.watch.prompts are for models that go on with a text, which Train.init's {model.kind()} does not; leave "
                               "them out")  # fmt: skip
-        self.objective.check_training(model, self.task)
+        self.objective.check_training(beneath(model), self.task)
         for _, penalty in self.objective.penalties():
             self._check_pulled(penalty, self.adapted(model))
         encodings = [share.tokens.encoding for share in self.sources]

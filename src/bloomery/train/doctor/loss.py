@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bloomery.models import TaskConfig
+from bloomery.models import TaskConfig, beneath
 from bloomery.models.heads import MultipleChoiceConfig, SequenceClassificationConfig, TokenClassificationConfig
 from bloomery.nn.head import LinearHead, TiedHead
 from bloomery.objectives import Models, Reading
@@ -80,15 +80,16 @@ def judged(patient: Patient, name: str, found: float, start: Start) -> Finding:
 def expected(patient: Patient) -> dict[str, Start]:
     """Figure → what it starts at."""
     found = {"detection": Start(math.log(2), "ln 2")}
-    if isinstance(patient.config, TaskConfig):
-        for head in patient.config.heads:
+    config = beneath(patient.config)
+    if isinstance(config, TaskConfig):
+        for head in config.heads:
             if head.name in patient.batch.labels and not patient.batch.labels[head.name].weight:
                 continue  # none of the rows has labels for it
             if isinstance(head, SequenceClassificationConfig | TokenClassificationConfig):
                 found[f"{head.name}/nll"] = Start(math.log(head.n_labels), f"ln {head.n_labels}")
             elif isinstance(head, MultipleChoiceConfig):
                 found[f"{head.name}/nll"] = Start(math.log(head.n_choices), f"ln {head.n_choices}")
-        if not patient.config.language_head:
+        if not config.language_head:
             return found
     return found | {"nll": of_tokens(patient)}
 
