@@ -21,10 +21,15 @@ from bloomery.models import (
     TokenClassificationConfig,
 )
 from bloomery.models.heads import ValueConfig
+from bloomery.nn import LastPoolingConfig
 from bloomery.nn.layout import SequenceLayout
 from bloomery.objectives import (
+    DPO,
     EWC,
+    IPO,
     L2SP,
+    ORPO,
+    BradleyTerry,
     CausalLM,
     Combined,
     CoSENT,
@@ -48,6 +53,7 @@ from bloomery.objectives import (
     ReferenceKL,
     ReplacedTokens,
     RouterZ,
+    SimPO,
     ValueLoss,
 )
 
@@ -59,6 +65,7 @@ HEADS = TaskConfig(base=ENCODER, language_head=True, heads=(
     SequenceClassificationConfig(name="mood", n_labels=3), TokenClassificationConfig(name="kind", n_labels=4), RegressionConfig(name="stars"),
     MultipleChoiceConfig(name="answer", n_choices=3), SimilarityConfig(name="near"), SimilarityConfig(name="alike"),
 ))  # fmt: skip
+WITH_REWARD = TaskConfig(base=TINY, heads=(RegressionConfig(name="stars", pooling=LastPoolingConfig()),))
 WITH_VALUE = TaskConfig(base=TINY, language_head=True, heads=(ValueConfig(),))
 SMALL = ElectraConfig(vocab_size=32, d_model=16, n_layers=1, n_heads=2, d_ff=24, max_seq_len=16, d_embedding=8)
 PAIR = ElectraPairConfig(generator=SMALL, discriminator=SMALL.replace(n_layers=2, d_model=24))
@@ -116,6 +123,18 @@ def written() -> Batch:
     return replace(plain, loss_weight=weight, samples=samples)
 
 
+def paired() -> Batch:
+    """Rows of pairs of documents, of each of which the end counts: two pairs in the first row, one and some padding in the others."""
+    plain, segments = uneven(), torch.ones(5, 12, dtype=torch.long)
+    segments[0] = torch.tensor([1] * 2 + [2] * 4 + [3] * 3 + [4] * 3)
+    for row in range(1, 5):
+        segments[row] = torch.tensor([1] * (1 + row) + [2] * (9 - 2 * row) + [0] * (2 + row))
+    last = torch.nn.functional.pad(segments[:, 1:] != segments[:, :-1], (0, 1), value=True)
+    first = torch.nn.functional.pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
+    weight = ((segments > 0) & (first | (~last & (torch.arange(12) % 3 != 1)))).float()
+    return Batch(plain.tokens, plain.targets, weight, SequenceLayout.packed(segments))
+
+
 class Old(Frozen):
     """A model that losses look back at, for tests."""
 
@@ -171,6 +190,11 @@ EXAMPLES: dict[type[Objective], Example] = {
     Entropy: Example(objective=Entropy(temperature=0.7), batch=written),
     ReferenceKL: Example(objective=ReferenceKL(estimator="k3"), batch=written),
     ValueLoss: Example(objective=ValueLoss(), model=WITH_VALUE, batch=written),
+    BradleyTerry: Example(objective=BradleyTerry(head="stars", margin=0.2, centring=0.1), model=WITH_REWARD, batch=paired),
+    DPO: Example(objective=DPO(reference=Old(), label_smoothing=0.1), batch=paired),
+    IPO: Example(objective=IPO(reference=Old()), batch=paired),
+    SimPO: Example(objective=SimPO(), batch=paired),
+    ORPO: Example(objective=ORPO(), batch=paired),
     Combined: Example(objective=0.5 * CausalLM() + 0.25 * CausalLM(z_loss=0.1)),
 }
 

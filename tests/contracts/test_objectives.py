@@ -7,7 +7,19 @@ import torch
 from tests.contracts.objective_examples import TINY, example, uneven
 
 from bloomery.data.batch import Labels
-from bloomery.objectives import CausalLM, FromTeacher, HeadLoss, InsideTeacher, Models, Objective, OfSamples, Penalty, VectorLoss
+from bloomery.objectives import (
+    CausalLM,
+    DirectLoss,
+    FromTeacher,
+    HeadLoss,
+    InsideTeacher,
+    Models,
+    Objective,
+    OfSamples,
+    PairLoss,
+    Penalty,
+    VectorLoss,
+)
 
 
 def everything(kind):
@@ -20,7 +32,7 @@ def silenced(batch):
     return replace(batch, loss_weight=torch.zeros_like(batch.loss_weight), labels=labels)
 
 
-UNFINISHED = (FromTeacher, HeadLoss, InsideTeacher, OfSamples, Penalty, VectorLoss)
+UNFINISHED = (DirectLoss, FromTeacher, HeadLoss, InsideTeacher, OfSamples, PairLoss, Penalty, VectorLoss)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in everything(Objective)[1:] if kind.__module__.startswith("bloomery.")

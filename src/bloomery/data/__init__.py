@@ -8,6 +8,7 @@ from bloomery.data.shards import Encoded, TokenShards, write_index, write_shard
 from bloomery.data.source import Cursor, Packed, Rows, Source, Span, Supply
 from bloomery.data.tasks import (
     BothWays,
+    Compared,
     FromPassage,
     FromPrefix,
     MaskedTokens,
@@ -22,8 +23,8 @@ from bloomery.data.tasks import (
 )
 
 __all__ = [
-    "Batch", "BothWays", "Corpus", "Curriculum", "Cursor", "Cut", "Each", "Encoded", "Fit", "FromPassage", "FromPrefix", "Given", "Labels",
-    "MaskedTokens", "Mixed", "Mixing", "Mixture", "NextToken", "Packed", "Packing", "Posed", "PrefixLM", "Proportions", "Ratio", "RowTask",
-    "Rows", "Samples", "SentenceOrder", "Source", "Span", "SpanCorruption", "Stretch", "Supply", "TellLabels", "Temperature", "TokenShards",
-    "UniMax", "Vocabulary", "write_index", "write_shard",
+    "Batch", "BothWays", "Compared", "Corpus", "Curriculum", "Cursor", "Cut", "Each", "Encoded", "Fit", "FromPassage", "FromPrefix", "Given",
+    "Labels", "MaskedTokens", "Mixed", "Mixing", "Mixture", "NextToken", "Packed", "Packing", "Posed", "PrefixLM", "Proportions", "Ratio",
+    "RowTask", "Rows", "Samples", "SentenceOrder", "Source", "Span", "SpanCorruption", "Stretch", "Supply", "TellLabels", "Temperature",
+    "TokenShards", "UniMax", "Vocabulary", "write_index", "write_shard",
 ]  # fmt: skip

@@ -135,7 +135,7 @@ class Chat(Encoding):
 
     def encode(self, documents: pa.RecordBatch, tokenizer: Tokenizer) -> Iterator[Encoded]:
         talks = []
-        for name, messages, meta in _conversations(documents):
+        for name, messages, meta in talks_of(documents):
             if (preference := preference_of(messages, meta)) is not None:
                 best = preference.completions[0]
                 if best.good is not False:
@@ -144,7 +144,7 @@ class Chat(Encoding):
                 marks = json.loads(meta).get("learn") if meta is not None and '"learn"' in meta else None
                 talks.append((name, messages, marks if isinstance(marks, list) else [None] * len(messages)))
         learnt = [self.learn.turns([message["role"] for message in messages], marks) for _, messages, marks in talks]
-        yield from _encoded(self.template, tokenizer, [(name, messages) for name, messages, _ in talks], learnt)
+        yield from encoded_talks(self.template, tokenizer, [(name, messages) for name, messages, _ in talks], learnt)
 
 
 class Ranked(Encoding):
@@ -163,7 +163,7 @@ class Ranked(Encoding):
 
     def encode(self, documents: pa.RecordBatch, tokenizer: Tokenizer) -> Iterator[Encoded]:
         talks, learnt = [], []
-        for name, messages, meta in _conversations(documents):
+        for name, messages, meta in talks_of(documents):
             if (preference := preference_of(messages, meta)) is not None:
                 for completion in preference.completions:
                     verdict = "?" if completion.good is None else "good" if completion.good else "bad"
@@ -171,17 +171,17 @@ class Ranked(Encoding):
                     talks.append((f"{name}@{worth}", [*preference.prompt, *completion.messages]))
                     answers = [message["role"] == "assistant" for message in completion.messages]
                     learnt.append([False] * len(preference.prompt) + answers)
-        yield from _encoded(self.template, tokenizer, talks, learnt)
+        yield from encoded_talks(self.template, tokenizer, talks, learnt)
 
 
-def _conversations(documents: pa.RecordBatch) -> list[tuple[str, list[dict[str, str]], str | None]]:
+def talks_of(documents: pa.RecordBatch) -> list[tuple[str, list[dict[str, str]], str | None]]:
     """Id, messages and meta of the documents that have messages."""
     meta = documents.column("meta").to_pylist() if "meta" in documents.schema.names else [None] * documents.num_rows
     columns = (documents.column("id").to_pylist(), documents.column("messages").to_pylist(), meta)
     return [row for row in zip(*columns, strict=True) if row[1] is not None]
 
 
-def _encoded(
+def encoded_talks(
     template: ChatTemplate, tokenizer: Tokenizer, talks: list[tuple[str, list[dict[str, str]]]], learnt: list[list[bool]],
 ) -> Iterator[Encoded]:
     """Conversations by name as sequences, with the masks of the turns that are learnt."""

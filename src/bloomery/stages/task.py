@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bloomery.core.errors import ConfigError
-from bloomery.data import RowTask
+from bloomery.data import Compared, RowTask
+from bloomery.data.encodings import Encoding
+from bloomery.data.pairs import Pairs
 from bloomery.data.tasks import room
 from bloomery.models import ModelConfig
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
@@ -42,3 +46,19 @@ def check_task(task: RowTask, model: ModelConfig, tokenizer: TrainTokenizer | Lo
     if (longest := task.longest(max_seq_len)) > model.max_seq_len:
         raise ConfigError(f"Train.max_seq_len={max_seq_len} gives {task.kind()} rows of {longest} tokens, more than the model's max_seq_len="
                           f"{model.max_seq_len}; lower it")  # fmt: skip
+
+
+def check_pairs(task: RowTask, encodings: Sequence[Encoding]) -> None:
+    """Raises `ConfigError` where pairs meet a task that does not keep their sides apart, or the task rows that are none.
+
+    Args:
+        task: what is to be learnt from rows.
+        encodings: of the corpora.
+    """
+    paired = [isinstance(encoding, Pairs) for encoding in encodings]
+    if isinstance(task, Compared) and not all(paired):
+        other = encodings[paired.index(False)]
+        raise ConfigError(f"Train.task=Compared() compares the sides of pairs, and {other.kind()} makes none; take Tokenize(encoding=Pairs())")
+    if any(paired) and not isinstance(task, Compared):
+        raise ConfigError(f"Train.task={task.kind()} learns from both sides of Pairs() alike; take Compared() with a loss of pairs, or "
+                          "Tokenize(encoding=Chat()), which takes the better one")  # fmt: skip

@@ -1,5 +1,6 @@
 """What is to be learnt from rows of documents: tasks, as values."""
 
+from bloomery.data.tasks.compared import Compared
 from bloomery.data.tasks.corruption import SpanCorruption
 from bloomery.data.tasks.labels import BothWays, TellLabels
 from bloomery.data.tasks.masked import MaskedTokens
@@ -10,6 +11,6 @@ from bloomery.data.tasks.units import Entity, Span, Token, Unit, Word
 from bloomery.data.tasks.vocabulary import MASK, Vocabulary, room, sentinel
 
 __all__ = [
-    "MASK", "BothWays", "Entity", "FromPassage", "FromPrefix", "MaskedTokens", "NextToken", "Posed", "PrefixLM", "RowTask", "SentenceOrder",
-    "Span", "SpanCorruption", "TellLabels", "Token", "Unit", "Vocabulary", "Word", "once", "room", "sentinel",
+    "MASK", "BothWays", "Compared", "Entity", "FromPassage", "FromPrefix", "MaskedTokens", "NextToken", "Posed", "PrefixLM", "RowTask",
+    "SentenceOrder", "Span", "SpanCorruption", "TellLabels", "Token", "Unit", "Vocabulary", "Word", "once", "room", "sentinel",
 ]  # fmt: skip

@@ -68,14 +68,11 @@ class TellLabels(RowTask):
 
     def batch(self, rows: Rows, first_row: int, seed: int, vocabulary: Vocabulary) -> Batch:
         begins = (rows.tokens == vocabulary.begin) | segment_starts(rows.segments)
-        segments = np.where(rows.segments > 0, np.cumsum(begins, axis=1), 0)
+        apart = documents_apart(rows, vocabulary)
         ended = np.cumsum(rows.tokens == vocabulary.end, axis=1) - (rows.tokens == vocabulary.end)  # before each place, in its row
         before = np.maximum.accumulate(np.where(begins, ended, 0), axis=1)  # before the document that it is in
         parts = np.minimum(ended - before, 1) * (rows.segments > 0)
-        inner = np.roll(~begins, -1, axis=1)
-        inner[:, -1] = True
-        weight = np.where(inner, rows.loss_weight, 0).astype(np.float32)  # no choice is told from the one before it
-        batch = self.then.batch(rows._replace(segments=segments, loss_weight=weight), first_row, seed, vocabulary)
+        batch = self.then.batch(apart, first_row, seed, vocabulary)
         if self.learns == "unlabelled":
             labelled = np.zeros(len(rows.tokens), bool)
             for _, known in rows.labels.values():
@@ -87,6 +84,15 @@ class TellLabels(RowTask):
             head: Labels(torch.from_numpy(targets if head in self.numbers else targets.astype(np.int64)), torch.from_numpy(known))
             for head, (targets, known) in told.items()
         }
-        positions = batch.layout.positions * torch.from_numpy(segments > 0)  # padding may be longer than a model can read
+        positions = batch.layout.positions * torch.from_numpy(apart.segments > 0)  # padding may be longer than a model can read
         layout = replace(batch.layout, positions=positions, parts=torch.from_numpy(parts))
         return replace(batch, layout=layout, labels={**batch.labels, **labels})
+
+
+def documents_apart(rows: Rows, vocabulary: Vocabulary) -> Rows:
+    """Rows in which every `<|begin|>` begins a document that sees none before it, and is not told from it."""
+    begins = (rows.tokens == vocabulary.begin) | segment_starts(rows.segments)
+    inner = np.roll(~begins, -1, axis=1)
+    inner[:, -1] = True
+    segments = np.where(rows.segments > 0, np.cumsum(begins, axis=1), 0)
+    return rows._replace(segments=segments, loss_weight=np.where(inner, rows.loss_weight, 0).astype(np.float32))

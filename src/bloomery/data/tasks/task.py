@@ -6,6 +6,7 @@
     SpanCorruption()   the spans that were cut out of a passage, by an encoder–decoder
     FromPassage()      what is to be learnt of a document from what comes before it, by an encoder–decoder
     FromPrefix()       the same in one row, what comes before being read both ways
+    Compared()         which of two completions of a prompt is the better one
     SentenceOrder()    whether the halves of a document have been swapped, beside another task
 
 A row of a task is a pure function of (row, seed): neither micro-batch nor rank enters it, and a resumed run needs nothing but the row's number.

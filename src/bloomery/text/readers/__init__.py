@@ -7,9 +7,9 @@ from bloomery.text.readers.files import Files
 from bloomery.text.readers.reader import Damage, OnDamage, Reader, warn
 from bloomery.text.readers.rows import Rows
 from bloomery.text.readers.standard_library import StandardLibrary
-from bloomery.text.readers.tales import TaleContinuations, TaleConversations, TaleRows, TaleStories
+from bloomery.text.readers.tales import TaleContinuations, TaleConversations, TalePreferences, TaleRows, TaleStories
 
 __all__ = [
     "Chapters", "Code", "Crawl", "Crawled", "Damage", "Files", "OnDamage", "Reader", "Rows", "StandardLibrary", "TaleContinuations",
-    "TaleConversations", "TaleRows", "TaleStories", "crawl", "warn",
+    "TaleConversations", "TalePreferences", "TaleRows", "TaleStories", "crawl", "warn",
 ]

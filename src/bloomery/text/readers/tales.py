@@ -1,5 +1,5 @@
-"""`TaleStories`, `TaleConversations`, `TaleContinuations`, `TaleRows`: made-up stories as documents, questions and what comes next as
-conversations, tasks as rows."""
+"""`TaleStories`, `TaleConversations`, `TaleContinuations`, `TalePreferences`, `TaleRows`: made-up stories as documents, questions and what
+comes next as conversations and preferences, tasks as rows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic import Field
 
 from bloomery.core.rng import python_rng
 from bloomery.text.documents import Document, conversation, in_batches
+from bloomery.text.instructions.preferences import Completion, Preference
 from bloomery.text.readers.reader import OnDamage, Reader, warn
 from bloomery.text.tales import Dirt, Tale, Tales
 
@@ -73,6 +74,23 @@ class TaleConversations(_Book):
             asked = question.text if number else f"{tale.text}\n\n{question.text}"
             messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": question.answer}]
         return conversation(tale.id, "tales", messages, _meta(tale, self.questions))
+
+
+class TalePreferences(_Book):
+    """Preferences: the user tells a story, and of two sentences that could come next the one that its world makes true is preferred to one that
+    contradicts it.
+
+    Example:
+        >>> TalePreferences(tales=Tales(), count=5_000)
+    """
+
+    def _document(self, index: int) -> Document:
+        tale = self.tales.tale(index)
+        told, sides = [{"role": "user", "content": tale.text}], (tale.better, tale.worse)
+        ranked = [Completion([{"role": "assistant", "content": text}], rank=rank) for rank, text in enumerate(sides, start=1)]
+        preference = Preference(told, ranked)
+        about = {"domain": tale.domain, "wrong": tale.reason, "preference": preference.to_meta()}
+        return conversation(tale.id, "tales", preference.messages(), _json(about))
 
 
 class TaleRows(_Book):
