@@ -90,6 +90,19 @@ def test_a_fresh_adapter_on_the_anchor_costs_nothing_and_what_it_is_made_of_is_n
     assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
 
 
+def test_what_is_frozen_of_an_adapter_feels_nothing():
+    model = adapted(LoRA(rank=2))
+    kept = [p for name, p in model.named_parameters() if name.endswith(".a.weight")]
+    for parameter in kept:
+        parameter.requires_grad_(False)
+    left = [p for p in model.parameters() if p.requires_grad]
+    (pull,) = beside(CausalLM() + PENALTY, model, Holding.alone(model, ALONE)).pulls
+    pull.add("cpu")
+    assert all(p.grad is None for p in kept)
+    for parameter, gradient in zip(left, torch.autograd.grad(naive(model, PENALTY.strength), left), strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
+
+
 class Bowl(nn.Module):
     """A matrix."""
 

@@ -68,7 +68,7 @@ class Changed:
     Attributes:
         part: which of its numbers these are.
         change: ΔW.
-        own: what that is made of and what is trained, by its names in it.
+        own: what that is made of, by its names in it; some of it, or all, is trained.
         speaks: whether this rank, of all that hold the same part, is the one that counts it.
     """
 
@@ -109,13 +109,14 @@ class ThroughAdapter:
 
     def add(self, factor: float) -> Tensor:
         own = self.matrix.own
-        wholes = {name: held.whole(held.local.detach()).detach().requires_grad_() for name, held in own.items()}
+        wholes = {name: held.whole(held.local.detach()).detach().requires_grad_(held.parameter.requires_grad) for name, held in own.items()}
+        trained = {name: whole for name, whole in wholes.items() if whole.requires_grad}
         with torch.enable_grad():
             change = self.matrix.part.take(self.matrix.change.difference(wholes))
         moved = change.detach() - self.slack
         force = self.stiffness * moved
-        for held, gradient in zip(own.values(), torch.autograd.grad(change, list(wholes.values()), force), strict=True):
-            add_gradient(held, held.own(held.cut.sum_(gradient.contiguous())), factor)
+        for name, gradient in zip(trained, torch.autograd.grad(change, list(trained.values()), force), strict=True):
+            add_gradient(own[name], own[name].own(own[name].cut.sum_(gradient.contiguous())), factor)
         return 0.5 * (force * moved).sum()
 
 
@@ -131,7 +132,7 @@ def changed(model: nn.Module, holding: Holding) -> dict[str, tuple[Changed, Tens
     found = {}
     for path, shell in shells(model).items():
         adding = [(change, _made_of(holding, f"{path}.adapters.{change.by}", change)) for change in shell.changes if change.adds]
-        trained = [(change, own) for change, own in adding if all(held.parameter.requires_grad for held in own.values())]
+        trained = [(change, own) for change, own in adding if any(held.parameter.requires_grad for held in own.values())]
         if not trained:
             continue
         ((last, made),) = trained  # attaching an adapter freezes those that are there
