@@ -1,11 +1,11 @@
 import functools
 import http.server
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from tests import commands
 
 from bloomery.cli.main import main
 from bloomery.text.readers import Files
@@ -30,10 +30,7 @@ def here(tmp_path: Path) -> Path:
 
 def bloomery(here: Path, *arguments: str, code: int = 0) -> str:
     """What the command prints; its exit code must be `code`, and a traceback is never shown."""
-    command = [sys.executable, "-c", "from bloomery.cli.main import main; main()", *arguments]
-    root = str(Path(__file__).parents[2])
-    environment = {"PYTHONPATH": f"{root}/src:{root}", "PATH": "/usr/bin:/bin", "COLUMNS": "200"}
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, env=environment)
+    done = commands.bloomery(*arguments, cwd=here, environment={"PYTHONPATH": f"{ROOT}/src:{ROOT}", "PATH": "/usr/bin:/bin", "COLUMNS": "200"})
     assert done.returncode == code, done.stderr or done.stdout
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout if code == 0 else done.stderr

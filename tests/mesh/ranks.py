@@ -15,7 +15,10 @@ from typing import Any
 import torch
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["bloomery.train", "torch.distributed.fsdp", "torch.distributed.device_mesh"])
+CONTEXT.set_forkserver_preload([
+    "bloomery.train", "torch.distributed.fsdp", "torch.distributed.device_mesh", "bloomery.cli.main", "bloomery.recipe",
+    "bloomery.stages.train",
+])  # fmt: skip
 
 
 def on_ranks(world: int, function: Callable[..., Any], *arguments: Any, timeout_s: float = 150.0) -> list[Any]:
