@@ -33,7 +33,7 @@ SAMPLES = 8  # texts to a prompt
 
 
 def policy(
-    *, stories: int = 8000, talks: int = 4000, base_steps: int = 500, chat_steps: int = 250, steps: int = 60, prompts: int = 8,
+    *, stories: int = 8000, talks: int = 4000, base_steps: int = 500, chat_steps: int = 250, steps: int = 45, prompts: int = 8,
     wrong: float = 0.5, rate: float = 1e-3, beta: float = 0.02, seeds: int = 3, d_model: int = 64, n_layers: int = 2, seed: int = 0,
 ) -> Recipe:
     """The true reward is 1 for a next sentence that the tale's world makes true. `wrong` is the share of demonstrations that contradict it,
@@ -68,10 +68,11 @@ def policy(
         init: Init = changes.pop("init", Continue(base=chat))
         rewards = changes.pop("rewards", (TrueTale(),))
         earns = Earns(rewards=rewards, credit=credit, reference=chat, toll=Toll(beta=changes.pop("beta", beta)))
+        updates = AdamW(learning_rate=changes.pop("rate", rate), weight_decay=0.0)
         rollout = Rollout(max_new_tokens=new, samples=changes.pop("samples", SAMPLES), earns=earns, **changes)
         return Train(
             name=f"{name}_{number}", tokenizer=tokenizer, init=init, sources=(Share(tokens=asked_tokens),), packing=Each(), rollout=rollout,
-            objective=objective, optimizer=AdamW(learning_rate=rate, weight_decay=0.0), schedule=Constant(warmup=5), max_seq_len=time,
+            objective=objective, optimizer=updates, schedule=Constant(warmup=5), max_seq_len=time,
             batch_tokens=prompts * SAMPLES * time, steps=steps * changes.get("every", 1), seed=seed + number, healing=None,
         )  # fmt: skip
 
@@ -84,7 +85,7 @@ def policy(
     ways = (
         way("rloo", LeaveOneOut(), plain),
         way("grpo", GroupRelative(), PolicyGradient(over=OverSequences()) + beta * ReferenceKL(estimator="k3"), beta=0.0),
-        way("ppo", GAE(), PolicyGradient() + 0.1 * ValueLoss(), init=with_value, every=4, epochs=4, samples=1),
+        way("ppo", GAE(), PolicyGradient() + 0.1 * ValueLoss(), init=with_value, every=2, epochs=2, samples=1, rate=0.4 * rate),
         way("length", LeaveOneOut(), plain, runs=1, rewards=(Longer(tokens=new), TrueTale(weight=0.0)), beta=0.0),
     )
     compared = Policies(
