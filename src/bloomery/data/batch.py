@@ -87,7 +87,7 @@ class Batch:
     """Tokens, what they should predict, and how much each prediction counts.
 
     Attributes:
-        tokens: (batch, time) int64.
+        tokens: (batch, time) int64; of an agent, (batch, time, n_observed) float32, what it observed.
         targets: (batch, time) int64, the token to be predicted at each place; where nothing is, any valid id under a weight of 0.
         loss_weight: (batch, time) float32 ≥ 0; 0 takes a place out of the loss.
         layout: which tokens belong together.
@@ -99,7 +99,7 @@ class Batch:
         samples: of rows that the policy has written; None where it has not.
     """
 
-    tokens: Int[Tensor, "batch time"]
+    tokens: Shaped[Tensor, "batch time *observed"]
     targets: Int[Tensor, "batch time"]
     loss_weight: Float[Tensor, "batch time"]
     layout: SequenceLayout

@@ -7,6 +7,7 @@ from typing import Any
 from bloomery.core.config import Config
 from bloomery.core.errors import ArtifactError
 from bloomery.models.adapted import AdaptedConfig
+from bloomery.models.agent import AgentConfig
 from bloomery.models.albert import AlbertConfig
 from bloomery.models.bamba import BambaConfig
 from bloomery.models.bert import BertConfig
@@ -54,7 +55,7 @@ def config_from_plain(plain: dict[str, Any]) -> ModelConfig:
     """
     models = {family.kind(): family for family in (
         TransformerConfig, EncoderDecoderConfig, Transformer2017Config, TaskConfig, ElectraPairConfig, AdaptedConfig, EnsembleConfig,
-        *FAMILIES.values(),
+        AgentConfig, *FAMILIES.values(),
     )}  # fmt: skip
     if (kind := plain.get("kind")) not in models:
         raise ArtifactError(f"a config says kind={kind!r}, which is none of {', '.join(models)}; was it written by a newer version?")

@@ -13,6 +13,7 @@ from bloomery.core.config import Config
 from bloomery.data.batch import Batch
 from bloomery.data.tasks import RowTask
 from bloomery.models import Model, ModelConfig, TaskModel
+from bloomery.models.agent import Agent
 from bloomery.nn.seen import Seen
 from bloomery.objectives.frozen import Frozen, Importance
 from bloomery.objectives.told import Told, told_of
@@ -108,7 +109,7 @@ class Reading:
         """What a head of a task makes of the states; for terms that look inside."""
         if self._scores is None:
             policy = self.models.policy
-            assert isinstance(policy, TaskModel), "heads are those of a TaskModel"
+            assert isinstance(policy, TaskModel | Agent), "heads are those of a TaskModel or an Agent"
             self._scores = policy.scores_of(self.hidden(), self.batch.layout)
         return self._scores[head]
 
