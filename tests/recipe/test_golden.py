@@ -19,11 +19,9 @@ OF_THE_MACHINE = {"source.python", "source.files", "source.contents"}  # what a 
 BOOKS = {"source": str(GOLDEN / "books")}
 CONTRASTS = ("adaptive_softmax", "attention_cost", "batch_norm", "fixup", "grouped_queries", "growth", "norm_placement", "warmup")
 DIALS: dict[str, dict[str, str]] = {
-<<<<<<< HEAD
-    name: {} for name in ("distilled", "policy", "preferences", "quickstart", "remedies", "several_tasks", "stdlib", "synthetic")
-=======
-    name: {} for name in ("cart_pole", "distilled", "policy", "quickstart", "remedies", "several_tasks", "stdlib", "synthetic")
->>>>>>> 1b48a9a (Balance a pole by the credit, losses and loop of policies that write; log what RLOO, GRPO and PPO earn on tales)
+    name: {} for name in (
+        "cart_pole", "distilled", "policy", "preferences", "quickstart", "remedies", "several_tasks", "stdlib", "synthetic",
+    )
 } | {"novels": BOOKS, "refinery": BOOKS}
 QUESTIONS = {"data": str(GOLDEN / "questions.csv"), "text": str(GOLDEN / "books")}
 DIALS |= {"continued": {}, "continued_full": {"size": "full"}, "multiple_choice": QUESTIONS}
