@@ -15,6 +15,8 @@ from bloomery.nn import LastPoolingConfig, SequenceLayout
 from bloomery.objectives import DPO, BradleyTerry, Models, OverBudget, PolicyGradient
 from bloomery.stages.heads import HeadsOn
 from bloomery.stages.init import Continue, Scratch
+from bloomery.stages.paired import Way
+from bloomery.stages.policies import Policies
 from bloomery.stages.preferences import Judged, Preferences, wilson
 from bloomery.stages.prepare import Prepare, documents
 from bloomery.stages.stage import RunContext
@@ -124,6 +126,18 @@ def test_a_policy_is_paid_by_a_reward_model(context):
     lines = [json.loads(line) for line in (paid.run(context).path / "metrics.jsonl").read_text().splitlines()]
     assert all(line["reward"] == line["reward/scored"] != 0 for line in lines)
     assert all("reward/true_tale" in line for line in lines)
+
+
+def test_policies_are_compared_by_what_a_reward_model_says(context):
+    asked = Prepare(name="asked", source=TaleContinuations(tales=TALES, count=24))
+    tokens = Tokenize(name="asked", corpus=asked, tokenizer=TOKENIZER, encoding=Chat())
+    made = Policies(
+        title="t", before=BASE, ways=(Way(name="direct", runs=(DIRECT,)),), prompts=tokens, rewards=(TrueTale(), Scored(by=REWARD, weight=0.0)),
+        max_seq_len=1024, max_new_tokens=4, texts=6,
+    ).run(context)  # fmt: skip
+    found = read_json(made.path / "results.json")
+    assert found["before"]["reward/scored"] != found["direct"][0]["reward/scored"] != 0
+    assert found["before"]["kl"] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_sureness_is_compared_with_truth():

@@ -62,12 +62,12 @@ class Policies(Stage):
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         shards = TokenShards.open(inputs[self.prompts])
         tokenizer = Tokenizer.load(inputs[self.before].checked("tokenizer/tokenizer.json"))
-        before = self._model(inputs, self.before, context)
+        asked = {one.address: self._model(inputs, one, context) for one in self._asked()}
 
         def figures(trained: Trained) -> dict[str, float]:
             model = self._model(inputs, trained, context)
             earns = Earns(rewards=self.rewards, credit=Reinforce(), reference=self.before)
-            state = TrainState(model, AdamW().build(model), beside=Beside({self.before.address: before}))
+            state = TrainState(model, AdamW().build(model), beside=Beside(asked))
             source = Rollouts(
                 Packed(shards, Each(), time=self.max_seq_len, seed=0),
                 Rollout(prompt_tokens=self.prompt_tokens, max_new_tokens=self.max_new_tokens, earns=earns), state,
@@ -84,6 +84,10 @@ class Policies(Stage):
         context.say(page.text())
         wanted = f"reward/{self.rewards[0].called}"
         return {f"{name}: {what}": round(mean(run[what] for run in runs), 5) for name, runs in page.ways.items() for what in (wanted, "kl")}
+
+    def _asked(self) -> list[Trained]:
+        """The models that are asked about what policies write."""
+        return [self.before, *(one for reward in self.rewards for one in reward.frozen() if isinstance(one, Trained))]
 
     def _model(self, inputs: Inputs, trained: Trained, context: RunContext) -> Model:
         return read_model(inputs[trained].path / "model")[1].to(context.device).eval()
