@@ -80,6 +80,23 @@ def test_the_model_of_these_tests_has_something_to_say():
     assert len(set(naive([1, 2, 3], [], 20))) > 5
 
 
+@given(st.lists(PROMPTS, min_size=1, max_size=3), st.lists(st.integers(0, 2), min_size=2, max_size=8), st.integers(0, 2**32))
+@settings(max_examples=15, deadline=None)
+def test_several_texts_to_a_prompt_are_those_of_each_alone(prompts, which, seed):
+    many, seeds = [prompts[i % len(prompts)] for i in which], [seed + i for i in range(len(which))]
+    sampler = Random(temperature=0.8)
+    told = complete(MODEL, many, [7], 9, sampler=sampler, seeds=seeds)
+    alone = [complete(MODEL, [prompt], [7], 9, sampler=sampler, seeds=[one])[0] for prompt, one in zip(many, seeds, strict=True)]
+    assert told == alone
+
+
+def test_a_prompt_of_several_texts_is_read_once(monkeypatch):
+    read, prefill = [], decode._prefill
+    monkeypatch.setattr(decode, "_prefill", lambda model, prompts, *more: read.append(len(prompts)) or prefill(model, prompts, *more))
+    complete(MODEL, [[1, 2], [3], [1, 2], [1, 2]], [7], 3)
+    assert read == [2]
+
+
 def test_a_prompt_read_in_pieces_gives_the_same_text(monkeypatch):
     prompts = [list(range(n)) for n in (3, 17, 8, 12)]
     whole = complete(MODEL, prompts, [], 6)

@@ -140,8 +140,14 @@ def _complete_batch(
     answers: list[list[int]], vocab_size: int | None, passage: Passage | None, pick: Pick, reads: Reads,
 ) -> None:
     """Fills in `answers` for the prompts numbered `rows`."""
-    cache: Cache = model.new_cache(batch=len(rows), capacity=max(len(prompts[i]) + limits[i] for i in rows))
-    logits = _prefill(model, [prompts[i] for i in rows], cache, passage, reads)
+    own = {tuple(prompts[i]): i for i in rows} if passage is None else {(i,): i for i in rows}  # a prompt of several texts is read once
+    read = list(own.values())
+    cache: Cache = model.new_cache(batch=len(read), capacity=max(len(prompts[i]) + limits[i] for i in rows))
+    logits = _prefill(model, [prompts[i] for i in read], cache, passage, reads)
+    if len(read) < len(rows):
+        places = {prompt: place for place, prompt in enumerate(own)}
+        copied = torch.tensor([places[tuple(prompts[i])] for i in rows], device=model.device)
+        cache, logits = cache.select(copied), logits[copied]
     while True:
         alive = []
         for k, token in enumerate(pick(logits[:, :vocab_size], rows).tolist()):

@@ -67,6 +67,8 @@ class Random(Sampler):
     def probabilities(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
         """The distribution that is drawn from, (batch, vocab), rows adding up to 1."""
         logits = logits.float() / self.temperature
+        if self.top_k is None and self.top_p == 1:
+            return logits.softmax(dim=-1)  # nothing to sort for
         n_kept = min(self.top_k or logits.shape[-1], logits.shape[-1])
         sorted_logits, ids = logits.topk(n_kept, dim=-1)  # (batch, kept), most likely first
         likely = sorted_logits.softmax(dim=-1)
