@@ -4,7 +4,7 @@
 
 A step writes eight texts to each of a few prompts, judges them by their length, and learns from them once; neither side has a reference
 model, and both draw at temperature 1 from all tokens. Both begin with the same fresh weights, so that hardly any text ends by itself, and as
-many tokens are written. The sides take turns, each turn in a process of its own; what counts is tokens written, over the seconds of whole steps.
+many tokens are written. The sides take turns, each turn in a process of its own; what counts is tokens written, by the seconds of whole steps.
 """
 
 from __future__ import annotations
