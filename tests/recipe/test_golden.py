@@ -25,6 +25,7 @@ DIALS: dict[str, dict[str, str]] = {
 } | {"novels": BOOKS, "refinery": BOOKS}
 QUESTIONS = {"data": str(GOLDEN / "questions.csv"), "text": str(GOLDEN / "books")}
 DIALS |= {"continued": {}, "continued_full": {"size": "full"}, "multiple_choice": QUESTIONS}
+DIALS |= {"human_preferences": {"data": str(GOLDEN / "pairs.jsonl"), "text": str(GOLDEN / "books")}}
 DIALS |= {f"contrasts/{name}": {} for name in CONTRASTS}
 
 
