@@ -206,7 +206,7 @@ def pretrain(
 @store_option
 def show(artifact: str | None, verify: bool, store_path: Path) -> None:
     """Draw where ARTIFACT came from, back to its sources; without one, list the store."""
-    from bloomery.cli.show import print_lineage, print_store
+    from bloomery.cli.show import print_compared, print_lineage, print_store
     from bloomery.recipe import lineage
 
     store = store_at(store_path)
@@ -218,6 +218,7 @@ def show(artifact: str | None, verify: bool, store_path: Path) -> None:
     if verify:
         tree.verify()
     print_lineage(tree)
+    print_compared(found)
 
 
 @cli.command(context_settings=RECIPE_SETTINGS, epilog="Example: bloomery diff store/quickstart.lock.json recipes/quickstart.py --steps 900")

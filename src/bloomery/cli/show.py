@@ -65,10 +65,15 @@ def print_results(artifacts: Iterable[Artifact]) -> None:
         for name, value in artifact.manifest.summary.items():
             if not isinstance(value, dict | list):
                 console.print(Text(f"    {name}: {_short(value)}"))
-        for what, planned, measured, ratio in rows_of(artifact.manifest.summary.get("plan", {})):
-            console.print(Text(f"    {what}: planned {planned}, measured {measured}, ratio {ratio}"))
+        print_compared(artifact)
         if next_step := NEXT.get(artifact.manifest.stage):
             console.print(Text(f"    try: {next_step.format(path=artifact.path)}", "green"))
+
+
+def print_compared(artifact: Artifact) -> None:
+    """What a training was planned to take, beside what it took; nothing of what was not planned."""
+    for what, planned, measured, ratio in rows_of(artifact.manifest.summary.get("plan", {})):
+        console.print(Text(f"    {what}: planned {planned}, measured {measured}, ratio {ratio}"))
 
 
 def print_lineage(tree: Lineage) -> None:
