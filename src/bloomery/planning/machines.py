@@ -29,6 +29,8 @@ class Machine(Config):
     """Bytes per second that it sends to other nodes."""
     node: Annotated[int, Ge(1)] = 8
     """Accelerators in a node."""
+    activations: Bytes | None = None
+    """Of one micro-batch at most, where a run chooses it; None for a share of what the model and its updates leave of the memory."""
 
     def flops(self, precision: str) -> float:
         """Operations per second in a precision of matrix products."""

@@ -14,6 +14,8 @@ from bloomery.objectives import CausalLM, Models
 from bloomery.stages.adapted import Adapted
 from bloomery.stages.init import Continue
 from bloomery.stages.look_back import frozen_models
+from bloomery.stages.micro_batch import rows_at_a_time
+from bloomery.stages.planner import here
 from bloomery.stages.prepare import documents
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
@@ -24,7 +26,7 @@ from bloomery.store import Store
 from bloomery.text.instructions.preferences import preference_of
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train.doctor import Effort, Finding, Patient, examine
-from bloomery.train.machine import activation_bytes, choose_micro_batch
+from bloomery.train.machine import activation_bytes
 from bloomery.train.spreading import fresh, spread_model
 
 Make = Literal["nothing", "data", "all"]
@@ -72,7 +74,10 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
     model = spread_model(config, context.mesh, fill, stage.trainable).model.to(context.device)
     objective = CausalLM() if stage.objective.needs else stage.objective  # rows of its own are written by a policy that learns
     frozen = frozen_models(objective.frozen(), inputs, context.mesh, config)
-    per_row = activation_bytes(objective, Models(model, frozen), source.batch(0, 1).to(context.device), stage.precision)
+    rows = rows_at_a_time(
+        stage, context, config, lambda: here(context.device, stage.precision),
+        lambda: activation_bytes(objective, Models(model, frozen), source.batch(0, 1).to(context.device), stage.precision),
+    )  # fmt: skip
     trained = stage.architecture is None or isinstance(stage.init, Adapted | Continue)
     patient = Patient(
         config=config, model=model, weights="trained" if trained and stand_in is None else "fresh", source=source,
@@ -81,7 +86,7 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
         effort=effort,
         rate=1.0 if stage.batch_rule is None else stage.batch_rule.factor(stage.batch_tokens),
         plan=lambda rows: stage.memory(config, rows, Layout(), context.recompute), instead=stage.instead(config, context.recompute),
-        micro_batch=min(context.micro_batch or choose_micro_batch(stage.rows, per_row), stage.rows),
+        micro_batch=rows,
     )  # fmt: skip
     read = {(span.source, span.id) for span in patient.raw.documents(0, patient.read_rows)}
     said: dict[str, Sequence[str]] = {}

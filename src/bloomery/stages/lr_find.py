@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bloomery.core.errors import ConfigError
-from bloomery.data import Source
+from bloomery.stages.micro_batch import rows_at_a_time
+from bloomery.stages.planner import here
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.train import Train
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Course, Manner, StepReport, TrainState
 from bloomery.train.lr_find import RateSweep, sweep_rates
-from bloomery.train.machine import choose_micro_batch, over_ranks, row_meter
+from bloomery.train.machine import row_meter
 from bloomery.train.spreading import check_course, spread_model
 
 
@@ -39,17 +40,11 @@ def find_rate(stage: Train, context: RunContext, low: float, high: float, steps:
         objective=stage.objective, schedule=stage.schedule, steps=steps, rows=stage.rows, batch_rule=stage.batch_rule,
         clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
     )
-    manner = Manner(micro_batch=context.micro_batch or _micro_batch(stage, context, state, source), device=context.device)
+    measure = row_meter(state, source, stage.objective, stage.precision, context.device)
+    rows = rows_at_a_time(stage, context, config, lambda: here(context.device, stage.precision), measure)
+    manner = Manner(micro_batch=rows, device=context.device)
 
     def each(report: StepReport) -> None:
         context.progress(f"{stage.reference}: rate {report.learning_rate:.3g}, loss {report.loss:.3f}")
 
     return sweep_rates(state, source, course, manner, low, high, each)
-
-
-def _micro_batch(stage: Train, context: RunContext, state: TrainState, source: Source) -> int:
-    mesh = context.mesh
-    if mesh.layout.pipeline > 1:
-        return 1
-    kept = over_ranks(mesh, row_meter(state, source, stage.objective, stage.precision, context.device)())
-    return choose_micro_batch(stage.rows // mesh.readers.size, kept)

@@ -15,19 +15,21 @@ from bloomery.models import ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
 from bloomery.objectives import Objective
 from bloomery.planning.machines import MACHINES, Machine
-from bloomery.planning.memory import memory
+from bloomery.planning.memory import Memory, memory
 from bloomery.planning.outlook import USABLE, Outlook, Planner, Setting
 from bloomery.planning.speed import Work, speed
 from bloomery.planning.trace import forward_of
 from bloomery.stages.anatomy import Planned, anatomy_of
 from bloomery.train import Precision
-from bloomery.train.machine import choose_micro_batch, matmul_rate, pipeline_micro_batch
+from bloomery.train.machine import ACTIVATION_BYTES, choose_micro_batch, matmul_rate, pipeline_micro_batch
 from bloomery.train.recompute import Recompute, blocks_again
 from bloomery.train.spreading import check_course, check_layout
 
 NOTHING_AGAIN = Recompute()
 UTILISATION = 0.5
 """Of a machine's peak, while nothing is waited for: what large products reach in training, as long as nobody has measured better."""
+ACTIVATION_SHARE = 0.5
+"""Of what a card has left for activations: a backward pass holds gradients of what the forward pass kept, and of logits several."""
 
 
 def planner_of(planned: Planned, machine: Machine, rows: int, utilisation: float = UTILISATION) -> Planner:
@@ -73,7 +75,24 @@ def here(device: str = "cpu", precision: Precision = "fp32") -> Machine:
         known = next((one for name, one in MACHINES.items() if name.partition("-")[0] in found.name.lower()), MACHINES["l40s"])
         return known.replace(bf16_flops=rate, fp32_flops=rate, memory=found.total_memory)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Machine(bf16_flops=rate, fp32_flops=rate, memory=memory, near=1e9, far=1e8, node=max(1, os.cpu_count() or 1))
+    return Machine(
+        bf16_flops=rate, fp32_flops=rate, memory=memory, near=1e9, far=1e8, node=max(1, os.cpu_count() or 1), activations=ACTIVATION_BYTES,
+    )  # fmt: skip
+
+
+def activation_budget(machine: Machine, one_row: Callable[[], Memory]) -> int:
+    """Bytes that the activations of one micro-batch may take. A function of the configuration and of what the machine has in all, never of
+    what happens to be free.
+
+    Args:
+        machine: of each rank.
+        one_row: plans the training in micro-batches of one row; asked only where it matters.
+    """
+    if machine.activations is not None:
+        return machine.activations
+    there = one_row()
+    left = USABLE * machine.memory - there.weights - there.gradients - there.optimizer
+    return max(0, int(ACTIVATION_SHARE * left))
 
 
 def work_of(planned: Planned, rows: int) -> Work:
@@ -96,7 +115,8 @@ def usual(planner: Planner, layout: Layout, micro_batch: int | None = None, agai
     if layout.pipeline > 1:
         chosen = pipeline_micro_batch(rows, layout.pipeline)
     else:
-        chosen = choose_micro_batch(rows, round(forward_of(one.first).left.total / (layout.context * layout.tensor)))
+        budget = activation_budget(planner.machine, lambda: planner.outlook(Setting(layout=layout, micro_batch=1)).memory)
+        chosen = choose_micro_batch(rows, round(forward_of(one.first).left.total / (layout.context * layout.tensor)), budget)
     taken = min(micro_batch or chosen, rows)
     return Setting(layout=layout, micro_batch=taken, recomputed=blocks_again(planner.of(taken), layout, again), keeps=again.keeps)
 

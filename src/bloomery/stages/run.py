@@ -26,6 +26,7 @@ from bloomery.stages.forecast import compare
 from bloomery.stages.healed import in_summary, write_healing
 from bloomery.stages.leave import leave_model
 from bloomery.stages.look_back import beside_of
+from bloomery.stages.micro_batch import BEGUN, as_begun, rows_at_a_time
 from bloomery.stages.planner import UTILISATION, here, outlook_of
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.training import Training
@@ -36,7 +37,7 @@ from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, TrainS
 from bloomery.train.checkpoints.carried import carry_slots, leave_slots
 from bloomery.train.doctor.patient import packed_in
 from bloomery.train.loop import At
-from bloomery.train.machine import choose_micro_batch, compile_pays, over_ranks, pipeline_micro_batch, row_meter
+from bloomery.train.machine import compile_pays, row_meter
 from bloomery.train.memory import Needs, bytes_by_kind, bytes_there
 from bloomery.train.offload import AwayOptimizer, offload_activations
 from bloomery.train.peak import Peak
@@ -65,6 +66,7 @@ def finish(workspace: Workspace, context: RunContext) -> dict[str, Any]:
     Keep(last=0, every=context.keep_every).apply(workspace.path / "checkpoints")
     for folder in ("snapshots", ROLLOUTS, BEST):
         shutil.rmtree(workspace.path / folder, ignore_errors=True)
+    (workspace.path / BEGUN).unlink(missing_ok=True)
     return summary
 
 
@@ -102,8 +104,8 @@ class Run:
         frozen = not isinstance(stage.trainable, Everything)
         self.trained = sum(prod(held.part.shape) for held in spread.holding.trainable()) if frozen else self.config.n_params
         self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
-        self.manner = self._manner()
         self.machine = here(context.device, stage.precision)
+        self.manner = self._manner()
         self.rate = self.machine.flops(stage.precision) * context.mesh.layout.world
         self.course = Course(
             objective=stage.objective, schedule=stage.schedule, steps=stage.total_steps, rows=stage.rows, ramp=stage.ramp,
@@ -376,14 +378,11 @@ class Run:
 
     def _manner(self) -> Manner:
         stage, context, mesh = self.stage, self.context, self.context.mesh
-        rows = stage.rows // mesh.readers.size
-        if mesh.layout.pipeline > 1:
-            chosen, measure = pipeline_micro_batch(rows, mesh.layout.pipeline), None
-        else:
-            measure = row_meter(self.state, self.source, stage.objective, stage.precision, context.device)
-            chosen = choose_micro_batch(rows, over_ranks(mesh, measure()))
-        micro_batch = min(context.micro_batch or chosen, rows)
-        recompute(self.state.model, context.recompute, None if measure is None else lambda: micro_batch * measure())
+        measure = row_meter(self.state, self.source, stage.objective, stage.precision, context.device)
+        micro_batch = as_begun(
+            self.folder, mesh, context.micro_batch, lambda: rows_at_a_time(stage, context, self.config, lambda: self.machine, measure)
+        )  # fmt: skip
+        recompute(self.state.model, context.recompute, None if mesh.layout.pipeline > 1 else lambda: micro_batch * measure())
         planned = stage.total_rows * stage.max_seq_len * self.flops_per_token
         compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
         if "activations" in context.offload:

@@ -18,7 +18,7 @@ from bloomery.train.state import TrainState
 
 COMPILE_FLOPS = {"cpu": 1.5e14, "cuda": 1e17}
 """Planned operations from which torch.compile repays its 6 to 50 seconds twice, at a gain of 8 % and usual rates."""
-ACTIVATION_BYTES = 2 << 30  # for the activations of one micro-batch
+ACTIVATION_BYTES = 2 << 30  # for the activations of one micro-batch, where memory is not a card's own
 MICRO_BATCHES_PER_STAGE = 4  # of a pipeline, where there are rows enough
 
 
@@ -75,9 +75,9 @@ def row_meter(state: TrainState, source: Source, objective: Objective, precision
     """What measures, each time it is called, the bytes that this rank keeps of one row of a training; not along a pipeline, whose ranks have
     parts of a pass only. All ranks must call it."""
     mesh = state.holding.mesh
-    row = source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(device)
 
     def measure() -> int:
+        row = source.batch(0, 1).share(mesh.time.index, mesh.time.size).to(device)
         kept = activation_bytes(objective, state.models, row, precision)
         settle(state.model, mesh)
         return kept
@@ -90,7 +90,7 @@ def over_ranks(mesh: Mesh, count: int) -> int:
     return round(mesh.world.total([count])[0]) // mesh.layout.world
 
 
-def choose_micro_batch(rows: int, bytes_per_row: int, budget: int = ACTIVATION_BYTES) -> int:
+def choose_micro_batch(rows: int, bytes_per_row: int, budget: int) -> int:
     """The most rows whose activations stay within the budget, evened out over the micro-batches of a step.
 
     A function of the configuration, not of the memory that happens to be free: a resumed run must round alike.
