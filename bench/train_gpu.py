@@ -133,6 +133,9 @@ def ours(turn: Turn, clock: Clock) -> None:
 
         time, vocab_size = shape.time, shape.sizes["vocab_size"]
 
+        def figures(self, first_row: int, rows: int) -> dict[str, float]:
+            return {}
+
         def batch(self, first_row: int, rows: int) -> Batch:
             tokens = pool(turn.shape)[torch.arange(first_row, first_row + rows) % POOL_ROWS]
             weight = torch.ones(rows, self.time)

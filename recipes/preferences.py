@@ -35,7 +35,7 @@ TIME, NEW, SAMPLES = 224, 28, 8
 def preferences(
     *, stories: int = 8000, talks: int = 4000, pairs: int = 12_000, base_steps: int = 500, chat_steps: int = 250, reward_steps: int = 1200,
     direct_steps: int = 150, paid_steps: int = 60, prompts: int = 8, wrong: float = 0.5, beta: float = 0.1, toll: float = 0.05,
-    rate: float = 1e-3, seeds: int = 3, d_model: int = 64, n_layers: int = 4, seed: int = 0,
+    rate: float = 1e-3, direct_rate: float = 3e-4, seeds: int = 3, d_model: int = 64, n_layers: int = 4, seed: int = 0,
 ) -> Recipe:
     """A model learns to go on with tales from writers of whom `wrong` did not look. Of each pair of sentences the one that the tale's world
     makes true is preferred: a reward model learns that, and the tuned model is paid by it (the true reward is only watched), or learns from the
@@ -80,8 +80,8 @@ def preferences(
 
     def direct(name: str, number: int, objective: Objective) -> Train:
         return Train(
-            name=f"{name}_{number}", init=Continue(base=chat), objective=objective, optimizer=AdamW(learning_rate=rate, weight_decay=0.0),
-            schedule=WarmupCosine(), steps=direct_steps, seed=seed + number, **paired,
+            name=f"{name}_{number}", init=Continue(base=chat), objective=objective, schedule=WarmupCosine(), steps=direct_steps,
+            optimizer=AdamW(learning_rate=direct_rate, weight_decay=0.0), seed=seed + number, **paired,
         )  # fmt: skip
 
     def paid(number: int) -> Train:

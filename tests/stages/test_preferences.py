@@ -77,13 +77,15 @@ def rewards_of(context, ids) -> float:
 def test_a_reward_model_is_examined_pair_by_pair(context):
     made = Preferences(name="reward", model=REWARD, head="reward", pairs=PAIRS, max_seq_len=1024).run(context)
     lines = {one["id"]: one for one in map(json.loads, (made.path / "pairs.jsonl").read_text().splitlines())}
-    apart = []
+    apart, longer = [], []
     for name, (better, worse) in conversations(context):
+        longer.append(0.5 * (1 + np.sign(sum(better.mask) - sum(worse.mask))))
         b, w = rewards_of(context, better.ids), rewards_of(context, worse.ids)
         assert (lines[name]["better"], lines[name]["worse"]) == pytest.approx((b, w), abs=2e-5)
         apart.append(b - w)
     found = read_json(made.path / "results.json")
     assert found["pairs"] == len(lines) == len(apart)
+    assert found["longer_is_better"] == pytest.approx(np.mean(longer))
     assert found["accuracy"] == pytest.approx(np.mean(np.array(apart) > 0))
     assert found["nll"] == pytest.approx(np.mean(np.log1p(np.exp(-np.array(apart)))), abs=1e-5)
 
@@ -142,7 +144,8 @@ def test_policies_are_compared_by_what_a_reward_model_says(context):
 
 def test_sureness_is_compared_with_truth():
     sure = np.log(0.9 / 0.1)  # σ(sure) = 0.9
-    judged = Judged(np.array([sure] * 8 + [-sure] * 2 + [0.0] * 10))
+    judged = Judged(np.array([sure] * 8 + [-sure] * 2 + [0.0] * 10), np.array([3.0] * 5 + [-1.0] * 11 + [0.0] * 4))
+    assert judged.figures["longer_is_better"] == pytest.approx((5 + 2) / 20)
     assert judged.figures["accuracy"] == pytest.approx((8 + 5) / 20)
     assert judged.bins == [(0.5, 0.5, 10), (pytest.approx(0.9), 0.8, 10)]
     assert judged.calibration_error == pytest.approx(0.05)

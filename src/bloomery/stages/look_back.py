@@ -30,11 +30,13 @@ def check_look_back(objective: Objective, tokenizer: Stage, model: ModelConfig |
         model: of the training, where it is known.
         also: further models that are asked, by the source of the rows.
     """
-    for one in (*objective.frozen(), *also, *(penalty.towards for _, penalty in objective.penalties())):
+    own = (*objective.frozen(), *(penalty.towards for _, penalty in objective.penalties()))
+    for one in (*own, *also):
+        who = f"Train.{'objective' if one in own else 'rollout'} looks at"
         if isinstance(one, Trained) and one.vocabulary != tokenizer:
-            raise ConfigError(f"Train looks at {one.reference}, which was trained with {one.vocabulary.reference}, not with "
+            raise ConfigError(f"{who} {one.reference}, which was trained with {one.vocabulary.reference}, not with "
                               f"Train.tokenizer={tokenizer.reference}; let the same ids mean the same")  # fmt: skip
-        check_same_ids("Train looks at", one.architecture, model)
+        check_same_ids(who, one.architecture, model)
 
 
 def beside_of(

@@ -75,17 +75,19 @@ class Preferences(Stage):
         tokenizer = Tokenizer.load(inputs[self.model].checked("tokenizer/tokenizer.json"))
         source, vocabulary = Packed(shards, Fit(), time=self.max_seq_len, seed=0), Vocabulary(tokenizer)
         asked = [self._model(inputs, one, context) for one in (self.model, self.before) if one is not None]
-        names, worths = list[str](), list[np.ndarray]()
+        names, worths, lengths = list[str](), list[np.ndarray](), list[np.ndarray]()
         for first_row, rows in source.rows_once(max(1, TOKENS_AT_ONCE // self.max_seq_len)):
             batch = Compared().batch(rows, first_row, 0, vocabulary).to(context.device)
             here = pairs_in(batch)
             found = [torch.stack([side[here] for side in self._worth(model, batch)], -1) for model in asked]
             worths.append((found[0] if len(found) == 1 else found[0] - found[1]).double().cpu().numpy())
+            counts = sides((batch.loss_weight > 0).float(), batch)
+            lengths.append((counts[0] - counts[1])[here].double().cpu().numpy())
             names += [span.id for span in source.documents(first_row, len(rows.tokens))]
             context.progress(f"{self.reference}: {len(names)} pairs read")
         worth = np.concatenate(worths)
         factor = 1.0 if self.head is not None else self.beta
-        judged = Judged(factor * (worth[:, 0] - worth[:, 1]))
+        judged = Judged(factor * (worth[:, 0] - worth[:, 1]), np.concatenate(lengths))
         lines = (json.dumps({"id": name, "better": round(b, 5), "worse": round(w, 5), "right": b > w})
                  for name, (b, w) in zip(names, worth.tolist(), strict=True))  # fmt: skip
         write_text(workspace.path / "pairs.jsonl", "\n".join(lines) + "\n")
@@ -117,14 +119,16 @@ class Judged:
 
     Attributes:
         apart: of each pair, by how much the better side is ahead.
+        longer: of each pair, by how many tokens the better side is the longer one.
     """
 
     apart: Float[np.ndarray, " pairs"]
+    longer: Float[np.ndarray, " pairs"]
 
     @property
     def right(self) -> Float[np.ndarray, " pairs"]:
         """1 where the better side is ahead, ½ where neither is."""
-        return 0.5 * (1 + np.sign(self.apart))
+        return ahead(self.apart)
 
     @property
     def figures(self) -> dict[str, float]:
@@ -133,6 +137,7 @@ class Judged:
         low, high = wilson(p, n)
         return {
             "accuracy": p, "standard_error": sqrt(p * (1 - p) / n), "low": low, "high": high, "pairs": n,
+            "longer_is_better": float(ahead(self.longer).mean()),
             "nll": float(np.logaddexp(0, -self.apart).mean()), "calibration_error": self.calibration_error,
         }  # fmt: skip
 
@@ -164,6 +169,8 @@ class Judged:
         said = [
             f"right: {found['accuracy']:.1%} ± {found['standard_error']:.1%} of {len(self.apart)}, 95% within {found['low']:.1%} and "
             f"{found['high']:.1%}; a coin is right in 50%",
+            f"who always takes the longer side is right in {found['longer_is_better']:.1%}, who takes the shorter in "
+            f"{1 - found['longer_is_better']:.1%}",
             f"−log σ: {found['nll']:.4f} nats, a coin's is 0.6931; sureness is off by {found['calibration_error']:.1%} on the mean",
         ]
         return text_page(title, self.rows(), range(3), said)
@@ -171,6 +178,11 @@ class Judged:
     def plain(self) -> dict[str, Any]:
         """As plain data."""
         return self.figures | {"bins": [{"sure": sure, "right": right, "pairs": count} for sure, right, count in self.bins]}
+
+
+def ahead(difference: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, " pairs"]:
+    """1 where it is above 0, ½ where it is 0, else 0."""
+    return 0.5 * (1 + np.sign(difference))
 
 
 def wilson(p: float, n: int) -> tuple[float, float]:
