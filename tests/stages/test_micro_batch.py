@@ -88,7 +88,7 @@ def test_a_processor_gives_the_same_whatever_its_memory_and_asks_no_plan():
     assert not asked
 
 
-@pytest.mark.parametrize("vocab_size", [2048, 32_768])
+@pytest.mark.parametrize("vocab_size", [2048, pytest.param(32_768, marks=pytest.mark.slow)])
 def test_what_is_chosen_on_a_card_fits_and_is_more_than_on_a_processor(vocab_size):
     model = LlamaConfig(vocab_size=vocab_size, d_model=512, n_layers=4, n_heads=8, max_seq_len=512)
     planner = planner_of(Planned(config=model, time=512, precision="bf16", guarded=True), card(16 << 30), 512)

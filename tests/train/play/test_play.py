@@ -133,6 +133,7 @@ def test_losses_of_texts_are_losses_of_actions():
     torch.testing.assert_close(value.total.detach(), 0.5 * error, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_agent_learns_to_keep_the_pole_up(tmp_path):
     stage = Play(environment=CartPole(), moments=24_576, width=32)
     artifact = stage.run(RunContext(store=Store(tmp_path), quiet=True, trackers=()))
