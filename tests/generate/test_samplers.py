@@ -55,14 +55,46 @@ def test_greedy_takes_the_first_of_equals():
     assert Greedy().pick(torch.tensor([[1.0, 3.0, 3.0], [2.0, 0.0, 1.0]]), torch.Generator()).tolist() == [1, 0]
 
 
-def test_draws_follow_the_probabilities():
-    sampler, logits = Random(temperature=0.7, top_k=3), torch.tensor([1.0, 0.5, 0.0, 0.9, -2.0])
-    picked = sampler.pick(logits.expand(20_000, 5), torch.Generator().manual_seed(0))
-    share = torch.bincount(picked, minlength=5) / 20_000
-    torch.testing.assert_close(share, sampler.probabilities(logits[None])[0], atol=0.015, rtol=0)
+SAMPLERS = {
+    "plain": Random(), "temperature": Random(temperature=0.6), "top_k": Random(top_k=4), "top_p": Random(top_p=0.7), "min_p": Random(min_p=0.1),
+    "typical_p": Random(typical_p=0.5), "all": Random(temperature=1.3, top_k=9, top_p=0.95, min_p=0.04, typical_p=0.8),
+}  # fmt: skip
+every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS.keys())
 
 
-@pytest.mark.parametrize("fields", [{"temperature": 0.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}])
+@every_sampler
+def test_draws_are_of_the_distribution_by_chi_squared(sampler):
+    logits, n = torch.randn(12, generator=torch.Generator().manual_seed(4)) * 1.5, 20_000
+    p = sampler.probabilities(logits[None])[0].double()
+    rows = sampler.pick(logits.expand(n, 12), torch.Generator().manual_seed(0))
+    each = sampler.pick_each(logits.expand(n // 10, 12), [torch.Generator().manual_seed(i) for i in range(n // 10)])
+    for picked in (rows, each):
+        seen = torch.bincount(picked, minlength=12).double()
+        assert not seen[p == 0].any()
+        expected = (p * len(picked))[p > 0]
+        statistic = ((seen[p > 0] - expected) ** 2 / expected).sum()
+        chance = torch.special.gammaincc(torch.tensor((len(expected) - 1) / 2, dtype=torch.float64), statistic / 2)
+        assert chance > 1e-3 or len(expected) == 1
+
+
+@every_sampler
+@pytest.mark.parametrize("at_least", [1, 2])
+def test_what_is_cut_is_what_transformers_cuts(sampler, at_least):
+    warpers = pytest.importorskip("transformers").generation.logits_process
+    chain = [warpers.TemperatureLogitsWarper(float(sampler.temperature))]
+    for wanted, warper, value in [
+        (sampler.top_k is not None, warpers.TopKLogitsWarper, sampler.top_k), (sampler.top_p < 1, warpers.TopPLogitsWarper, sampler.top_p),
+        (sampler.min_p > 0, warpers.MinPLogitsWarper, sampler.min_p), (sampler.typical_p < 1, warpers.TypicalLogitsWarper, sampler.typical_p),
+    ]:  # fmt: skip
+        chain += [warper(value, min_tokens_to_keep=at_least)] if wanted else []
+    logits = torch.randn(400, 50, generator=torch.Generator().manual_seed(1)) * torch.linspace(0.1, 8, 400)[:, None]
+    expected = logits
+    for one in chain:
+        expected = one(None, expected)
+    torch.testing.assert_close(sampler.cut(logits, at_least), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}, {"typical_p": 0.0}])
 def test_impossible_samplers_are_refused(fields):
     with pytest.raises(ConfigError, match=f"Random.{next(iter(fields))}="):
         Random(**fields)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from bloomery.core.errors import DataError
 from bloomery.core.rng import derive_seed
+from bloomery.generate.prompts import as_passage, check_passages, padded, room_behind
 from bloomery.generate.samplers import Greedy, Sampler
 from bloomery.models.model import CausalModel
 from bloomery.nn.cache import Cache
@@ -18,11 +19,12 @@ from bloomery.nn.layout import Passage, SequenceLayout
 
 Pick = Callable[[Tensor, Sequence[int]], Tensor]
 """(logits of the next token, (batch, vocab); the numbers of the prompts that the rows go on from) → one token id per row."""
+Until = Callable[[int, Sequence[int]], bool]
+"""(number of a prompt, its new tokens) → whether they end its text, the last of them being part of it."""
 Reads = Literal["forward", "both_ways"]
 """How a prompt is read: each of its tokens from those before it; or all of it both ways, as `FromPrefix` has it learnt."""
 PREFILL = 512  # tokens of a prompt that are read at a time, which bounds the memory of its attention mask
 GREEDY = Greedy()
-PADDING_ID = 0  # any valid id: what it leaves in the cache is overwritten before it is seen
 
 
 def stream(
@@ -45,17 +47,23 @@ def stream(
         DataError: the prompt or the passage is empty, too long, or has an id that the model doesn't know, or there is a passage where there
             should be none, or none where there should be one. Raised by the call, not by the first `next`.
     """
-    room, passages = _room(model, prompt), None if passage is None else [passage]
-    _check_passages(model, passages, 1)
-    read = _passage(model, passages)
-    return _stream(model, prompt, sampler, frozenset(stop_ids), min(max_new_tokens, room), seed, vocab_size, read)
+    generator = random_numbers(seed)
+    return stream_by(lambda logits, _: sampler.pick(logits, generator), model, prompt, stop_ids, max_new_tokens, vocab_size, passage)
+
+
+def stream_by(
+    pick: Pick, model: CausalModel, prompt: Sequence[int], stop_ids: Collection[int], max_new_tokens: int, vocab_size: int | None = None,
+    passage: Sequence[int] | None = None,
+) -> Iterator[int]:
+    """As `stream`, with whatever picks the tokens; the one row is number 0."""
+    room, passages = room_behind(model, prompt), None if passage is None else [passage]
+    check_passages(model, passages, 1)
+    return _stream(pick, model, prompt, frozenset(stop_ids), min(max_new_tokens, room), vocab_size, as_passage(model, passages))
 
 
 def _stream(
-    model: CausalModel, prompt: Sequence[int], sampler: Sampler, stop_ids: frozenset[int], limit: int, seed: int, vocab_size: int | None,
-    passage: Passage | None,
+    pick: Pick, model: CausalModel, prompt: Sequence[int], stop_ids: frozenset[int], limit: int, vocab_size: int | None, passage: Passage | None
 ) -> Iterator[int]:
-    generator = _generator(seed)
     cache = model.new_cache(batch=1, capacity=len(prompt) + limit)
     *before, new = [prompt[i : i + PREFILL] for i in range(0, len(prompt), PREFILL)]
     for i, chunk in enumerate(before):
@@ -64,7 +72,7 @@ def _stream(
     for _ in range(limit):
         logits = _next_logits(model, [new], [position], cache, passage)
         passage, position = None, position + len(new)  # the cache has the passage from now on
-        token = int(sampler.pick(logits[:, :vocab_size], generator))
+        token = int(pick(logits[:, :vocab_size], [0]))
         if token in stop_ids:
             return
         yield token
@@ -99,7 +107,7 @@ def complete(
         DataError: a prompt or a passage is empty, too long, or has an id that the model doesn't know, or passages are there or missing where
             they should not be.
     """
-    draws = [_generator(seed) for seed in ([0] * len(prompts) if seeds is None else seeds)]
+    draws = [random_numbers(seed) for seed in ([0] * len(prompts) if seeds is None else seeds)]
 
     def pick(logits: Tensor, rows: Sequence[int]) -> Tensor:
         return sampler.pick_each(logits, [draws[i] for i in rows])
@@ -110,34 +118,35 @@ def complete(
 @torch.inference_mode()
 def complete_by(
     pick: Pick, model: CausalModel, prompts: Sequence[Sequence[int]], stop_ids: Collection[int], max_new_tokens: int, batch_rows: int = 64,
-    vocab_size: int | None = None, passages: Sequence[Sequence[int]] | None = None, reads: Reads = "forward",
+    vocab_size: int | None = None, passages: Sequence[Sequence[int]] | None = None, reads: Reads = "forward", until: Until | None = None,
 ) -> list[list[int]]:
     """As `complete`, with whatever picks the tokens; it is told each row that goes on once per token, in the order of its tokens.
+    `until` is asked after each token whether that ends the text.
 
     Prompts of similar length go together; rows that are done leave the batch.
     """
-    _check_passages(model, passages, len(prompts))
+    check_passages(model, passages, len(prompts))
     if reads == "both_ways" and not model.config.reads_prefix:
         raise DataError(f"a {model.config.kind()} has no way to read a prompt both ways; take reads='forward'")
-    limits = [min(max_new_tokens, _room(model, prompt, f"prompt {i}")) for i, prompt in enumerate(prompts)]
+    limits = [min(max_new_tokens, room_behind(model, prompt, f"prompt {i}")) for i, prompt in enumerate(prompts)]
     by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(prompts), batch_rows):
         rows = [i for i in by_length[start : start + batch_rows] if limits[i] > 0]
         if rows:
-            read = _passage(model, None if passages is None else [passages[i] for i in rows])
-            _complete_batch(model, prompts, rows, frozenset(stop_ids), limits, answers, vocab_size, read, pick, reads)
+            read = as_passage(model, None if passages is None else [passages[i] for i in rows])
+            _complete_batch(model, prompts, rows, frozenset(stop_ids), limits, answers, vocab_size, read, pick, reads, until)
     return answers
 
 
-def _generator(seed: int) -> torch.Generator:
+def random_numbers(seed: int) -> torch.Generator:
     """What a sampler draws from for one prompt."""
     return torch.Generator().manual_seed(derive_seed(seed, "sample"))
 
 
 def _complete_batch(
     model: CausalModel, prompts: Sequence[Sequence[int]], rows: list[int], stop_ids: frozenset[int], limits: list[int],
-    answers: list[list[int]], vocab_size: int | None, passage: Passage | None, pick: Pick, reads: Reads,
+    answers: list[list[int]], vocab_size: int | None, passage: Passage | None, pick: Pick, reads: Reads, until: Until | None,
 ) -> None:
     """Fills in `answers` for the prompts numbered `rows`."""
     own = {tuple(prompts[i]): i for i in rows} if passage is None else {(i,): i for i in rows}  # a prompt of several texts is read once
@@ -154,7 +163,7 @@ def _complete_batch(
             answer = answers[rows[k]]
             if token not in stop_ids:
                 answer.append(token)
-                if len(answer) < limits[rows[k]]:
+                if len(answer) < limits[rows[k]] and (until is None or not until(rows[k], answer)):
                     alive.append(k)
         if not alive:
             return
@@ -169,11 +178,11 @@ def _prefill(
     model: CausalModel, prompts: list[Sequence[int]], cache: Cache, passage: Passage | None, reads: Reads
 ) -> Float[Tensor, "batch vocab"]:
     """Reads prompts of different lengths, padded on the right; returns the logits after the last token of each."""
-    padded, lengths = _padded(prompts, model.device)
+    tokens, lengths = padded(prompts, model.device)
     last, ends = lengths - 1, None
-    at_once = PREFILL if reads == "forward" else padded.shape[1]  # what is seen from before it cannot come later
-    for start in range(0, padded.shape[1], at_once):
-        chunk = padded[:, start : start + at_once]
+    at_once = PREFILL if reads == "forward" else tokens.shape[1]  # what is seen from before it cannot come later
+    for start in range(0, tokens.shape[1], at_once):
+        chunk = tokens[:, start : start + at_once]
         positions = torch.arange(start, start + chunk.shape[1], device=model.device).expand_as(chunk)
         segments = (positions <= last[:, None]).long()  # 0 for padding
         layout = SequenceLayout(positions, segments, prefix=None if reads == "forward" else segments > 0)
@@ -194,54 +203,3 @@ def _next_logits(
     new = torch.tensor(tokens, device=model.device)  # (batch, time)
     positions = torch.tensor(starts, device=model.device)[:, None] + torch.arange(new.shape[1], device=model.device)
     return model.unembed(model.features(new, SequenceLayout(positions), cache, passage=passage)[:, -1])
-
-
-def _passage(model: CausalModel, passages: Sequence[Sequence[int]] | None) -> Passage | None:
-    """Passages as the rows of a batch, padded on the right."""
-    if passages is None:
-        return None
-    tokens, lengths = _padded(passages, model.device)
-    real = (torch.arange(tokens.shape[1], device=model.device) < lengths[:, None]).long()
-    return Passage(tokens, SequenceLayout.packed(real, causal=False))
-
-
-def _padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Int[Tensor, "batch longest"], Int[Tensor, " batch"]]:
-    """Rows of different lengths, padded on the right; and the lengths."""
-    longest = max(len(row) for row in rows)
-    padded = torch.tensor([[*row, *[PADDING_ID] * (longest - len(row))] for row in rows], device=device)
-    return padded, torch.tensor([len(row) for row in rows], device=device)
-
-
-def _room(model: CausalModel, prompt: Sequence[int], what: str = "the prompt") -> int:
-    """How many tokens fit behind a prompt."""
-    longest = model.config.max_seq_len
-    if not prompt:
-        raise DataError(f"{what} is empty; begin it with the token that begins a document")
-    if len(prompt) >= longest:
-        over = len(prompt) + 1 - longest
-        raise DataError(f"{what} has {len(prompt)} tokens, and with one new token that is {over} more than max_seq_len={longest}; shorten it")
-    _check_ids(model, prompt, what)
-    return longest - len(prompt)
-
-
-def _check_ids(model: CausalModel, ids: Sequence[int], what: str) -> None:
-    vocab_size = model.config.vocab_size
-    if not 0 <= min(ids) <= max(ids) < vocab_size:
-        alien = next(token for token in ids if not 0 <= token < vocab_size)
-        raise DataError(f"{what} has the token id {alien}, and the model knows 0 to {vocab_size - 1}; encode it with the model's own tokenizer")
-
-
-def _check_passages(model: CausalModel, passages: Sequence[Sequence[int]] | None, n_prompts: int) -> None:
-    kind, longest = model.config.kind(), model.config.max_seq_len
-    if passages is None:
-        if model.config.reads_passage:
-            raise DataError(f"a {kind} writes about a passage, and there is none; give one beside the prompt")
-        return
-    if not model.config.reads_passage:
-        raise DataError(f"a {kind} reads no passage beside the prompt; put what it is to read into the prompt")
-    if len(passages) != n_prompts:
-        raise DataError(f"there are {len(passages)} passages for {n_prompts} prompts; give one for each")
-    for i, passage in enumerate(passages):
-        if not 0 < len(passage) <= longest:
-            raise DataError(f"passage {i} has {len(passage)} tokens, and the model reads 1 to max_seq_len={longest}; give as many")
-        _check_ids(model, passage, f"passage {i}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -44,9 +45,11 @@ class Random(Sampler):
     """A token drawn from the model's distribution, sharpened and cut.
 
     p = softmax(logits / temperature), kept to the `top_k` most likely tokens, then to the fewest of those whose probability reaches
-    `top_p`, and renormalised.
+    `top_p`, then to those at least `min_p` times as likely as the most likely, then to the fewest of those nearest to what is to be
+    expected, |−log p − H(p)|, whose probability reaches `typical_p`; each cut renormalises.
 
-    Source: Holtzman et al. (2020), arXiv 1904.09751, section 3.1, for `top_p`; Fan et al. (2018), arXiv 1805.04833, for `top_k`.
+    Source: Fan et al. (2018), arXiv 1805.04833, for `top_k`; Holtzman et al. (2020), arXiv 1904.09751, section 3.1, for `top_p`; Nguyen et
+    al. (2024), arXiv 2407.01082, for `min_p`; Meister et al. (2023), arXiv 2202.00666, for `typical_p`. The order is that of transformers.
     """
 
     temperature: float = Field(default=1.0, gt=0)
@@ -55,6 +58,10 @@ class Random(Sampler):
     """How many tokens are kept at most; None keeps all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """The share of probability that is kept at least; 1 keeps all."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """How likely a token has to be beside the likeliest; 0 keeps all."""
+    typical_p: float = Field(default=1.0, gt=0, le=1)
+    """The share of probability that is kept at least of what is neither too likely nor too unlikely; 1 keeps all."""
 
     def pick(self, logits: Float[Tensor, "batch vocab"], generator: torch.Generator) -> Int[Tensor, " batch"]:
         kept = self.probabilities(logits).cpu()
@@ -66,11 +73,41 @@ class Random(Sampler):
 
     def probabilities(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
         """The distribution that is drawn from, (batch, vocab), rows adding up to 1."""
+        return self.cut(logits).softmax(dim=-1)
+
+    def cut(self, logits: Float[Tensor, "batch vocab"], at_least: int = 1) -> Float[Tensor, "batch vocab"]:
+        """logits / temperature, and −∞ where a token is cut away.
+
+        Args:
+            logits: (batch, vocab).
+            at_least: tokens that each cut leaves.
+        """
         logits = logits.float() / self.temperature
-        if self.top_k is None and self.top_p == 1:
-            return logits.softmax(dim=-1)  # nothing to sort for
-        n_kept = min(self.top_k or logits.shape[-1], logits.shape[-1])
-        sorted_logits, ids = logits.topk(n_kept, dim=-1)  # (batch, kept), most likely first
-        likely = sorted_logits.softmax(dim=-1)
-        likely = likely.masked_fill(likely.cumsum(dim=-1) - likely >= self.top_p, 0.0)  # what comes before already reaches top_p
-        return torch.zeros_like(logits).scatter(-1, ids, likely / likely.sum(dim=-1, keepdim=True))
+        if self.top_k is None or self.top_k >= logits.shape[-1]:
+            return self._cut_more(logits, at_least)
+        highest, ids = logits.topk(min(max(self.top_k, at_least), logits.shape[-1]), dim=-1)
+        return torch.full_like(logits, -torch.inf).scatter(-1, ids, self._cut_more(highest, at_least))
+
+    def _cut_more(self, logits: Float[Tensor, "batch kept"], at_least: int) -> Float[Tensor, "batch kept"]:
+        if self.top_p < 1:
+            logits = _reaching(logits, -logits, self.top_p, at_least)
+        if self.min_p > 0:
+            best = logits.topk(min(at_least, logits.shape[-1]), dim=-1).values
+            logits = logits.masked_fill(logits < torch.minimum(best[:, :1] + math.log(self.min_p), best[:, -1:]), -torch.inf)
+        if self.typical_p < 1:
+            logp = logits.log_softmax(dim=-1)
+            entropy = -(logp.exp() * logp).nansum(dim=-1, keepdim=True)  # 0 · −∞ is 0 here
+            logits = _reaching(logits, (-logp - entropy).abs(), self.typical_p, at_least)
+        return logits
+
+
+def _reaching(
+    logits: Float[Tensor, "batch kept"], order: Float[Tensor, "batch kept"], share: float, at_least: int
+) -> Float[Tensor, "batch kept"]:
+    """Those kept that come first by `order`, lowest first, until their probability reaches a share; −∞ for the others."""
+    ids = order.argsort(dim=-1)
+    ranked = logits.gather(-1, ids)
+    likely = ranked.softmax(dim=-1)
+    beyond = likely.cumsum(dim=-1) - likely >= share  # what comes before already reaches it
+    beyond[:, :at_least] = False
+    return torch.empty_like(logits).scatter(-1, ids, ranked.masked_fill(beyond, -torch.inf))
