@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from bloomery.data.batch import Batch, Labels, Samples
+from bloomery.data.tasks import WORTH
 from bloomery.models import (
     BertConfig,
     ElectraConfig,
@@ -27,6 +28,7 @@ from bloomery.objectives import (
     DPO,
     EWC,
     IPO,
+    KTO,
     L2SP,
     ORPO,
     BradleyTerry,
@@ -49,7 +51,9 @@ from bloomery.objectives import (
     Models,
     Objective,
     OverSequences,
+    PlackettLuce,
     PolicyGradient,
+    RankedDPO,
     ReferenceKL,
     ReplacedTokens,
     RouterZ,
@@ -135,6 +139,22 @@ def paired() -> Batch:
     return Batch(plain.tokens, plain.targets, weight, SequenceLayout.packed(segments))
 
 
+def ranked() -> Batch:
+    """The paired rows, labelled: in the first a ranking of four, in the others one of two."""
+    plain = paired()
+    number = (plain.layout.positions == 0).cumsum(1).float()
+    known = ((plain.loss_weight > 0) & (plain.layout.segments > 0)).float()
+    return replace(plain, labels={WORTH: Labels(number * known, known)})
+
+
+def judged() -> Batch:
+    """The paired rows, of whose documents the first half is judged, and the others are prompts with what does not belong to them."""
+    plain = ranked()
+    number, known = plain.labels[WORTH].targets, plain.labels[WORTH].loss_weight
+    known = known * (number <= number.amax(1, keepdim=True) / 2)
+    return replace(plain, labels={WORTH: Labels(((number + torch.arange(5)[:, None]) % 2) * known, known)})
+
+
 class Old(Frozen):
     """A model that losses look back at, for tests."""
 
@@ -195,6 +215,9 @@ EXAMPLES: dict[type[Objective], Example] = {
     IPO: Example(objective=IPO(reference=Old()), batch=paired),
     SimPO: Example(objective=SimPO(), batch=paired),
     ORPO: Example(objective=ORPO(), batch=paired),
+    PlackettLuce: Example(objective=PlackettLuce(head="stars"), model=WITH_REWARD, batch=ranked),
+    RankedDPO: Example(objective=RankedDPO(reference=Old(), beta=0.5), batch=ranked),
+    KTO: Example(objective=KTO(reference=Old(), good=1.5), batch=judged),
     Combined: Example(objective=0.5 * CausalLM() + 0.25 * CausalLM(z_loss=0.1)),
 }
 

@@ -13,18 +13,20 @@ from bloomery.data.tasks import (
     FromPrefix,
     MaskedTokens,
     NextToken,
+    Ordered,
     Posed,
     PrefixLM,
     RowTask,
     SentenceOrder,
     SpanCorruption,
     TellLabels,
+    Unpaired,
     Vocabulary,
 )
 
 __all__ = [
-    "Batch", "BothWays", "Compared", "Corpus", "Curriculum", "Cursor", "Cut", "Each", "Encoded", "Fit", "FromPassage", "FromPrefix", "Given",
-    "Labels", "MaskedTokens", "Mixed", "Mixing", "Mixture", "NextToken", "Packed", "Packing", "Posed", "PrefixLM", "Proportions", "Ratio",
-    "RowTask", "Rows", "Samples", "SentenceOrder", "Source", "Span", "SpanCorruption", "Stretch", "Supply", "TellLabels", "Temperature",
-    "TokenShards", "UniMax", "Vocabulary", "write_index", "write_shard",
+    "Batch", "BothWays", "Compared", "Corpus", "Curriculum", "Cursor", "Cut", "Each", "Encoded", "Fit", "FromPassage", "FromPrefix",
+    "Given", "Labels", "MaskedTokens", "Mixed", "Mixing", "Mixture", "NextToken", "Ordered", "Packed", "Packing", "Posed", "PrefixLM",
+    "Proportions", "Ratio", "RowTask", "Rows", "Samples", "SentenceOrder", "Source", "Span", "SpanCorruption", "Stretch", "Supply",
+    "TellLabels", "Temperature", "TokenShards", "UniMax", "Unpaired", "Vocabulary", "write_index", "write_shard",
 ]  # fmt: skip

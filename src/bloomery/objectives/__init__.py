@@ -12,13 +12,16 @@ from bloomery.objectives.l2_sp import L2SP
 from bloomery.objectives.objective import Combined, Models, Objective, Penalty, Reading, Sum, Total, real_tokens, terms_of
 from bloomery.objectives.pairs import DPO, IPO, ORPO, BradleyTerry, DirectLoss, PairLoss, SimPO
 from bloomery.objectives.policy import Entropy, OfSamples, Over, OverBudget, OverSequences, OverTokens, PolicyGradient, ReferenceKL
+from bloomery.objectives.rankings import PlackettLuce, RankedDPO, RankingLoss
 from bloomery.objectives.replaced import ReplacedTokens
 from bloomery.objectives.value import ValueLoss
+from bloomery.objectives.verdicts import KTO
 
 __all__ = [
     "DPO",
     "EWC",
     "IPO",
+    "KTO",
     "L2SP",
     "ORPO",
     "BradleyTerry",
@@ -53,7 +56,10 @@ __all__ = [
     "OverTokens",
     "PairLoss",
     "Penalty",
+    "PlackettLuce",
     "PolicyGradient",
+    "RankedDPO",
+    "RankingLoss",
     "Reading",
     "ReferenceKL",
     "ReplacedTokens",

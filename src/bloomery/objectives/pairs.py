@@ -8,7 +8,7 @@ them; each pair counts 1.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -19,15 +19,13 @@ from torch.nn import functional as F
 from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch
 from bloomery.data.tasks import Compared, RowTask
-from bloomery.models import ModelConfig, RegressionConfig, TaskConfig
+from bloomery.models import ModelConfig
 from bloomery.models.heads import first_places
-from bloomery.nn.cross_entropy import exactly
+from bloomery.objectives.completions import Length, check_number_head, labelled, of_documents, scored, told_worth
 from bloomery.objectives.frozen import Frozen, check_same_ids
 from bloomery.objectives.objective import Objective, Reading, Total
 
 OfPairs = Float[Tensor, "batch pairs"]
-Length = Literal["sum", "mean"]
-"""What a text is worth of its tokens' log-probabilities: their sum, or their mean."""
 
 
 class PairLoss(Objective):
@@ -50,7 +48,7 @@ class BradleyTerry(PairLoss):
     Metrics: `<head>/right`, the share of pairs of which the better one has the higher reward, and `<head>/apart`, r_better − r_worse.
 
     Source: Bradley and Terry (1952); as a loss of rewards: Ouyang et al. (2022), arXiv 2203.02155, section 3.5; m: Touvron et al. (2023), arXiv
-    2307.09288, section 3.2.2; c: Eisenstein et al. (2023), arXiv 2312.09244. Departure: one m for all pairs.
+    2307.09288, section 3.2.2, where it is a step of what people said; c: Eisenstein et al. (2023), arXiv 2312.09244.
     """
 
     looks_inside: ClassVar[bool] = True
@@ -59,21 +57,21 @@ class BradleyTerry(PairLoss):
     """The head that says it, a `RegressionConfig`; `LastPoolingConfig()` has it see all of a document."""
     margin: Annotated[float, Ge(0)] = 0.0
     """m: by how much the better one's is to be the higher at least."""
+    margin_per_point: Annotated[float, Ge(0)] = 0.0
+    """What is added to m for each point by which the better one is rated higher; of `Pairs(ratings="kept")`, and of others nothing."""
     centring: Annotated[float, Ge(0)] = 0.0
     """c; 0.01 is usual."""
 
     def check_training(self, model: ModelConfig, task: RowTask) -> None:
         super().check_training(model, task)
-        heads = {head.name: head for head in model.heads} if isinstance(model, TaskConfig) else {}
-        if not isinstance(heads.get(self.head), RegressionConfig):
-            raise ConfigError(f"{self.kind()}.head={self.head!r} is no head of its {model.kind()} that gives a number; take "
-                              f"HeadsOn(heads=(RegressionConfig(name={self.head!r}, pooling=LastPoolingConfig()),))")  # fmt: skip
+        check_number_head(self.kind(), self.head, model)
 
     def total(self, reading: Reading) -> Total:
-        of_documents = exactly(reading.scores(self.head)[..., 0]) * first_places(reading.batch.layout)
-        better, worse = sides(of_documents, reading.batch)
+        better, worse = apart(scored(reading, self.head))
         there = pairs_in(reading.batch)
-        losses = -F.logsigmoid(better - worse - self.margin) + self.centring * (better + worse).square()
+        rated = apart(labelled(reading.batch)[0])
+        margin = self.margin + self.margin_per_point * (rated[0] - rated[1])
+        losses = -F.logsigmoid(better - worse - margin) + self.centring * (better + worse).square()
         figures = {f"{self.head}/right": right(better - worse), f"{self.head}/apart": (better - worse).detach()}
         return (losses * there).sum(), {name: (figure * there).sum() for name, figure in figures.items()}
 
@@ -107,23 +105,15 @@ class DirectLoss(PairLoss):
 
     def total(self, reading: Reading) -> Total:
         there = pairs_in(reading.batch)
-        better, worse = self._worth(reading)
+        better, worse = apart(told_worth(reading, self.length))
         if (reference := self.looks_back_at) is not None:
             with torch.no_grad():
-                before = self._worth(reading.beside(reference))
+                before = apart(told_worth(reading.beside(reference), self.length))
             better, worse = better - before[0], worse - before[1]
         # pairs that are not there must not give what is no number
         losses = self.losses(torch.where(there, better, -1.0), torch.where(there, worse, -1.0))
         figures = {"preferred": right(better - worse), "apart": better - worse, "better": better, "worse": worse}
         return (losses * there).sum(), {name: (figure.detach() * there).sum() for name, figure in figures.items()}
-
-    def _worth(self, reading: Reading) -> tuple[OfPairs, OfPairs]:
-        """log π of both sides."""
-        found = sides(reading.told().logprobs, reading.batch)
-        if self.length == "sum":
-            return found
-        counts = sides((reading.batch.loss_weight > 0).to(found[0].dtype), reading.batch)
-        return found[0] / counts[0].clamp(min=1), found[1] / counts[1].clamp(min=1)
 
 
 class DPO(DirectLoss):
@@ -208,14 +198,14 @@ def log_rest(logprob: Tensor) -> Tensor:
     return torch.log(-torch.expm1(logprob))
 
 
-def right(apart: Tensor) -> Tensor:
+def right(ahead: Tensor) -> Tensor:
     """1 where the better side is ahead, ½ where neither is."""
-    return 0.5 * (1 + apart.detach().sign())
+    return 0.5 * (1 + ahead.detach().sign())
 
 
-def numbers_of(batch: Batch) -> Tensor:
-    """(batch, time), of the document that a place is in, from 1; 0 for padding before any."""
-    return first_places(batch.layout).cumsum(1)
+def apart(values: Float[Tensor, "batch documents"]) -> tuple[OfPairs, OfPairs]:
+    """Of documents that are pairs, the better ones and the worse ones."""
+    return values[:, ::2], values[:, 1::2]
 
 
 def pairs_in(batch: Batch) -> Bool[Tensor, "batch pairs"]:
@@ -226,6 +216,4 @@ def pairs_in(batch: Batch) -> Bool[Tensor, "batch pairs"]:
 
 def sides(values: Float[Tensor, "batch time"], batch: Batch) -> tuple[OfPairs, OfPairs]:
     """The sums over the documents of each pair: of the better one, and of the worse one."""
-    rows, time = values.shape
-    sums = values.new_zeros(rows, time + 2).scatter_add(1, numbers_of(batch), values)
-    return sums[:, 1 : 2 * (time // 2) : 2], sums[:, 2 : 2 * (time // 2) + 1 : 2]
+    return apart(of_documents(values, batch))

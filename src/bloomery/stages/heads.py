@@ -88,7 +88,7 @@ def check_labels(encodings: Sequence[Encoding], task: RowTask, model: ModelConfi
     """
     heads = {head.name: head for head in heads_of(model)}
     for encoding in encodings:
-        if (name := encoding.labels_for) is None:
+        if (name := encoding.labels_for) is None or name in task.reads:
             continue
         tells = encoding.tells if isinstance(encoding, Labelled) else "classes"
         if name not in (getattr(task, tells) if isinstance(task, TellLabels) else task.labelled):

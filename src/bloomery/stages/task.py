@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from bloomery.core.errors import ConfigError
-from bloomery.data import Compared, RowTask
+from bloomery.data import Compared, Ordered, RowTask, Unpaired
 from bloomery.data.encodings import Encoding
-from bloomery.data.pairs import Pairs
-from bloomery.data.tasks import room
+from bloomery.data.pairs import OfPreferences, Pairs, Rankings, Verdicts
+from bloomery.data.tasks import OfCompletions, room
 from bloomery.models import ModelConfig
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
 
@@ -48,17 +49,22 @@ def check_task(task: RowTask, model: ModelConfig, tokenizer: TrainTokenizer | Lo
                           f"{model.max_seq_len}; lower it")  # fmt: skip
 
 
-def check_pairs(task: RowTask, encodings: Sequence[Encoding]) -> None:
-    """Raises `ConfigError` where pairs meet a task that does not keep their sides apart, or the task rows that are none.
+OF_PREFERENCES: Mapping[type[RowTask], type[OfPreferences]] = MappingProxyType({Compared: Pairs, Ordered: Rankings, Unpaired: Verdicts})
+
+
+def check_completions(task: RowTask, encodings: Sequence[Encoding]) -> None:
+    """Raises `ConfigError` where completions meet a task that does not keep them apart, or the task rows that are none of its own.
 
     Args:
         task: what is to be learnt from rows.
         encodings: of the corpora.
     """
-    paired = [isinstance(encoding, Pairs) for encoding in encodings]
-    if isinstance(task, Compared) and not all(paired):
-        other = encodings[paired.index(False)]
-        raise ConfigError(f"Train.task=Compared() compares the sides of pairs, and {other.kind()} makes none; take Tokenize(encoding=Pairs())")
-    if any(paired) and not isinstance(task, Compared):
-        raise ConfigError(f"Train.task={task.kind()} learns from both sides of Pairs() alike; take Compared() with a loss of pairs, or "
-                          "Tokenize(encoding=Chat()), which takes the better one")  # fmt: skip
+    wanted = OF_PREFERENCES.get(type(task))
+    for encoding in encodings:
+        if wanted is not None and not isinstance(encoding, wanted):
+            raise ConfigError(f"Train.task={task.kind()}() is for rows of {wanted.kind()}(), and {encoding.kind()} makes none; take "
+                              f"Tokenize(encoding={wanted.kind()}())")  # fmt: skip
+        if isinstance(encoding, OfPreferences) and not isinstance(task, OfCompletions):
+            fits = next(kind for kind, known in OF_PREFERENCES.items() if isinstance(encoding, known))
+            raise ConfigError(f"Train.task={task.kind()} learns from all completions of {encoding.kind()}() alike; take {fits.kind()}() with a "
+                              "loss for it, or Tokenize(encoding=Chat()), which takes the best one")  # fmt: skip

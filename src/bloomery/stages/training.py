@@ -28,7 +28,7 @@ from bloomery.stages.look_back import check_look_back
 from bloomery.stages.rate import OwnRate, Rate
 from bloomery.stages.rows import contributions, mixed_of, packed_of
 from bloomery.stages.stage import Inputs
-from bloomery.stages.task import check_pairs, check_task
+from bloomery.stages.task import check_completions, check_task
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
 from bloomery.stages.trained import Trained, Tuning
@@ -191,7 +191,7 @@ class Training(Trained):
         encodings = [share.tokens.encoding for share in self.sources]
         check_labels(encodings, self.task, model)
         check_terms(self.objective, self.task, encodings)
-        check_pairs(self.task, encodings)
+        check_completions(self.task, encodings)
         if any(encoding.whole for encoding in encodings) and not self.packing.whole:
             raise self.refuse("packing", "cuts documents, and labels and what is rewritten are of whole ones; take Fit()")
         if not isinstance(self.trainable, Everything):

@@ -1,6 +1,6 @@
 """What is to be learnt from rows of documents: tasks, as values."""
 
-from bloomery.data.tasks.compared import Compared
+from bloomery.data.tasks.compared import WORTH, Compared, OfCompletions, Ordered, Unpaired
 from bloomery.data.tasks.corruption import SpanCorruption
 from bloomery.data.tasks.labels import BothWays, TellLabels
 from bloomery.data.tasks.masked import MaskedTokens
@@ -11,6 +11,7 @@ from bloomery.data.tasks.units import Entity, Span, Token, Unit, Word
 from bloomery.data.tasks.vocabulary import MASK, Vocabulary, room, sentinel
 
 __all__ = [
-    "MASK", "BothWays", "Compared", "Entity", "FromPassage", "FromPrefix", "MaskedTokens", "NextToken", "Posed", "PrefixLM", "RowTask",
-    "SentenceOrder", "Span", "SpanCorruption", "TellLabels", "Token", "Unit", "Vocabulary", "Word", "once", "room", "sentinel",
+    "MASK", "WORTH", "BothWays", "Compared", "Entity", "FromPassage", "FromPrefix", "MaskedTokens", "NextToken", "OfCompletions", "Ordered",
+    "Posed", "PrefixLM", "RowTask", "SentenceOrder", "Span", "SpanCorruption", "TellLabels", "Token", "Unit", "Unpaired", "Vocabulary",
+    "Word", "once", "room", "sentinel",
 ]  # fmt: skip

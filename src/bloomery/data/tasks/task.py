@@ -7,6 +7,8 @@
     FromPassage()      what is to be learnt of a document from what comes before it, by an encoder–decoder
     FromPrefix()       the same in one row, what comes before being read both ways
     Compared()         which of two completions of a prompt is the better one
+    Ordered()          the order of several completions of a prompt
+    Unpaired()           whether a completion is good
     SentenceOrder()    whether the halves of a document have been swapped, beside another task
 
 A row of a task is a pure function of (row, seed): neither micro-batch nor rank enters it, and a resumed run needs nothing but the row's number.
@@ -42,6 +44,8 @@ class RowTask(Config):
     """Whether there is a passage, so that it takes an encoder–decoder."""
     gives_draws: ClassVar[bool] = False
     """Whether batches have numbers to sample hidden tokens by."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Labels of rows that it reads itself, so that no head is asked for them."""
     every_token: ClassVar[bool] = False
     """Whether each token is predicted once, from what comes before it, so that bits per byte can be told."""
 
