@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from bloomery.core.errors import ConfigError
-from bloomery.data import Compared, Each, Fit
+from bloomery.data import Compared, Each, Fit, NextToken, Ordered, Unpaired
 from bloomery.data.encodings import Chat
-from bloomery.data.pairs import Pairs
+from bloomery.data.pairs import Pairs, Rankings, Verdicts
 from bloomery.models import RegressionConfig, read_model
 from bloomery.nn import LastPoolingConfig, SequenceLayout
-from bloomery.objectives import DPO, BradleyTerry, Models, OverBudget, PolicyGradient
+from bloomery.nn.adapters import LoRA
+from bloomery.objectives import DPO, KTO, BradleyTerry, Models, OverBudget, PolicyGradient, RankedDPO
+from bloomery.optim import LastLayers
+from bloomery.stages import look_back
 from bloomery.stages.heads import HeadsOn
 from bloomery.stages.init import Continue, Scratch
 from bloomery.stages.paired import Way
@@ -140,6 +143,51 @@ def test_policies_are_compared_by_what_a_reward_model_says(context):
     found = read_json(made.path / "results.json")
     assert found["before"]["reward/scored"] != found["direct"][0]["reward/scored"] != 0
     assert found["before"]["kl"] == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("encoding", "changes"), [
+    (Pairs(ratings="kept"), {"task": Compared(), "objective": DPO(reference=BASE)}),
+    (Rankings(), {"task": Ordered(), "objective": RankedDPO(reference=BASE)}),
+    (Verdicts(), {"task": Unpaired(), "objective": KTO(reference=BASE)}),
+], ids=["pairs", "rankings", "verdicts"])  # fmt: skip
+def test_preferences_are_learnt_from_in_every_form(context, encoding, changes):
+    tokens = Tokenize(name=f"as_{encoding.kind().lower()}", corpus=RANKED, tokenizer=TOKENIZER, encoding=encoding)
+    stage = trained(name=f"as_{encoding.kind().lower()}", init=Continue(base=BASE), sources=(Share(tokens=tokens),), **changes)
+    lines = [json.loads(line) for line in (stage.run(context).path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["loss"] == pytest.approx(0.5 if isinstance(encoding, Verdicts) else np.log(2), abs=1e-4)  # at the reference itself
+    assert lines[1]["loss"] != lines[0]["loss"]
+    for wrong in (NextToken(), *({Compared(), Ordered(), Unpaired()} - {changes["task"]})):
+        with pytest.raises(ConfigError, match=r"take (\w+\(\) with a loss|Tokenize\(encoding=|rows of)"):
+            stage.replace(task=wrong)
+
+
+def test_a_policy_on_which_an_adapter_is_trained_is_its_own_reference(context, monkeypatch):
+    tuned = DIRECT.replace(name="tuned", adapter=LoRA(rank=2, targets=("mixer",)))
+    made, of = [], look_back.frozen_models
+    monkeypatch.setattr(look_back, "frozen_models", lambda *args: made.append((args, of(*args))) or made[-1][1])
+    with_it = tuned.run(context)
+    (*_, known), models = made[-1]
+    (reference,) = models.values()
+    assert known.keys() == {name for name, _ in reference.named_parameters()}
+    assert all(parameter.data_ptr() == known[name].data_ptr() for name, parameter in reference.named_parameters())
+    other = RunContext(store=Store(context.store.root.parent / "apart"), quiet=True, trackers=())
+    monkeypatch.setattr(look_back, "frozen_models", lambda *args: of(*args[:-1]))
+    assert tuned.run(other).file("model/model.safetensors").read_bytes() == with_it.file("model/model.safetensors").read_bytes()
+
+
+def test_what_is_trained_is_not_shared_and_what_differs_neither(context, monkeypatch):
+    made, of = [], look_back.frozen_models
+    monkeypatch.setattr(look_back, "frozen_models", lambda *args: made.append((args[-1], of(*args))) or made[-1][1])
+    DIRECT.replace(name="part", trainable=LastLayers(count=1)).run(context)
+    known, (reference,) = made[0][0], made[0][1].values()
+    shared = {name for name, parameter in reference.named_parameters() if name in known and parameter.data_ptr() == known[name].data_ptr()}
+    assert shared == known.keys()
+    assert "embedding.weight" in shared
+    assert not any(name.startswith(f"blocks.{LONG.n_layers - 1}.") for name in shared)
+    another = BASE.replace(name="another", seed=5)
+    DIRECT.replace(name="elsewhere", objective=DPO(reference=another), adapter=LoRA(rank=2, targets=("mixer",))).run(context)
+    known, (reference,) = made[-1][0], made[-1][1].values()
+    assert not any(torch.equal(parameter, known[name]) for name, parameter in reference.named_parameters() if parameter.ndim > 1)
 
 
 def test_sureness_is_compared_with_truth():

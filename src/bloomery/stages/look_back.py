@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
 from bloomery.mesh import Holding, Mesh
@@ -56,12 +58,22 @@ def beside_of(
     for factor, penalty in objective.penalties():
         importance = None if penalty.importance is None else importance_of(penalty.importance, inputs)
         pulls.append(pull_of(factor, penalty, model, holding, told(penalty.towards, inputs)[1], importance))
-    return Beside(frozen_models((*objective.frozen(), *also), inputs, holding.mesh, config), pulls)
+    return Beside(frozen_models((*objective.frozen(), *also), inputs, holding.mesh, config, unchanging(holding, config)), pulls)
 
 
-def frozen_models(frozen: Sequence[Frozen], inputs: Inputs, mesh: Mesh, config: ModelConfig) -> dict[str, Model]:
+def frozen_models(
+    frozen: Sequence[Frozen], inputs: Inputs, mesh: Mesh, config: ModelConfig, known: Mapping[str, Tensor] = MappingProxyType({}),
+) -> dict[str, Model]:  # fmt: skip
     """The models that are asked beside the one that is trained, each spread over the ranks as that one is, in the state in which models are
     asked, and without gradients.
+
+    Args:
+        frozen: which.
+        inputs: with the stages that they are of.
+        mesh: the ranks.
+        config: of the model that is trained.
+        known: weights that are there and that nothing changes, by name; those that a model has alike are held once. So the reference of a
+            policy that an adapter is trained on is the policy without it, and takes no memory.
 
     Raises:
         ConfigError: one has another vocabulary.
@@ -70,8 +82,33 @@ def frozen_models(frozen: Sequence[Frozen], inputs: Inputs, mesh: Mesh, config: 
     for one in {one.address: one for one in frozen}.values():
         theirs, fill = told(one, inputs)
         check_same_ids("Train looks at", theirs, config)
-        models[one.address] = spread_model(theirs, mesh, fill, Nothing()).model.eval()
+        spread = spread_model(theirs, mesh, fill, Nothing())
+        for name, held in spread.holding.parameters.items():
+            other = known.get(below_heads(name))
+            if other is not None and held.parameter is held.local and other.dtype == held.local.dtype and torch.equal(other, held.local):
+                held.parameter.data = other
+        models[one.address] = spread.model.eval()
     return models
+
+
+def unchanging(holding: Holding, config: ModelConfig) -> dict[str, Tensor]:
+    """Of a model that is trained, the weights that are not, as this rank holds them whole.
+
+    Args:
+        holding: of it.
+        config: of it.
+    """
+    with torch.device("meta"):
+        weights = {name for name, parameter in config.skeleton().named_parameters() if parameter.requires_grad} | config.fixed
+    return {
+        below_heads(name): held.local.data for name, held in holding.parameters.items()
+        if name in weights and not held.parameter.requires_grad and held.parameter is held.local
+    }  # fmt: skip
+
+
+def below_heads(name: str) -> str:
+    """A weight's name in the model that heads for tasks stand on."""
+    return name.removeprefix("base.")
 
 
 class Nothing(Trainable):
