@@ -33,7 +33,7 @@ from bloomery.text.tales import Tales
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train.credit import LeaveOneOut
 from bloomery.train.earnings import Earns
-from bloomery.train.rewards import Answer, Scored, TrueTale
+from bloomery.train.rewards import Answer, Likelier, Scored, TrueTale
 from bloomery.train.rollouts import Rollout
 from tests.stages.test_train import MODEL, TOKENIZER, training
 
@@ -143,6 +143,23 @@ def test_policies_are_compared_by_what_a_reward_model_says(context):
     found = read_json(made.path / "results.json")
     assert found["before"]["reward/scored"] != found["direct"][0]["reward/scored"] != 0
     assert found["before"]["kl"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_how_much_likelier_an_answer_has_become_is_a_reward(context):
+    answers, wanted = [], []
+    tuned, before = (read_model(one.run(context).path / "model")[1].eval() for one in (DIRECT, BASE))
+    for name, sides in list(conversations(context))[:3]:
+        for side in sides:
+            begins = side.mask.index(True)
+            answers.append(Answer(document=name, prompt="", text="", expected="", ids=side.ids, begins=begins, ended=True))
+            tokens = torch.tensor([side.ids])
+            with torch.no_grad():
+                told = [torch.log_softmax(one(tokens, SequenceLayout.rows(*tokens.shape))[0].double(), -1) for one in (tuned, before)]
+            wanted.append([float(p[:-1].gather(1, tokens[0, 1:, None])[begins - 1 :].sum()) for p in told])
+    models = Models(tuned, {DIRECT.address: tuned, BASE.address: before})
+    found = Likelier(by=DIRECT, before=BASE, beta=0.5).scores(answers, models)
+    assert found == pytest.approx([0.5 * (after - then) for after, then in wanted], abs=1e-4)
+    assert Likelier(by=DIRECT).scores(answers, models) == pytest.approx([after for after, _ in wanted], rel=1e-5)
 
 
 @pytest.mark.parametrize(("encoding", "changes"), [

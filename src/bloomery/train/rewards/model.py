@@ -1,15 +1,18 @@
-"""`Scored`: what a reward model says of an answer."""
+"""`Scored`: what a reward model says of an answer; `Likelier`: what a policy says of it that has learnt which answers are preferred."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Gt
 
 from bloomery.core.errors import ConfigError
+from bloomery.data import Batch
 from bloomery.models import TaskModel
 from bloomery.nn import SequenceLayout
-from bloomery.objectives import Frozen, Models
+from bloomery.objectives import Frozen, Models, Reading
 from bloomery.train.rewards.reward import Answer, Reward
 
 READ_AT_ONCE = 64
@@ -36,11 +39,50 @@ class Scored(Reward):
         if not isinstance(model, TaskModel) or self.head not in model.heads:
             raise ConfigError(f"Scored.head={self.head!r} is none of the heads of {self.by.address}; name one that it was trained with")
         found: list[float] = []
-        for start in range(0, len(answers), READ_AT_ONCE):
-            ids = [list(answer.ids) for answer in answers[start : start + READ_AT_ONCE]]
-            longest = max(map(len, ids))
-            tokens = torch.tensor([one + [0] * (longest - len(one)) for one in ids], device=model.device)
-            segments = (torch.arange(longest) < torch.tensor(list(map(len, ids)))[:, None]).long()
-            told = model.scores(tokens, SequenceLayout.packed(segments).to(model.device))
+        for batch in batches(answers):
+            told = model.scores(batch.tokens.to(model.device), batch.layout.to(model.device))
             found += told[self.head][:, 0, 0].float().tolist()
         return found
+
+
+class Likelier(Reward):
+    """β·(log π(answer) − log π_before(answer)), π being a policy that has learnt from pairs which answers are preferred: the reward that its
+    loss (`DPO`) has it stand for, and without π_before that of losses without a reference (`SimPO(length="sum")`).
+
+    Telling right from wrong by how likely it is takes no more than writing does, so that a small model learns it from fewer pairs than to say
+    it with a head (docs/log.md). Texts count as wholes: longer ones are the less likely, unless π_before is asked, too.
+
+    Source: Rafailov et al. (2023), arXiv 2305.18290, section 4; as a reward model: Lambert et al. (2024), RewardBench, arXiv 2403.13787.
+    """
+
+    by: Frozen
+    """π."""
+    before: Frozen | None = None
+    """π_before: what it was before it learnt from pairs."""
+    beta: Annotated[float, Gt(0)] = 1.0
+    """β: that of its loss."""
+
+    def frozen(self) -> tuple[Frozen, ...]:
+        return (self.by,) if self.before is None else (self.by, self.before)
+
+    @torch.no_grad()
+    def scores(self, answers: Sequence[Answer], models: Models) -> Sequence[float]:
+        found: list[float] = []
+        for batch in batches(answers):
+            told = [
+                Reading(Models(model), batch.to(model.device)).told().logprobs.double().sum(1) for model in map(models.of, self.frozen())
+            ]  # fmt: skip
+            found += (self.beta * (told[0] if len(told) == 1 else told[0] - told[1])).tolist()
+        return found
+
+
+def batches(answers: Sequence[Answer]) -> Iterator[Batch]:
+    """Prompts and answers as rows, of which the answers count; by a number that does not depend on the micro-batch."""
+    for start in range(0, len(answers), READ_AT_ONCE):
+        some = answers[start : start + READ_AT_ONCE]
+        longest = max(len(one.ids) for one in some)
+        place = torch.arange(longest)
+        tokens = torch.tensor([[*one.ids, *[0] * (longest - len(one.ids))] for one in some])
+        begins, ends = (torch.tensor(of)[:, None] for of in ([one.begins for one in some], [len(one.ids) for one in some]))
+        weight = ((place >= begins - 1) & (place < ends - 1)).float()
+        yield Batch(tokens, tokens.roll(-1, 1), weight, SequenceLayout.packed((place < ends).long()))
