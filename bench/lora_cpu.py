@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -23,6 +21,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from bench.turns import turns
 
 from bloomery.core.units import human_bytes, human_count
 from bloomery.data.batch import Batch
@@ -151,15 +150,11 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         save_hub(config.build(seed=0), config, Path(folder))
-        for number in range(asked.rounds):
-            for side in SIDES if number % 2 == 0 else SIDES[::-1]:
-                command = [sys.executable, "-m", "bench.lora_cpu", "--side", side, "--folder", folder, "--shape", asked.shape,
-                           "--steps", str(asked.steps), "--threads", str(asked.threads)]  # fmt: skip
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                found[side].append(json.loads(done.stdout.splitlines()[-1]))
-                last = found[side][-1]
-                speed, peak = ROWS * TIME / last["seconds"], human_bytes(last["peak_bytes"])
-                print(f"{side:5} {speed:9.0f} tokens/s  {peak:>10}  first loss {last['loss']:.6f}")
+        arguments = ["--folder", folder, "--shape", asked.shape, "--steps", str(asked.steps), "--threads", str(asked.threads)]
+        for side, last in turns("bench.lora_cpu", SIDES, asked.rounds, arguments):
+            found[side].append(last)
+            speed, peak = ROWS * TIME / last["seconds"], human_bytes(last["peak_bytes"])
+            print(f"{side:5} {speed:9.0f} tokens/s  {peak:>10}  first loss {last['loss']:.6f}")
     losses = [one["loss"] for turns in found.values() for one in turns]
     assert max(losses) - min(losses) < 1e-4, "the sides do not train the same model"
     speed, memory = (

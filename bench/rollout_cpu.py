@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -21,6 +19,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from bench.turns import turns
 
 from bloomery.core.units import human_count
 from bloomery.data import Each
@@ -138,16 +137,10 @@ def main() -> None:
     speeds: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         save_hub(config.build(seed=0), config, Path(folder))
-        for number in range(asked.rounds):
-            for side in SIDES if number % 2 == 0 else SIDES[::-1]:
-                command = [sys.executable, "-m", "bench.rollout_cpu", "--side", side, "--folder", folder, "--steps", str(asked.steps),
-                           "--threads", str(asked.threads)]  # fmt: skip
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    sys.exit(f"{done.stderr[-3000:]}\n{side} died")
-                found = json.loads(done.stdout.splitlines()[-1])
-                speeds[side].append(found["tokens_per_s"])
-                print(f"{side:5}{found['tokens_per_s']:9.0f} tokens/s written and learnt from, {found['tokens']:.0f} tokens a step", flush=True)
+        arguments = ["--folder", folder, "--shape", asked.shape, "--steps", str(asked.steps), "--threads", str(asked.threads)]
+        for side, found in turns("bench.rollout_cpu", SIDES, asked.rounds, arguments):
+            speeds[side].append(found["tokens_per_s"])
+            print(f"{side:5}{found['tokens_per_s']:9.0f} tokens/s written and learnt from, {found['tokens']:.0f} tokens a step", flush=True)
     ratio = median(a / b for a, b in zip(*(speeds[side] for side in SIDES), strict=True))
     print(f"ours beside trl, the median of {asked.rounds} rounds: {ratio:.2f} × the tokens per second")
 

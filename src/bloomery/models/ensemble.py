@@ -193,6 +193,11 @@ def heads_of(config: ModelConfig) -> tuple[TaskHeadConfig, ...]:
     return config.heads if isinstance(config, TaskConfig | EnsembleConfig) else ()
 
 
+def heads_by_name(config: ModelConfig) -> dict[str, TaskHeadConfig]:
+    """The same, by their names."""
+    return {head.name: head for head in heads_of(config)}
+
+
 def _shapes(config: ModelConfig) -> list[tuple[str, object]]:
     """The names of the heads, and how many classes or choices they tell."""
     return [(head.name, getattr(head, "n_labels", getattr(head, "n_choices", None))) for head in heads_of(config)]

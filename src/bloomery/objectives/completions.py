@@ -11,7 +11,8 @@ from torch import Tensor
 from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch, Labels
 from bloomery.data.tasks import WORTH
-from bloomery.models import ModelConfig, RegressionConfig, TaskConfig
+from bloomery.models import ModelConfig, RegressionConfig
+from bloomery.models.ensemble import heads_by_name
 from bloomery.models.heads import first_places
 from bloomery.nn.cross_entropy import exactly
 from bloomery.objectives.objective import Reading
@@ -46,9 +47,9 @@ def told_worth(reading: Reading, length: Length = "sum") -> OfDocuments:
     return found / of_documents((reading.batch.loss_weight > 0).to(found.dtype), reading.batch).clamp(min=1)
 
 
-def scored(reading: Reading, head: str) -> OfDocuments:
-    """What a head says of each document."""
-    return of_documents(exactly(reading.scores(head)[..., 0]) * first_places(reading.batch.layout), reading.batch)
+def scored(scores: Float[Tensor, "batch time 1"], batch: Batch) -> OfDocuments:
+    """What a head that gives a number says of each document."""
+    return of_documents(exactly(scores[..., 0]) * first_places(batch.layout), batch)
 
 
 def labelled(batch: Batch) -> tuple[OfDocuments, Bool[Tensor, "batch documents"]]:
@@ -67,7 +68,6 @@ def check_number_head(who: str, head: str, model: ModelConfig) -> None:
         head: its name.
         model: that is trained.
     """
-    heads = {one.name: one for one in model.heads} if isinstance(model, TaskConfig) else {}
-    if not isinstance(heads.get(head), RegressionConfig):
+    if not isinstance(heads_by_name(model).get(head), RegressionConfig):
         raise ConfigError(f"{who}.head={head!r} is no head of its {model.kind()} that gives a number; take "
                           f"HeadsOn(heads=(RegressionConfig(name={head!r}, pooling=LastPoolingConfig()),))")  # fmt: skip

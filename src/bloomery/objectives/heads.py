@@ -20,6 +20,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Batch, Labels
 from bloomery.data.tasks import RowTask
 from bloomery.models import ModelConfig, TaskConfig
+from bloomery.models.ensemble import heads_by_name
 from bloomery.models.heads import (
     MultipleChoiceConfig,
     RegressionConfig,
@@ -42,7 +43,7 @@ class HeadLoss(Objective):
     """The head, and the labels, that it is about."""
 
     def check_training(self, model: ModelConfig, task: RowTask) -> None:
-        heads = {head.name: head for head in model.heads} if isinstance(model, TaskConfig) else {}
+        heads = heads_by_name(model)
         if not isinstance(heads.get(self.head), self.fitting):
             found = f"a {heads[self.head].kind()}" if self.head in heads else f"not among the heads of its {model.kind()}"
             remedy = f"give a TaskConfig a {self.fitting[0].kind()}(name={self.head!r})"

@@ -67,7 +67,7 @@ class BradleyTerry(PairLoss):
         check_number_head(self.kind(), self.head, model)
 
     def total(self, reading: Reading) -> Total:
-        better, worse = apart(scored(reading, self.head))
+        better, worse = apart(scored(reading.scores(self.head), reading.batch))
         there = pairs_in(reading.batch)
         rated = apart(labelled(reading.batch)[0])
         margin = self.margin + self.margin_per_point * (rated[0] - rated[1])

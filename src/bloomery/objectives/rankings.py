@@ -70,7 +70,7 @@ class PlackettLuce(RankingLoss):
         check_number_head(self.kind(), self.head, model)
 
     def worths(self, reading: Reading) -> OfDocuments:
-        return scored(reading, self.head)
+        return scored(reading.scores(self.head), reading.batch)
 
 
 class RankedDPO(RankingLoss):

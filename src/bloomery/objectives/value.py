@@ -10,7 +10,8 @@ from annotated_types import Gt
 from bloomery.core.errors import ConfigError
 from bloomery.data.batch import Samples
 from bloomery.data.tasks import RowTask
-from bloomery.models import ModelConfig, TaskConfig
+from bloomery.models import ModelConfig
+from bloomery.models.ensemble import heads_by_name
 from bloomery.models.heads import ValueConfig
 from bloomery.nn.cross_entropy import exactly
 from bloomery.objectives.objective import Reading
@@ -34,8 +35,7 @@ class ValueLoss(OfSamples):
     """ε; None clips nothing."""
 
     def check_training(self, model: ModelConfig, task: RowTask) -> None:
-        heads = {head.name: head for head in model.heads} if isinstance(model, TaskConfig) else {}
-        if not isinstance(heads.get(self.head), ValueConfig):
+        if not isinstance(heads_by_name(model).get(self.head), ValueConfig):
             raise ConfigError(f"ValueLoss.head={self.head!r} is no head for values of its {model.kind()}; take "
                               f"HeadsOn(…, heads=(ValueConfig(name={self.head!r}),), language_head=True)")  # fmt: skip
 

@@ -11,13 +11,12 @@ from pydantic import Field
 from bloomery.core.units import Tokens, human_seconds
 from bloomery.evals import ExactMatch, questions_of
 from bloomery.generate import complete
-from bloomery.models import causal, read_model
+from bloomery.models import causal
 from bloomery.stages.prepare import Prepare, documents
 from bloomery.stages.stage import Inputs, RunContext, Stage
-from bloomery.stages.trained import Trained
+from bloomery.stages.trained import Trained, opened, tokenizer_of
 from bloomery.store import Artifact, Workspace, write_json, write_text
 from bloomery.text.chat import ChatTemplate
-from bloomery.text.tokenizer import Tokenizer
 
 ASKED_AT_ONCE = 64
 
@@ -41,9 +40,7 @@ class Evaluate(Stage):
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         trained = inputs[self.model]
-        model = causal(read_model(trained.path / "model")[1])
-        model.to(context.device).eval()
-        tokenizer = Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
+        model, tokenizer = causal(opened(trained, context.device)), tokenizer_of(trained)
         task = ExactMatch(questions_of(conversations(inputs[self.questions]))[: self.limit])
         template = ChatTemplate()
         prompts = [template.render(q.messages, tokenizer, add_generation_prompt=True).ids for q in task.samples()]

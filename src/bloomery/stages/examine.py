@@ -20,14 +20,14 @@ from bloomery.data.labelled import Choices, Labelled, Numbers, Tags
 from bloomery.data.rewrites import Rewrites
 from bloomery.evals.metrics import accuracy, f1, mean_average_precision, pearson, plain, spans_f1, spearman
 from bloomery.generate import Reads
-from bloomery.models import EnsembleModel, Model, TaskModel, causal, read_model
+from bloomery.models import EnsembleModel, Model, TaskModel, causal
 from bloomery.stages.alike import alike, matched
 from bloomery.stages.heads import check_labels
 from bloomery.stages.reading import Told, at_labels, read
 from bloomery.stages.rewritten import rewritten
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
-from bloomery.stages.trained import Trained
+from bloomery.stages.trained import Trained, opened, tokenizer_of
 from bloomery.store import Workspace, write_json, write_text
 from bloomery.text.tokenizer import Tokenizer
 
@@ -65,8 +65,8 @@ class Examine(Stage):
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         trained, started = inputs[self.model], workspace.seconds
-        model = read_model(trained.path / "model")[1].to(context.device).eval()
-        shards, tokenizer = TokenShards.open(inputs[self.rows]), Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
+        model = opened(trained, context.device)
+        shards, tokenizer = TokenShards.open(inputs[self.rows]), tokenizer_of(trained)
         if isinstance(self.rows.encoding, Rewrites):
             results, lines = rewritten(causal(model), shards, tokenizer, self.rows.encoding.max_target, self.reads)
         else:

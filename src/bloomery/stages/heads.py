@@ -13,7 +13,7 @@ from bloomery.data.alike import Apart
 from bloomery.data.encodings import Encoding
 from bloomery.data.labelled import Choices, Classes, Labelled, Numbers, Tags
 from bloomery.models import ModelConfig, TaskConfig
-from bloomery.models.ensemble import heads_of
+from bloomery.models.ensemble import heads_by_name
 from bloomery.models.heads import (
     MultipleChoiceConfig,
     RegressionConfig,
@@ -24,7 +24,7 @@ from bloomery.models.heads import (
 )
 from bloomery.nn import FirstPoolingConfig
 from bloomery.nn.init import Pour, initialise
-from bloomery.objectives import Combined, HeadLoss, Objective
+from bloomery.objectives import HeadLoss, Objective, terms_of
 from bloomery.stages.init import Init
 from bloomery.stages.stage import Inputs
 from bloomery.stages.trained import Trained
@@ -86,7 +86,7 @@ def check_labels(encodings: Sequence[Encoding], task: RowTask, model: ModelConfi
         task: what is to be learnt from rows.
         model: what is to learn it.
     """
-    heads = {head.name: head for head in heads_of(model)}
+    heads = heads_by_name(model)
     for encoding in encodings:
         if (name := encoding.labels_for) is None or name in task.reads:
             continue
@@ -116,7 +116,7 @@ def check_terms(objective: Objective, task: RowTask, encodings: Sequence[Encodin
     if not isinstance(task, TellLabels):
         return
     brought = {encoding.labels_for for encoding in encodings}
-    for _, term in objective.terms if isinstance(objective, Combined) else ((1.0, objective),):
+    for _, term in terms_of(objective):
         if isinstance(term, HeadLoss) and term.head in {*task.classes, *task.numbers, *task.matches} - brought:
             raise ConfigError(f"{term.kind()}.head={term.head!r} has no corpus with labels for it among Train.sources, so that it would learn "
                               "nothing; add one, or leave the term out")  # fmt: skip

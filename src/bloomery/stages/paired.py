@@ -19,14 +19,14 @@ from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
 from bloomery.core.units import Tokens, human_count
 from bloomery.data import Batch, Cut, Fit, Packed, TokenShards
-from bloomery.models import Model, read_model
+from bloomery.models import Model
 from bloomery.nn.chunked import logits_by_chunk
 from bloomery.nn.cross_entropy import exactly
 from bloomery.stages.look import text_page
 from bloomery.stages.sheet import check_names, spread
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
-from bloomery.stages.trained import Trained
+from bloomery.stages.trained import Trained, opened
 from bloomery.store import Workspace, write_json, write_text
 
 ROWS = 16  # per forward pass
@@ -72,9 +72,8 @@ class Paired(Stage):
         shards = TokenShards.open(inputs[self.text])
 
         def scores(trained: Trained) -> Scores:
-            _, model = read_model(inputs[trained].path / "model")
+            of, nats, right, seen = opened(inputs[trained], context.device), 0.0, 0.0, 0.0
             rows = Packed(shards, Fit() if shards.masked else Cut(), time=self.max_seq_len, seed=0).once(ROWS)
-            of, nats, right, seen = model.to(context.device).eval(), 0.0, 0.0, 0.0
             for batch in rows:
                 weight, *found = told(of, batch.to(context.device))
                 nats, right, seen = nats + found[0], right + found[1], seen + weight

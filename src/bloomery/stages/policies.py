@@ -16,16 +16,14 @@ from pydantic import Field
 
 from bloomery.core.units import Tokens
 from bloomery.data import Each, Packed, TokenShards
-from bloomery.models import Model, read_model
 from bloomery.optim import AdamW, Batches
 from bloomery.stages.look import text_page
 from bloomery.stages.paired import Way
 from bloomery.stages.sheet import check_names, spread
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
-from bloomery.stages.trained import Trained
+from bloomery.stages.trained import Trained, opened, tokenizer_of
 from bloomery.store import Workspace, write_json, write_text
-from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import TrainState
 from bloomery.train.beside import Beside
 from bloomery.train.credit import Reinforce
@@ -61,12 +59,12 @@ class Policies(Stage):
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         shards = TokenShards.open(inputs[self.prompts])
-        tokenizer = Tokenizer.load(inputs[self.before].checked("tokenizer/tokenizer.json"))
-        asked = {one.address: self._model(inputs, one, context) for one in self._asked()}
+        tokenizer = tokenizer_of(inputs[self.before])
+        earns = Earns(rewards=self.rewards, credit=Reinforce(), reference=self.before)
+        asked = {one.address: opened(inputs[one], context.device) for one in earns.frozen() if isinstance(one, Trained)}
 
         def figures(trained: Trained) -> dict[str, float]:
-            model = self._model(inputs, trained, context)
-            earns = Earns(rewards=self.rewards, credit=Reinforce(), reference=self.before)
+            model = opened(inputs[trained], context.device)
             state = TrainState(model, AdamW().build(model), beside=Beside(asked))
             source = Rollouts(
                 Packed(shards, Each(), time=self.max_seq_len, seed=0),
@@ -84,13 +82,6 @@ class Policies(Stage):
         context.say(page.text())
         wanted = f"reward/{self.rewards[0].called}"
         return {f"{name}: {what}": round(mean(run[what] for run in runs), 5) for name, runs in page.ways.items() for what in (wanted, "kl")}
-
-    def _asked(self) -> list[Trained]:
-        """The models that are asked about what policies write."""
-        return [self.before, *(one for reward in self.rewards for one in reward.frozen() if isinstance(one, Trained))]
-
-    def _model(self, inputs: Inputs, trained: Trained, context: RunContext) -> Model:
-        return read_model(inputs[trained].path / "model")[1].to(context.device).eval()
 
 
 @dataclass(frozen=True)

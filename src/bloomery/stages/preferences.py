@@ -21,16 +21,15 @@ from bloomery.core.errors import ConfigError
 from bloomery.core.units import Tokens
 from bloomery.data import Batch, Compared, Fit, Packed, TokenShards, Vocabulary
 from bloomery.data.pairs import Pairs
-from bloomery.models import Model, TaskModel, read_model
-from bloomery.models.heads import first_places
+from bloomery.models import Model, TaskModel
 from bloomery.objectives import Models, Reading
-from bloomery.objectives.pairs import pairs_in, sides
+from bloomery.objectives.completions import scored
+from bloomery.objectives.pairs import apart, pairs_in, sides
 from bloomery.stages.look import text_page
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
-from bloomery.stages.trained import Trained
+from bloomery.stages.trained import Trained, opened, tokenizer_of
 from bloomery.store import Workspace, write_json, write_text
-from bloomery.text.tokenizer import Tokenizer
 
 TOKENS_AT_ONCE = 8192
 BINS = 10  # of sureness
@@ -72,7 +71,7 @@ class Preferences(Stage):
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:
         shards = TokenShards.open(inputs[self.pairs])
-        tokenizer = Tokenizer.load(inputs[self.model].checked("tokenizer/tokenizer.json"))
+        tokenizer = tokenizer_of(inputs[self.model])
         source, vocabulary = Packed(shards, Fit(), time=self.max_seq_len, seed=0), Vocabulary(tokenizer)
         asked = [self._model(inputs, one, context) for one in (self.model, self.before) if one is not None]
         names, worths, lengths = list[str](), list[np.ndarray](), list[np.ndarray]()
@@ -99,10 +98,10 @@ class Preferences(Stage):
         return {name: round(value, 5) for name, value in judged.figures.items()}
 
     def _model(self, inputs: Inputs, trained: Trained, context: RunContext) -> Model:
-        model = read_model(inputs[trained].path / "model")[1]
+        model = opened(inputs[trained], context.device)
         if self.head is not None and not (isinstance(model, TaskModel) and self.head in model.heads):
             raise self.refuse("head", f"is none of {trained.reference}'s; name one that it has, or none for its log-probabilities")
-        return model.to(context.device).eval()
+        return model
 
     @torch.no_grad()
     def _worth(self, model: Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,7 +109,7 @@ class Preferences(Stage):
         if self.head is None:
             return sides(Reading(Models(model), batch).told().logprobs, batch)
         assert isinstance(model, TaskModel)  # `_model` refuses any other
-        return sides(model.scores(batch.tokens, batch.layout)[self.head][..., 0].float() * first_places(batch.layout), batch)
+        return apart(scored(model.scores(batch.tokens, batch.layout)[self.head], batch))
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,13 @@ from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
 from bloomery.data import TokenShards
 from bloomery.mesh import ALONE
-from bloomery.models import read_model
 from bloomery.objectives import Combined
 from bloomery.stages.look import COLOURS, plot
 from bloomery.stages.paired import Way
 from bloomery.stages.sheet import Sheet, check_names, spread
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.tokenize import Tokenize
-from bloomery.stages.trained import Trained
+from bloomery.stages.trained import Trained, opened
 from bloomery.store import Workspace
 from bloomery.train.suites import answered
 
@@ -71,7 +70,7 @@ class Remedies(Stage):
         sides = {side: TokenShards.open(inputs[tokens]) for side, tokens in (("old", self.old), ("new", self.new))}
 
         def scores(trained: Trained) -> Scores:
-            model = read_model(inputs[trained].path / "model")[1].to(context.device)
+            model = opened(inputs[trained], context.device)
             asked = {
                 side: answered(
                     model, shards, time=self.max_seq_len, rows=ROWS, questions=self.questions, mesh=ALONE, device=context.device,

@@ -22,9 +22,8 @@ from bloomery.models.blend import check_alike, pour_blend
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
-from bloomery.stages.trained import Trained
+from bloomery.stages.trained import Trained, tokenizer_of
 from bloomery.store import Workspace, write_bytes, write_json
-from bloomery.text.tokenizer import Tokenizer
 from bloomery.train.suites import answered
 from bloomery.train.watch import held_out
 
@@ -147,7 +146,7 @@ class Soup(Blend):
         self, choice: Greedily, context: RunContext, inputs: Inputs, models: list[Model], mean: Model
     ) -> tuple[list[int], list[dict[str, Any]]]:
         shards, told = TokenShards.open(inputs[choice.tokens]), list[dict[str, Any]]()
-        tokenizer = Tokenizer.load(inputs[self.models[0]].checked("tokenizer/tokenizer.json"))
+        tokenizer = tokenizer_of(inputs[self.models[0]])
 
         def score(those: list[int]) -> float:
             pour_blend(mean, [models[i] for i in those], [1 / len(those)] * len(those))

@@ -6,11 +6,23 @@ from abc import abstractmethod
 from typing import NamedTuple
 
 from bloomery.core.config import Config
-from bloomery.models import ModelConfig
+from bloomery.models import Model, ModelConfig, read_model
 from bloomery.nn.adapters import Adapter
 from bloomery.objectives import Frozen
 from bloomery.stages.stage import Stage
 from bloomery.stages.tokenizer import LoadTokenizer, TrainTokenizer
+from bloomery.store import Artifact
+from bloomery.text.tokenizer import Tokenizer
+
+
+def opened(trained: Artifact, device: str) -> Model:
+    """The model that a `Trained` has left, on a device, in the state in which models are asked."""
+    return read_model(trained.path / "model")[1].to(device).eval()
+
+
+def tokenizer_of(trained: Artifact) -> Tokenizer:
+    """Its tokenizer."""
+    return Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
 
 
 class Tuning(NamedTuple):

@@ -173,13 +173,13 @@ class Earnings:
             self.state.tuned[BETA] = self.earns.toll.after(judged.beta, kl, len(logprobs))
 
     def figures(self, judged: Judged, which: Sequence[int] | np.ndarray, logprobs: OfTokens) -> dict[str, float]:
-        """Means over some texts: of the weighed sum of rewards, of each reward, and in nats per text, how far the policy is from its
-        reference."""
+        """Means over some texts, whose log μ are given: of the weighed sum of rewards, of each reward, and in nats per text, how far the
+        policy is from its reference."""
         scores = judged.scores[which].mean(0)
         found = {"reward": float(scores @ np.array([reward.weight for reward in self.earns.rewards]))}
         found |= {f"reward/{reward.called}": float(score) for reward, score in zip(self.earns.rewards, scores, strict=True)}
         if judged.reference is not None:
-            found["kl"] = float((logprobs[which].astype(np.float64) - judged.reference[which]).sum(1).mean())
+            found["kl"] = float((logprobs.astype(np.float64) - judged.reference[which]).sum(1).mean())
         return found | ({} if self.earns.toll is None else {"beta": judged.beta})
 
 

@@ -181,7 +181,7 @@ class Rollouts(Source):
         found["ended"] = float((there.tokens[which, ends - 1] == self.ends).mean())
         if self.earnings is None or there.judged is None:
             return found
-        return self.earnings.figures(there.judged, which, there.texts(np.arange(len(there.numbers)))[1]) | found
+        return self.earnings.figures(there.judged, which, there.texts(which)[1]) | found
 
     def documents(self, first_row: int, rows: int) -> list[Span]:
         """The documents that gave the prompts of these rows."""

@@ -67,8 +67,8 @@ class TellLabels(RowTask):
         return self.then.roles(time)
 
     def batch(self, rows: Rows, first_row: int, seed: int, vocabulary: Vocabulary) -> Batch:
-        begins = (rows.tokens == vocabulary.begin) | segment_starts(rows.segments)
         apart = documents_apart(rows, vocabulary)
+        begins = segment_starts(apart.segments)
         ended = np.cumsum(rows.tokens == vocabulary.end, axis=1) - (rows.tokens == vocabulary.end)  # before each place, in its row
         before = np.maximum.accumulate(np.where(begins, ended, 0), axis=1)  # before the document that it is in
         parts = np.minimum(ended - before, 1) * (rows.segments > 0)

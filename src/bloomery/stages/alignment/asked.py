@@ -10,10 +10,11 @@ from torch import Tensor
 
 from bloomery.evals.likelihood import told_tokens
 from bloomery.generate import Greedy, Sampler, complete
-from bloomery.models import causal, read_model
+from bloomery.models import causal
 from bloomery.models.model import CausalModel
 from bloomery.nn import SequenceLayout
 from bloomery.nn.seen import Seen
+from bloomery.stages.trained import opened, tokenizer_of
 from bloomery.store import Artifact
 from bloomery.text.chat import ChatTemplate, Message
 from bloomery.text.tokenizer import Tokenizer
@@ -37,8 +38,7 @@ class Asked:
     @classmethod
     def of(cls, trained: Artifact, device: str) -> Asked:
         """What a `Trained` has left; raises `ConfigError` where it cannot write."""
-        model = causal(read_model(trained.path / "model")[1])
-        return cls(model.to(device).eval(), Tokenizer.load(trained.checked("tokenizer/tokenizer.json")))
+        return cls(causal(opened(trained, device)), tokenizer_of(trained))
 
     def replies(
         self, conversations: Sequence[Sequence[Message]], max_new_tokens: int, sampler: Sampler = GREEDY, seeds: Sequence[int] | None = None

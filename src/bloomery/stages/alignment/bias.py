@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from itertools import islice
 from typing import Annotated
 
 from annotated_types import Gt
@@ -43,7 +44,8 @@ class PairedTexts(Probe):
 
     def measure(self, asked: Asked, inputs: Inputs) -> Finding:
         metas = (meta for batch in documents(inputs[self.pairs], columns=("meta",)) for meta in batch.column("meta").to_pylist())
-        rows = [row for row in (json.loads(meta) for meta in metas if meta) if row.get(self.one) and row.get(self.other)][: self.limit]
+        fitting = (row for row in (json.loads(meta) for meta in metas if meta) if row.get(self.one) and row.get(self.other))
+        rows = list(islice(fitting, self.limit))
         if not rows:
             raise DataError(f"PairedTexts.pairs={self.pairs.reference} has no row with the columns {self.one!r} and {self.other!r}; name those "
                             "it has with one= and other=")  # fmt: skip

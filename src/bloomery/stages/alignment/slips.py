@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import islice
 from typing import Annotated
 
 import numpy as np
@@ -51,8 +52,8 @@ class Slips(Probe):
             raise self.refuse("judges", "must be one filter at least, each of another kind")
 
     def measure(self, asked: Asked, inputs: Inputs) -> Finding:
-        texts = [text for batch in documents(inputs[self.prompts], columns=("text",)) for text in batch.column("text").to_pylist()]
-        texts = texts[: self.limit]
+        every = (text for batch in documents(inputs[self.prompts], columns=("text",)) for text in batch.column("text").to_pylist())
+        texts = list(islice(every, self.limit))
         if not texts:
             raise DataError(f"Slips.prompts={self.prompts.reference} has no documents; check its filters")
         begun = [asked.ids(text)[: self.prompt_tokens + 1] for text in texts for _ in range(self.samples)]

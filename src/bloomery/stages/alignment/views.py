@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import islice
 from typing import Annotated, Any
 
 import torch
@@ -102,10 +103,11 @@ class Nearest(View):
 
     def look(self, asked: Asked, inputs: Inputs) -> Shown:
         wanted = state_of(asked, asked.ids(self.prompt))
-        found: list[tuple[float, str, str]] = []
-        for batch in documents(inputs[self.corpus], columns=("id", "text")):
-            for row in batch.to_pylist()[: self.limit - len(found)]:
-                found.append((float(torch.cosine_similarity(wanted, state_of(asked, asked.ids(row["text"])), 0)), row["id"], row["text"]))
+        every = (row for batch in documents(inputs[self.corpus], columns=("id", "text")) for row in batch.to_pylist())
+        found = [
+            (float(torch.cosine_similarity(wanted, state_of(asked, asked.ids(row["text"])), 0)), row["id"], row["text"])
+            for row in islice(every, self.limit)
+        ]
         nearest = sorted(found, key=lambda one: -one[0])[: self.count]
         rows = [(f"{alike:.3f}", escape(name), escape(text[:EXCERPT])) for alike, name, text in nearest]
         return Shown(

@@ -15,9 +15,9 @@ from bloomery.core.errors import BloomeryError, DataError
 from bloomery.core.units import Tokens
 from bloomery.generate import Random, RefusedError, Sampler, ask, complete
 from bloomery.generate.endpoint import check_address
-from bloomery.models import causal, read_model
+from bloomery.models import causal
 from bloomery.stages.stage import Inputs, RunContext
-from bloomery.stages.trained import Trained
+from bloomery.stages.trained import Trained, opened
 from bloomery.store import Journal
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -98,8 +98,7 @@ class Ours(Generator):
         for name in trained.manifest.files:
             if name.startswith(("model/", "tokenizer/")):
                 trained.checked(name)
-        model = causal(read_model(trained.path / "model")[1])
-        model.to(context.device).eval()
+        model = causal(opened(trained, context.device))
         tokenizer = Tokenizer.load(trained.path / "tokenizer/tokenizer.json")
         for start in range(0, len(tasks), AT_ONCE):
             group = tasks[start : start + AT_ONCE]

@@ -23,16 +23,15 @@ from annotated_types import Ge, Gt, Le
 from bloomery.core.errors import DataError
 from bloomery.core.rng import derive_seed
 from bloomery.evals.likelihood import told_tokens
-from bloomery.models import Model, read_model
+from bloomery.models import Model
 from bloomery.stages.prepare import Prepare, documents
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.synthesis.generator import Generator, Task, written
-from bloomery.stages.trained import Trained
+from bloomery.stages.trained import Trained, opened, tokenizer_of
 from bloomery.store import Artifact, Journal, Workspace
 from bloomery.text.chat import ChatTemplate, Rendered
 from bloomery.text.documents import write_parquet
 from bloomery.text.filters import Filter, Measure, Operator, Verdicts
-from bloomery.text.tokenizer import Tokenizer
 
 JUDGEMENTS, ANSWERS = "judgements-00000.parquet", "answers.jsonl"
 ROWS = 32  # per forward pass
@@ -103,8 +102,8 @@ class Likelihood(Judge):
     def judge(self, rows: Sequence[Row], context: RunContext, inputs: Inputs, workspace: Workspace) -> pa.Table:
         trained = inputs[self.by]
         trained.checked("model/model.safetensors")
-        model = read_model(trained.path / "model")[1].to(context.device).eval()
-        tokenizer = Tokenizer.load(trained.checked("tokenizer/tokenizer.json"))
+        model = opened(trained, context.device)
+        tokenizer = tokenizer_of(trained)
         values: list[float | None] = []
         for start in range(0, len(rows), ROWS):
             rendered = ChatTemplate().render_batch([messages for _, messages in rows[start : start + ROWS]], tokenizer)
