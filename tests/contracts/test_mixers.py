@@ -11,6 +11,7 @@ from tests.contracts.mixer_examples import EXAMPLES
 import bloomery.models  # noqa: F401  brings in every mixer that a family uses
 from bloomery.nn import MixerConfig, SequenceLayout, Shared
 from bloomery.nn.init import NormalInit, initialise
+from bloomery.nn.once import Once
 
 D_MODEL, TIME = 24, 12
 
@@ -163,3 +164,17 @@ def test_the_values_weighed_by_where_heads_look_are_the_output(config):
         values = values.repeat_interleave(weights.shape[1] // values.shape[2], dim=2)  # (batch, time, heads, d_value)
         mixed = torch.einsum("bhtp,bphv->bthv", weights, values)
         torch.testing.assert_close(mixer.out(mixed.flatten(2)), mixer(x, layout), atol=1e-5, rtol=1e-4)
+
+
+@forward
+def test_a_mixer_that_can_be_handed_the_distinct_places_of_rows_says_there_what_it_says_of_the_rows(config):
+    mixer = build(config)
+    if not mixer.reads_once:
+        return  # it is only ever handed whole rows
+    tokens = torch.randint(0, 9, (4, TIME), generator=torch.Generator().manual_seed(2))
+    tokens[1, :5], tokens[2, :9] = tokens[0, :5], tokens[1, :9]
+    layout = SequenceLayout.rows(4, TIME)
+    once = Once.of(tokens, layout)
+    x = torch.randn(9, D_MODEL, generator=torch.Generator().manual_seed(1))[tokens]
+    assert len(once.firsts) == 4 * TIME - 5 - 9
+    torch.testing.assert_close(once.spread(mixer(once.gather(x), once)), mixer(x, layout), rtol=1e-5, atol=1e-6)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bloomery.core.errors import DataError
 from bloomery.core.rng import derive_seed
-from bloomery.generate.prompts import as_passage, check_passages, padded, room_behind
+from bloomery.generate.prompts import PADDING_ID, as_passage, check_passages, padded, room_behind
 from bloomery.generate.samplers import Greedy, Sampler
 from bloomery.models.model import CausalModel
 from bloomery.nn.cache import Cache
@@ -25,6 +25,7 @@ Reads = Literal["forward", "both_ways"]
 """How a prompt is read: each of its tokens from those before it; or all of it both ways, as `FromPrefix` has it learnt."""
 PREFILL = 512  # tokens of a prompt that are read at a time, which bounds the memory of its attention mask
 GREEDY = Greedy()
+STAYING = 0.75  # of a batch's rows that must still go on for those that are done to stay in it: to drop them copies the cache
 
 
 def stream(
@@ -123,7 +124,7 @@ def complete_by(
     """As `complete`, with whatever picks the tokens; it is told each row that goes on once per token, in the order of its tokens.
     `until` is asked after each token whether that ends the text.
 
-    Prompts of similar length go together; rows that are done leave the batch.
+    Prompts of similar length go together; rows that are done leave the batch once they are a quarter of it.
     """
     check_passages(model, passages, len(prompts))
     if reads == "both_ways" and not model.config.reads_prefix:
@@ -157,21 +158,25 @@ def _complete_batch(
         places = {prompt: place for place, prompt in enumerate(own)}
         copied = torch.tensor([places[tuple(prompts[i])] for i in rows], device=model.device)
         cache, logits = cache.select(copied), logits[copied]
+    alive = list(range(len(rows)))  # places in the batch of the rows that go on
     while True:
-        alive = []
-        for k, token in enumerate(pick(logits[:, :vocab_size], rows).tolist()):
+        going = []
+        for k, token in zip(alive, pick(logits[:, :vocab_size], [rows[k] for k in alive]).tolist(), strict=True):
             answer = answers[rows[k]]
             if token not in stop_ids:
                 answer.append(token)
                 if len(answer) < limits[rows[k]] and (until is None or not until(rows[k], answer)):
-                    alive.append(k)
-        if not alive:
+                    going.append(k)
+        if not going:
             return
-        if len(alive) < len(rows):
+        alive = going
+        if len(alive) <= STAYING * len(rows):
             rows = [rows[k] for k in alive]
-            cache = cache.select(torch.tensor(alive, device=model.device))
-        positions = [len(prompts[i]) + len(answers[i]) - 1 for i in rows]
-        logits = _next_logits(model, [answers[i][-1:] for i in rows], positions, cache)
+            cache, alive = cache.select(torch.tensor(alive, device=model.device)), list(range(len(alive)))
+        positions = [len(prompts[i]) + max(0, len(answers[i]) - 1) for i in rows]
+        logits = _next_logits(model, [answers[i][-1:] or [PADDING_ID] for i in rows], positions, cache)
+        if len(alive) < len(rows):
+            logits = logits[alive]
 
 
 def _prefill(

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
+from bloomery.mesh.divide import MixesRows
 from bloomery.models.heads import NoHeadConfig
 from bloomery.models.model import CausalModel, HubConfig, ModelConfig
 from bloomery.nn.block import Block, ParallelBlock, Placement, PostNorm, PreNorm, SerialBlock
@@ -27,6 +28,7 @@ from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.mixer import MixerConfig, SequenceMixer
 from bloomery.nn.norms import NoNormConfig, NormConfig, RMSNormConfig, at
+from bloomery.nn.once import Once
 from bloomery.nn.part import Part, Shared
 from bloomery.nn.positions import NoPlacesConfig, PlacesConfig
 from bloomery.nn.seen import Seen
@@ -242,6 +244,8 @@ class Transformer(CausalModel):
         self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None = None, seen: Seen | None = None
     ) -> Float[Tensor, "batch time d_model"]:
         """The residual stream behind the last block and norm; the arguments are those of `features`."""
+        if layout.alike and cache is None and self.reads_once and not torch.compiler.is_compiling():
+            return self._hidden_once(tokens, Once.of(tokens, layout), seen)
         x = self.embed(tokens, layout)
         caches = cache.layers if isinstance(cache, LayeredCache) else [None] * len(self.blocks)
         for block, of_layer in zip(self.blocks, caches, strict=True):
@@ -251,6 +255,15 @@ class Transformer(CausalModel):
         last = at(self.norm, layout)(x)
         if seen is not None:
             seen.hidden.append(x)
+            seen.last = last
+        return last
+
+    def _hidden_once(self, tokens: Int[Tensor, "batch time"], once: Once, seen: Seen | None) -> Float[Tensor, "batch time d_model"]:
+        """The same, of the distinct places of rows."""
+        inner = None if seen is None else Seen()
+        last = once.spread(self.hidden(once.gather(tokens), once, seen=inner))
+        if seen is not None and inner is not None:
+            seen.take(inner, once.spread)
             seen.last = last
         return last
 
@@ -291,6 +304,11 @@ class Transformer(CausalModel):
     def new_cache(self, batch: int, capacity: int) -> LayeredCache:
         weight = self.embedding.weight
         return LayeredCache([mixer.new_cache(batch, capacity, weight.dtype, weight.device) for mixer in self.mixers])
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether rows that begin alike can be read by their distinct places: all but mixers work place by place."""
+        return all(mixer.reads_once for mixer in self.mixers) and not any(isinstance(module, MixesRows) for module in self.modules())
 
     @property
     def mixers(self) -> list[SequenceMixer]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import sqrt
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -139,6 +139,8 @@ class Attention(SequenceMixer, Headed):
     arXiv 2408.00118, section 2.
     """
 
+    reads_once: ClassVar[bool] = True
+
     def __init__(self, d_model: int, config: GroupedHeadsConfig, rope: nn.Module, bias: ScoreBias | None = None) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = config.n_heads, config.n_kv_heads, config.width(d_model)
@@ -171,7 +173,7 @@ class Attention(SequenceMixer, Headed):
     ) -> Float[Tensor, "batch time d_model"]:
         queries, keys, values = self.heads(x, layout)
         if cache is None:
-            mixed = self.whole(queries, keys, values, layout)
+            mixed = layout.mixed(self.whole, queries, keys, values)
         else:
             assert isinstance(cache, KeyValueCache)
             mixed = self.mix(queries, *cache.write(layout, keys, values))

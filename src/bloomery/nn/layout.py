@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,6 +68,8 @@ class SequenceLayout:
         prefix: (batch, time), True for tokens that all of their segment see, those before them too; of causal layouts only. None for none.
         parts: (batch, time), which part of its document a token is in, from 0 (first or second sentence, say); None where there are no parts.
         whole: where this is of a stretch of rows that ranks share, the layout of the whole rows.
+        alike: whether documents that begin alike follow each other, so that models do well to work out once what they share (see `Once`). It
+            changes nothing but speed.
     """
 
     positions: Int[Tensor, "batch time"]
@@ -75,6 +78,7 @@ class SequenceLayout:
     prefix: Bool[Tensor, "batch time"] | None = None
     parts: Int[Tensor, "batch time"] | None = None
     whole: SequenceLayout | None = None
+    alike: bool = False
 
     @property
     def of_row(self) -> SequenceLayout:
@@ -119,6 +123,10 @@ class SequenceLayout:
             mask = before if mask is None else mask & before
         return View(places, places, mask, self.causal, self.causal and mask is None)
 
+    def mixed(self, mix: Callable[..., Tensor], *x: Tensor) -> Tensor:
+        """What `mix(*x, layout)` makes of whole rows."""
+        return mix(*x, self)
+
     @property
     def mask(self) -> Bool[Tensor, "#batch 1 time time"] | None:
         """True where the row's token (dim 2) sees the column's (dim 3); None where all see all, or plain causality says it all."""
@@ -158,14 +166,14 @@ class SequenceLayout:
         """The layout of some of the rows."""
         segments, prefix, parts = (None if one is None else one[rows] for one in (self.segments, self.prefix, self.parts))
         whole = None if self.whole is None else self.whole[rows]
-        return SequenceLayout(self.positions[rows], segments, self.causal, prefix, parts, whole)
+        return SequenceLayout(self.positions[rows], segments, self.causal, prefix, parts, whole, self.alike)
 
     def to(self, device: torch.device | str) -> SequenceLayout:
         """The same layout on another device."""
         move = {"device": device, "non_blocking": True}
         segments, prefix, parts = (None if one is None else one.to(**move) for one in (self.segments, self.prefix, self.parts))
         whole = None if self.whole is None else self.whole.to(device)
-        return SequenceLayout(self.positions.to(**move), segments, self.causal, prefix, parts, whole)
+        return SequenceLayout(self.positions.to(**move), segments, self.causal, prefix, parts, whole, self.alike)
 
 
 @dataclass(frozen=True, eq=False)

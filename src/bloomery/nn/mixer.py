@@ -35,6 +35,10 @@ class SequenceMixer(nn.Module, AlongTime, ABC):
     once gives.
     """
 
+    reads_once: ClassVar[bool] = False
+    """Whether it asks the layout to have whole rows mixed (`SequenceLayout.mixed`), so that it can be handed the distinct places of rows
+    that begin alike, and their layout `Once`."""
+
     @abstractmethod
     def forward(
         self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout, cache: Cache | None = None

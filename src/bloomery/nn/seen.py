@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -22,3 +23,8 @@ class Seen:
     mixer_inputs: list[Tensor] = field(default_factory=list)
     ff_inputs: list[Tensor] = field(default_factory=list)
     last: Tensor | None = None
+
+    def take(self, other: Seen, change: Callable[[Tensor], Tensor]) -> None:
+        """What another has kept layer by layer, changed."""
+        for own, found in ((self.hidden, other.hidden), (self.mixer_inputs, other.mixer_inputs), (self.ff_inputs, other.ff_inputs)):
+            own.extend(map(change, found))

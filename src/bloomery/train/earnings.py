@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -219,7 +219,7 @@ def _read(model: Model, rows: Rows, of: Callable[[Tensor, SequenceLayout, slice]
     for start in range(0, len(rows.tokens), READ_AT_ONCE):
         part = slice(start, start + READ_AT_ONCE)
         tokens = torch.from_numpy(rows.tokens[part]).to(model.device)
-        layout = SequenceLayout.packed(torch.from_numpy(rows.segments[part])).to(model.device)
+        layout = replace(SequenceLayout.packed(torch.from_numpy(rows.segments[part])), alike=True).to(model.device)
         found.append(of(tokens, layout, part).cpu().numpy())
     model.train(training)
     return np.concatenate(found).astype(np.float64)

@@ -165,7 +165,7 @@ class Rollouts(Source):
             torch.from_numpy(there.texts(which)[1]), prompts, torch.full_like(prompts, self.state.step - there.step), **judged,
             ids=self.vocab_size,
         )  # fmt: skip
-        return Batch(batch.tokens, batch.targets, batch.loss_weight, batch.layout, first_row, samples=samples)
+        return Batch(batch.tokens, batch.targets, batch.loss_weight, replace(batch.layout, alike=True), first_row, samples=samples)
 
     def rows(self, first_row: int, rows: int) -> Rows:
         there = self._round(first_row, rows)

@@ -84,7 +84,8 @@ class Unpaired(OfCompletions):
 def batch_of(rows: Rows, first_row: int) -> Batch:
     """The batch of rows of completions, with what they are worth."""
     layout = SequenceLayout.packed(torch.from_numpy(rows.segments))
-    layout = replace(layout, positions=layout.positions * torch.from_numpy(rows.segments > 0))  # padding may be longer than a model can read
+    positions = layout.positions * torch.from_numpy(rows.segments > 0)  # padding may be longer than a model can read
+    layout = replace(layout, positions=positions, alike=True)
     batch, told = plain_batch(rows, first_row, layout), rows.labels.get(WORTH)
     return batch if told is None else replace(batch, labels={WORTH: Labels(*map(torch.from_numpy, told))})
 
