@@ -26,7 +26,7 @@ from bloomery.store import Store
 from bloomery.train.credit import GAE, GroupRelative, LeaveOneOut
 from bloomery.train.earnings import AdaptiveToll, Earns, Toll
 from bloomery.train.rewards import Answer, Format, Longer, Verifiable
-from bloomery.train.rollouts import Rollout
+from bloomery.train.rollouts import Rollout, Rollouts
 from tests.stages.test_train import HELD_OUT, WEIGHTS, interrupt, training
 
 LEARN = {"ema": None, "watch": Watch(), "optimizer": AdamW(learning_rate=1e-2, weight_decay=0.0), "schedule": Constant(), "healing": None}
@@ -65,6 +65,12 @@ def grpo(**changes) -> Train:
     return rloo(rollout=rollout, objective=PolicyGradient(clip=(0.2, 0.28)) + 0.04 * ReferenceKL(estimator="k3"), **changes)
 
 
+def dapo(**changes) -> Train:
+    paid = earns(GroupRelative(flat="left_out"), toll=None, rewards=(Format(pattern=".*e.*"),))
+    rollout = ROLLOUT.replace(samples=2, earns=paid, again=changes.pop("again", 3))
+    return rloo(rollout=rollout, objective=PolicyGradient(clip=(0.2, 0.28)), **changes).replace(name="dapo")
+
+
 @pytest.fixture(scope="module")
 def context(tmp_path_factory) -> RunContext:
     torch.set_num_threads(1)
@@ -85,7 +91,7 @@ def metrics(artifact) -> list[dict]:
     return [json.loads(line) for line in (artifact.path / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("stage", "after"), [(rloo(), 3), (grpo(), 3), (ppo(), 2), (ppo(), 4), (ppo(), 7)], ids=range(5))
+@pytest.mark.parametrize(("stage", "after"), [(rloo(), 3), (grpo(), 3), (ppo(), 2), (ppo(), 4), (ppo(), 7), (dapo(), 3)], ids=range(6))
 def test_killed_in_the_middle_of_a_round_or_behind_it_it_ends_in_the_same_bytes(context, tmp_path, monkeypatch, stage, after):
     whole = stage.run(context)
     again = beside(context, tmp_path)
@@ -148,6 +154,29 @@ def test_a_round_is_learnt_from_in_epochs_and_ages(context):
     assert betas[4] != betas[0]
 
 
+def test_groups_that_teach_nothing_give_way_to_such_of_other_prompts(context, monkeypatch):
+    seen, of = [], Rollouts.batch
+
+    def batch(source, first_row, rows):
+        found = of(source, first_row, rows)
+        if rows == 8:
+            prompts = found.samples.prompts.tolist()
+            theirs = [span.id for prompt in prompts for span in source.source.documents(prompt, 1) if span.place == 0]
+            seen.append((prompts, [span.id for span in source.documents(first_row, rows)] == theirs))
+        return found
+
+    monkeypatch.setattr(Rollouts, "batch", batch)
+    lines = {again: metrics(dapo(again=again, seed=4).run(context)) for again in (0, 3)}
+    assert lines[0][0]["flat"] > lines[3][0]["flat"]
+    assert sum(line["flat"] for line in lines[3]) < 0.5 * sum(line["flat"] for line in lines[0])
+    own = [[4 * step + i // 2 for i in range(8)] for step in range(6)]
+    assert [prompts for prompts, _ in seen[:6]] == own
+    others = [prompts for prompts, _ in seen[6:]]
+    assert [[prompt % 24 for prompt in prompts] for prompts in others] == own
+    assert max(map(max, others)) >= 24  # those that no round has of its own
+    assert all(named for _, named in seen)
+
+
 def test_what_is_paid_for_rises_and_the_divergence_is_paid_for(context):
     paid = earns(LeaveOneOut(), rewards=(Vowels(),), toll=None)
     rollouts = (ROLLOUT.replace(samples=4, earns=paid.replace(toll=toll)) for toll in (None, Toll(beta=1.0)))
@@ -192,7 +221,8 @@ def test_what_cannot_be_learnt_from_is_refused(changes, message):
     (lambda: earns(LeaveOneOut(), reference=None), "there is none; name one"),
     (lambda: earns(LeaveOneOut(), rewards=(Vowels(), Vowels())), "two named 'vowels'"),
     (lambda: earns(LeaveOneOut(), rewards=(Vowels(weight=0.0),)), "nothing to learn"),
-], ids=range(4))  # fmt: skip
+    (lambda: ROLLOUT.replace(again=1), "there are none; give earns and samples"),
+], ids=range(5))  # fmt: skip
 def test_what_does_not_go_together_is_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()

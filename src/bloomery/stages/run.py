@@ -141,7 +141,8 @@ class Run:
             raise ConfigError("Train.rollout has the whole model write on one rank; start it without --layout")
         return Rollouts(
             self.source, rollout, self.state, self.stage.batches, ends=self.tokenizer.end, pad=self.tokenizer.pad,
-            vocab_size=self.tokenizer.vocab_size, seed=self.stage.seed, folder=self.folder / ROLLOUTS, tokenizer=self.tokenizer,
+            vocab_size=self.tokenizer.vocab_size, seed=self.stage.seed, folder=self.folder / ROLLOUTS,
+            prompts=-(-self.stage.total_rows // (rollout.epochs * rollout.samples)), tokenizer=self.tokenizer,
         )  # fmt: skip
 
     def say(self, line: str) -> None:

@@ -135,8 +135,8 @@ class GroupRelative(OfTexts):
     """A_i = (R_i − m) / (s + ε), m and s being mean and standard deviation over the texts to the same prompt, ε = 1e-4.
 
     Source: Shao et al. (2024), GRPO, arXiv 2402.03300, section 4.1, with the divisor n − 1 in s as the usual libraries have it; scale="none"
-    is that of Dr. GRPO, Liu et al. (2025), arXiv 2503.20783; flat="left_out" that of DAPO, Yu et al. (2025), arXiv 2503.14476, section 3.2;
-    departure from the last: no further texts are written in the place of those that are left out.
+    is that of Dr. GRPO, Liu et al. (2025), arXiv 2503.20783; flat="left_out" that of DAPO, Yu et al. (2025), arXiv 2503.14476, section 3.2,
+    for what `Rollout.again` has left.
     """
 
     scale: Literal["group", "round", "none"] = "group"

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge, Gt
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from pydantic import Field
 from torch import Tensor
 
@@ -144,25 +144,35 @@ class Earnings:
 
     def __init__(self, earns: Earns, state: TrainState, temperature: float, vocab_size: int) -> None:
         self.earns, self.state, self.temperature, self.vocab_size = earns, state, temperature, vocab_size
+        self.weights = np.array([reward.weight for reward in earns.rewards])
 
-    def judge(self, rows: Rows, logprobs: OfTokens, prompts: Sequence[int], answers: Sequence[Answer]) -> Judged:
+    def scores(self, answers: Sequence[Answer]) -> Float[np.ndarray, "rows rewards"]:
+        """What each reward makes of texts, not weighed."""
+        return np.stack([np.array(reward.scores(answers, self.state.models), np.float64) for reward in self.earns.rewards], 1)
+
+    def flat(self, scores: Float[np.ndarray, "rows rewards"], samples: int) -> Bool[np.ndarray, " rows"]:
+        """Which texts are of a group in which all have earned the same."""
+        earned = (scores @ self.weights).reshape(-1, samples)
+        return np.repeat(earned.max(1) == earned.min(1), samples)
+
+    def judge(
+        self, rows: Rows, logprobs: OfTokens, prompts: Integer[np.ndarray, " rows"], scores: Float[np.ndarray, "rows rewards"]
+    ) -> Judged:  # fmt: skip
         """What the texts of a round are worth.
 
         Args:
             rows: prompts and texts; what was drawn has weight.
             logprobs: log μ of what was drawn.
             prompts: number of each text's prompt.
-            answers: the texts.
+            scores: what each reward has made of them.
         """
         earns, models, drawn = self.earns, self.state.models, rows.loss_weight > 0
-        scores = np.stack([np.array(reward.scores(answers, models), np.float64) for reward in earns.rewards], 1)
         reference = None if earns.reference is None else told(models.of(earns.reference), rows, self.temperature, self.vocab_size)
         head = earns.credit.reads_values
         values = None if head is None else expected(models.policy, rows, head)
         beta = 0.0 if earns.toll is None else self.state.tuned.get(BETA, earns.toll.beta)
         tolls = np.zeros(drawn.shape) if reference is None else beta * np.where(drawn, logprobs.astype(np.float64) - reference, 0.0)
-        rewards = scores @ np.array([reward.weight for reward in earns.rewards])
-        worth = earns.credit.worth(Earned(rewards, drawn, tolls, np.asarray(prompts), values))
+        worth = earns.credit.worth(Earned(scores @ self.weights, drawn, tolls, prompts, values))
         exact = (None if one is None else one.astype(np.float32) for one in (reference, values, worth.returns))
         return Judged(scores, worth.advantages.astype(np.float32), worth.counts, beta, *exact)
 
@@ -176,7 +186,7 @@ class Earnings:
         """Means over some texts, whose log μ are given: of the weighed sum of rewards, of each reward, and in nats per text, how far the
         policy is from its reference."""
         scores = judged.scores[which].mean(0)
-        found = {"reward": float(scores @ np.array([reward.weight for reward in self.earns.rewards]))}
+        found = {"reward": float(scores @ self.weights)}
         found |= {f"reward/{reward.called}": float(score) for reward, score in zip(self.earns.rewards, scores, strict=True)}
         if judged.reference is not None:
             found["kl"] = float((logprobs.astype(np.float64) - judged.reference[which]).sum(1).mean())

@@ -19,7 +19,7 @@ from typing import Annotated
 import numpy as np
 import torch
 from annotated_types import Ge
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors.numpy import load, save
 from torch import Tensor
 
@@ -62,8 +62,13 @@ class Rollout(Config):
     """How often each text of a round is learnt from; divides `every`."""
     earns: Earns | None = None
     """What texts earn, for losses that learn from that; None has nobody judge them."""
+    again: Annotated[int, Ge(0)] = 0
+    """How often those texts of a round are written anew, each group to another prompt, of whose group all have earned the same: they teach
+    nothing where credit is relative to the group. See Yu et al. (2025), DAPO, arXiv 2503.14476, section 3.2."""
 
     def check(self) -> None:
+        if self.again and (self.earns is None or self.samples == 1):
+            raise self.refuse("again", "is for groups of texts that earn the same, and there are none; give earns and samples, or set it to 0")
         if self.every % self.epochs:
             below = self.every // self.epochs * self.epochs
             raise self.refuse("epochs", f"does not part a round of every={self.every} steps evenly; every={below or self.epochs} would do")
@@ -110,6 +115,13 @@ class Round:
         weight, segments = learnt.astype(np.float32), (place < np.maximum(ends - 1, 1)).astype(np.int64)
         return Rows(tokens[:, :-1], tokens[:, 1:], weight, segments), np.where(drawn, self.logprobs[which, 1:], 0).astype(np.float32)
 
+    def with_texts(self, where: Bool[np.ndarray, " texts"], other: Round) -> Round:
+        """The round with other texts in some places."""
+        found = {name: getattr(self, name).copy() for name in ("numbers", "tokens", "spans", "logprobs")}
+        for name, array in found.items():
+            array[where] = getattr(other, name)
+        return replace(self, **found)
+
     def to_bytes(self) -> bytes:
         """For a file."""
         judged = {} if self.judged is None else {f"judged.{name}": array for name, array in self.judged.to_arrays().items()}
@@ -139,13 +151,15 @@ class Rollouts(Source):
         vocab_size: of the tokenizer; ids from there on are never drawn.
         seed: of what is drawn.
         folder: where rounds of several steps lie, for runs that go on.
+        prompts: that the training's rounds have of their own; further ones are behind them.
         tokenizer: that texts are spelled by for those who judge them; None where nobody does.
     """
 
     def __init__(
         self, source: Source, rollout: Rollout, state: TrainState, batches: Batches, *, ends: int, pad: int, vocab_size: int,
-        seed: int, folder: Path, tokenizer: Tokenizer | None = None,
+        seed: int, folder: Path, prompts: int = 1, tokenizer: Tokenizer | None = None,
     ) -> None:  # fmt: skip
+        self.prompts = prompts
         self.source, self.rollout, self.state, self.batches = source, rollout, state, batches
         self.ends, self.pad, self.seed, self.folder, self.tokenizer = ends, pad, seed, folder, tokenizer
         self.time, self.vocab_size = source.time, vocab_size
@@ -173,7 +187,7 @@ class Rollouts(Source):
 
     def figures(self, first_row: int, rows: int) -> dict[str, float]:
         """Of the texts of some rows, on the mean: what they have earned, how far the policy was from its reference, how many tokens they have,
-        how many of them it ended, and how old they are."""
+        how many of them it ended, how old they are, and how many are of groups in which all have earned the same."""
         there = self._round(first_row, rows)
         which = there.which(first_row, rows)
         (prompts, ends), age = there.spans[which].T, self.state.step - there.step
@@ -181,11 +195,13 @@ class Rollouts(Source):
         found["ended"] = float((there.tokens[which, ends - 1] == self.ends).mean())
         if self.earnings is None or there.judged is None:
             return found
+        if self.rollout.samples > 1:
+            found["flat"] = float(self.earnings.flat(there.judged.scores, self.rollout.samples)[which].mean())
         return self.earnings.figures(there.judged, which, there.texts(which)[1]) | found
 
     def documents(self, first_row: int, rows: int) -> list[Span]:
         """The documents that gave the prompts of these rows."""
-        there = None if self.rollout.epochs == 1 else self._round(first_row, rows)
+        there = None if self.rollout.epochs == 1 and not self.rollout.again else self._round(first_row, rows)
         numbers = range(first_row, first_row + rows) if there is None else there.numbers[there.which(first_row, rows)].tolist()
         return [
             span._replace(row=first_row + i) for i, number in enumerate(numbers)
@@ -236,52 +252,75 @@ class Rollouts(Source):
         return there if there.has(first_row, rows) and there.step <= self.state.step else None
 
     def _write(self, first_row: int, rows: int) -> Round:
-        most, n, epochs = self.rollout.max_new_tokens, self.rollout.samples, self.rollout.epochs
+        epochs, n = self.rollout.epochs, self.rollout.samples
         texts = -(-rows // epochs)
-        numbers = range(first_row // epochs, first_row // epochs + texts)
-        prompts = self._prompts(numbers[0] // n, numbers[-1] // n)
-        own = [prompts[number // n][0] for number in numbers]
-        draws = sampled(self.state.model, own, numbers, self.rollout, self.seed, {self.ends}, self.vocab_size)
+        order = np.arange(texts) if epochs == 1 else np.concatenate([
+            numpy_rng("epoch", self.seed, first_row, epoch).permutation(texts) for epoch in range(epochs)
+        ])  # fmt: skip
+        numbers = np.arange(first_row // epochs, first_row // epochs + texts)
+        written = self._texts(numbers, first_row, order[:rows])
+        if self.earnings is None:
+            return written
+        scores = self._scores(self.earnings, written)
+        for time in range(1, self.rollout.again + 1):
+            if not (flat := self.earnings.flat(scores, n)).any():
+                break
+            other = self._texts(numbers[flat] + time * self.prompts * n, first_row, order[:rows])
+            written, scores = written.with_texts(flat, other), scores.copy()
+            scores[flat] = self._scores(self.earnings, other)
+        rows_of, logprobs = written.texts(np.arange(texts))
+        return replace(written, judged=self.earnings.judge(rows_of, logprobs, written.numbers // n, scores))
+
+    def _texts(self, numbers: Int[np.ndarray, " texts"], first_row: int, order: Int[np.ndarray, " rows"]) -> Round:
+        """The texts of some numbers, not yet judged."""
+        most, n, texts = self.rollout.max_new_tokens, self.rollout.samples, len(numbers)
+        prompts = self._prompts(numbers // n)
+        own = [prompts[number // n][0] for number in numbers.tolist()]
+        draws = sampled(self.state.model, own, numbers.tolist(), self.rollout, self.seed, {self.ends}, self.vocab_size)
         tokens = np.full((texts, self.time + 1), self.pad, np.int64)
         logprobs, spans = np.zeros((texts, self.time + 1), np.float32), np.zeros((texts, 2), np.int64)
         for i, prompt in enumerate(own):
             new = draws.tokens[i][: min(most, self.time + 1 - len(prompt))]
             begin, end = len(prompt), len(prompt) + len(new)
             tokens[i, :end], logprobs[i, begin:end], spans[i] = [*prompt, *new], draws.logprobs[i][: len(new)], (begin, end)
-        order = np.arange(texts) if epochs == 1 else np.concatenate([
-            numpy_rng("epoch", self.seed, first_row, epoch).permutation(texts) for epoch in range(epochs)
-        ])  # fmt: skip
-        written = Round(first_row, self.state.step, order[:rows], np.array(numbers), tokens, spans, logprobs)
-        return written if self.earnings is None else replace(written, judged=self._judged(self.earnings, written, prompts))
+        return Round(first_row, self.state.step, order, numbers, tokens, spans, logprobs)
 
-    def _judged(self, earnings: Earnings, written: Round, prompts: dict[int, tuple[list[int], list[int]]]) -> Judged:
+    def _scores(self, earnings: Earnings, written: Round) -> Float[np.ndarray, "texts rewards"]:
         """What the texts of a round have earned."""
         assert self.tokenizer is not None, "whoever has texts judged says how they are spelled"
-        of_prompts, spell = (written.numbers // self.rollout.samples).tolist(), self.tokenizer.decode
-        ids = {span.row: span.id for span in self.source.documents(of_prompts[0], of_prompts[-1] - of_prompts[0] + 1) if span.place == 0}
+        of_prompts, spell = written.numbers // self.rollout.samples, self.tokenizer.decode
+        prompts = self._prompts(of_prompts)
+        spans = (span for first, last in stretches(of_prompts) for span in self.source.documents(first, last - first + 1))
+        ids = {span.row: span.id for span in spans if span.place == 0}
         answers = []
-        for prompt, tokens, (begin, end) in zip(of_prompts, written.tokens.tolist(), written.spans.tolist(), strict=True):
+        for prompt, tokens, (begin, end) in zip(of_prompts.tolist(), written.tokens.tolist(), written.spans.tolist(), strict=True):
             text = tokens[begin:end]
             answers.append(Answer(
                 document=ids[prompt], prompt=spell(tokens[:begin]), text=spell(text), expected=spell(prompts[prompt][1]), ids=tokens[:end],
                 begins=begin, ended=bool(text) and text[-1] == self.ends,
             ))  # fmt: skip
-        rows, logprobs = written.texts(np.arange(len(of_prompts)))
-        return earnings.judge(rows, logprobs, of_prompts, answers)
+        return earnings.scores(answers)
 
-    def _prompts(self, first: int, last: int) -> dict[int, tuple[list[int], list[int]]]:
+    def _prompts(self, wanted: Int[np.ndarray, " texts"]) -> dict[int, tuple[list[int], list[int]]]:
         """The prompts of these numbers, and how their documents go on."""
-        rows = self.source.rows(first, last - first + 1)
-        found = {}
-        for i, (tokens, weight, segments) in enumerate(zip(rows.tokens, rows.loss_weight, rows.segments, strict=True)):
-            real = int((segments == segments[0]).sum())
-            learnt = np.append(np.flatnonzero(weight[:real]) + 1, real)  # what is read ends at the first token before one that is learnt
-            read = int(learnt[0]) if self.rollout.prompt_tokens is None else self.rollout.prompt_tokens
-            begin = min(read, real, self.time - 1)
-            unlearnt = np.flatnonzero(weight[begin - 1 : real] == 0)
-            stop = int(unlearnt[0]) if len(unlearnt) else real - begin + 1
-            found[first + i] = tokens[:begin].tolist(), rows.targets[i, begin - 1 : begin - 1 + stop].tolist()
+        found = dict[int, tuple[list[int], list[int]]]()
+        for first, last in stretches(wanted):
+            rows = self.source.rows(first, last - first + 1)
+            for i, (tokens, weight, segments) in enumerate(zip(rows.tokens, rows.loss_weight, rows.segments, strict=True)):
+                real = int((segments == segments[0]).sum())
+                learnt = np.append(np.flatnonzero(weight[:real]) + 1, real)  # what is read ends at the first token before one that is learnt
+                read = int(learnt[0]) if self.rollout.prompt_tokens is None else self.rollout.prompt_tokens
+                begin = min(read, real, self.time - 1)
+                unlearnt = np.flatnonzero(weight[begin - 1 : real] == 0)
+                stop = int(unlearnt[0]) if len(unlearnt) else real - begin + 1
+                found[first + i] = tokens[:begin].tolist(), rows.targets[i, begin - 1 : begin - 1 + stop].tolist()
         return found
+
+
+def stretches(numbers: Int[np.ndarray, " texts"]) -> list[tuple[int, int]]:
+    """The first and the last of numbers that follow each other, for all of them."""
+    apart = np.unique(numbers)
+    return [(int(some[0]), int(some[-1])) for some in np.split(apart, np.flatnonzero(np.diff(apart) > 1) + 1)]
 
 
 def sampled(
