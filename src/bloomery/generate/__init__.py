@@ -1,8 +1,22 @@
-"""Decoding: samplers, the loops that drive a model and its cache, and models that answer over HTTP."""
+"""Decoding: samplers, rules and searches; the loops that drive a model and its cache; and models that answer over HTTP."""
 
-from bloomery.generate.decode import Reads, complete, complete_by, stream
+from bloomery.generate.beam import Beam
+from bloomery.generate.constraints import OneOf
+from bloomery.generate.contrastive import Contrastive
+from bloomery.generate.decode import Reads, complete, complete_by, stream, stream_by
+from bloomery.generate.dola import DoLa
 from bloomery.generate.draws import Draws
 from bloomery.generate.endpoint import Access, RefusedError, Reply, ask
+from bloomery.generate.grammar import Grammar, Json, Regex
+from bloomery.generate.rules import Frequency, LogitBias, NoRepeatNGram, Presence, Repetition, Rule, Text
 from bloomery.generate.samplers import Greedy, Random, Sampler
+from bloomery.generate.search import Found, Search, search
+from bloomery.generate.sentences import NoRepeatedSentence
+from bloomery.generate.stops import Stops
+from bloomery.generate.writer import Decoding, Picks, Writer, Written
 
-__all__ = ["Access", "Draws", "Greedy", "Random", "Reads", "RefusedError", "Reply", "Sampler", "ask", "complete", "complete_by", "stream"]
+__all__ = [
+    "Access", "Beam", "Contrastive", "Decoding", "DoLa", "Draws", "Found", "Frequency", "Grammar", "Greedy", "Json", "LogitBias",
+    "NoRepeatNGram", "NoRepeatedSentence", "OneOf", "Picks", "Presence", "Random", "Reads", "RefusedError", "Regex", "Repetition", "Reply",
+    "Rule", "Sampler", "Search", "Stops", "Text", "Writer", "Written", "ask", "complete", "complete_by", "search", "stream", "stream_by",
+]  # fmt: skip
