@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STORE ?= store
+TESTERS ?= 3  # processes: many tests wait for others that they start, so that two cores have time for a third
 export PYTHON
 
 .PHONY: help quickstart chat test test-all check coverage bench-cpu bench-data bench-time bench-gpu lock clean
@@ -31,10 +32,10 @@ check: .venv/.ready-dev  ## lint, formatting of imports, types, layering of the 
 	@$(BIN)/pyrefly check
 
 test: check  ## everything that CI runs: checks and tests, without a GPU and without the network
-	@$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not real"
+	@$(BIN)/pytest -n $(TESTERS) --dist worksteal -m "not slow and not real"
 
 test-all: check  ## the slow tests and those on real data too (BLOOMERY_DATA names its folder)
-	@$(BIN)/pytest -n 2 --dist worksteal
+	@$(BIN)/pytest -n $(TESTERS) --dist worksteal
 
 coverage: .venv/.ready-dev  ## line coverage of the rooms that everything stands on
 	@$(BIN)/pytest tests/core tests/store tests/recipe tests/cli --cov=bloomery.core --cov=bloomery.store --cov=bloomery.recipe --cov-report=term-missing

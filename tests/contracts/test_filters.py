@@ -53,7 +53,7 @@ def test_there_are_filters():
 
 
 @every_filter
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(bodies=bodies)
 def test_the_same_batch_gets_the_same_verdicts_and_stays_as_it_was(filter, bodies):
     batch = batch_of(bodies)
@@ -63,7 +63,7 @@ def test_the_same_batch_gets_the_same_verdicts_and_stays_as_it_was(filter, bodie
 
 
 @every_filter
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(bodies=bodies, data=st.data())
 def test_batching_does_not_matter(filter, bodies, data):
     batch = batch_of(bodies)
@@ -72,7 +72,7 @@ def test_batching_does_not_matter(filter, bodies, data):
 
 
 @every_filter
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(bodies=bodies)
 def test_ids_order_and_schema_are_preserved(filter, bodies):
     batch = batch_of(bodies)
@@ -84,7 +84,7 @@ def test_ids_order_and_schema_are_preserved(filter, bodies):
 
 
 @every_filter
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(bodies=bodies)
 def test_whatever_a_filter_touches_has_a_reason_and_nothing_else_has(filter, bodies):
     batch = batch_of(bodies)
@@ -95,7 +95,7 @@ def test_whatever_a_filter_touches_has_a_reason_and_nothing_else_has(filter, bod
 
 
 @every_filter
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(bodies=bodies)
 def test_what_was_kept_once_is_kept_as_it_is_the_second_time(filter, bodies):
     kept = verdicts_on(filter, [batch_of(bodies)])[0].kept()
@@ -103,7 +103,7 @@ def test_what_was_kept_once_is_kept_as_it_is_the_second_time(filter, bodies):
 
 
 @every_filter
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(bodies=bodies)
 def test_spans_lie_within_their_text_and_measures_have_one_number_a_row(filter, bodies):
     batch = batch_of(bodies)

@@ -104,6 +104,7 @@ def test_a_translation_is_learnt_and_measured(context, corpora, tokenizer, model
     assert {name: found[name] for name in again} == pytest.approx(again)
 
 
+@pytest.mark.slow
 def test_a_class_a_match_and_a_translation_are_learnt_at_once_and_each_examined(context, corpora, tokenizer):
     """One body under two heads of its own and the vocabulary's: three corpora, three terms, one pass."""
     side = Classes(head="side", text="source", label="side", classes=("low", "high"), max_tokens=24)
