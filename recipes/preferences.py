@@ -1,15 +1,17 @@
-"""From preferences to a model that has them: a reward model and what a policy earns by it, and direct methods beside it, on tales."""
+"""From preferences to a model that has them, as a whole: a base, a tuned model, a judge that learns from pairs, and policies that it pays, by
+REINFORCE with baselines, GRPO and PPO; beside them direct methods, which learn from the pairs themselves. All on tales, by the truth."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bloomery.data import Compared, Each, Fit
-from bloomery.data.encodings import Chat
-from bloomery.data.pairs import Pairs
-from bloomery.models import LlamaConfig, RegressionConfig
-from bloomery.nn import LastPoolingConfig, WiredInit
-from bloomery.objectives import DPO, IPO, ORPO, BradleyTerry, Objective, OverBudget, PolicyGradient, SimPO
+from bloomery.data import Compared, Each, Fit, RowTask, Unpaired
+from bloomery.data.encodings import Chat, Encoding
+from bloomery.data.pairs import Pairs, Verdicts
+from bloomery.models import LlamaConfig
+from bloomery.models.heads import ValueConfig
+from bloomery.nn import WiredInit
+from bloomery.objectives import DPO, IPO, KTO, ORPO, Objective, OverBudget, OverSequences, PolicyGradient, ReferenceKL, SimPO, ValueLoss
 from bloomery.optim import AdamW, Constant, WarmupCosine
 from bloomery.recipe import Recipe
 from bloomery.recipe.tales import tale_optimizer
@@ -24,22 +26,25 @@ from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.stages.train import Share, Train
 from bloomery.text.readers import TaleContinuations, TalePreferences, TaleStories
 from bloomery.text.tales import Tales
-from bloomery.train.credit import LeaveOneOut
+from bloomery.train.credit import GAE, Credit, GroupRelative, LeaveOneOut
 from bloomery.train.earnings import Earns, Toll
-from bloomery.train.rewards import Scored, TrueTale
+from bloomery.train.rewards import Likelier, TrueTale
 from bloomery.train.rollouts import Rollout
 
-TIME, NEW, SAMPLES = 224, 28, 8
+TIME, NEW, SAMPLES = 256, 28, 8
 
 
 def preferences(
-    *, stories: int = 8000, talks: int = 4000, pairs: int = 12_000, base_steps: int = 500, chat_steps: int = 250, reward_steps: int = 1200,
-    direct_steps: int = 150, paid_steps: int = 60, prompts: int = 8, wrong: float = 0.5, beta: float = 0.1, toll: float = 0.05,
-    rate: float = 1e-3, direct_rate: float = 3e-4, seeds: int = 3, d_model: int = 64, n_layers: int = 4, seed: int = 0,
-) -> Recipe:
+    *, methods: str = "rloo grpo ppo dpo ipo kto orpo simpo", stories: int = 8000, talks: int = 4000, pairs: int = 12_000, wrong: float = 0.5,
+    base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, paid_steps: int = 45, prompts: int = 8, toll: float = 0.05,
+    rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64, n_layers: int = 2, judge_steps: int = 450, judge_rate: float = 3e-4,
+    judge_width: int = 128, judge_layers: int = 4, seeds: int = 3, seed: int = 0,
+) -> Recipe:  # fmt: skip
     """A model learns to go on with tales from writers of whom `wrong` did not look. Of each pair of sentences the one that the tale's world
-    makes true is preferred: a reward model learns that, and the tuned model is paid by it (the true reward is only watched), or learns from the
-    pairs directly. All are compared by the truth of what they write, in worlds that none has read of.
+    makes true is preferred. A larger model, the judge, learns that, and is examined on pairs of worlds that none has read of. The tuned model
+    is paid by what it says (the true reward is only watched), or learns from pairs directly. The table tells the truth of what all write.
+
+    --methods names what is compared, of "rloo grpo ppo dpo ipo kto orpo simpo"; `toll` is what a nat away from the tuned model costs.
     """
     read, unread = (Tales(seed=seed, domain="farm", size="tiny", split=split) for split in ("train", "held_out"))
     corpus = Prepare(name="stories", source=TaleStories(tales=read, count=stories))
@@ -50,63 +55,87 @@ def preferences(
     prompts_aside = Prepare(name="prompts_aside", source=TaleContinuations(tales=unread, first=1000, count=1000))
     tokenizer = TrainTokenizer(corpora=(corpus,), vocab_size=768, sample_bytes=4 << 20)
 
-    def tokens(of: Prepare, **encoding: Any) -> Tokenize:
-        return Tokenize(name=of.name, corpus=of, tokenizer=tokenizer, **encoding)
+    def tokens(of: Prepare, name: str = "", **encoding: Encoding) -> Tokenize:
+        return Tokenize(name=name or of.name, corpus=of, tokenizer=tokenizer, **encoding)
 
     story_tokens = tokens(corpus)
     talk_tokens, asked_tokens, prompt_tokens = (tokens(one, encoding=Chat()) for one in (talk, asked, prompts_aside))
     pair_tokens, aside_tokens = (tokens(one, encoding=Pairs(max_tokens=TIME)) for one in (ranked, aside))
-    model = LlamaConfig(
-        vocab_size=768, d_model=d_model, n_layers=n_layers, n_heads=4, d_ff=round(2.75 * d_model), max_seq_len=2 * TIME,
-        init=WiredInit(embedding=0.4),
-    )  # fmt: skip
-    common: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "max_seq_len": 256}
-    base = Train(
-        name="base", init=Scratch(model=model), sources=(Share(tokens=story_tokens),), batch_tokens=2048, steps=base_steps, seed=seed,
-        optimizer=tale_optimizer(3e-3, 1e-2), **common,
-    )  # fmt: skip
-    chat = Train(
-        name="chat", init=Continue(base=base), sources=(Share(tokens=talk_tokens),), batch_tokens=2048, steps=chat_steps, seed=seed,
-        optimizer=tale_optimizer(2e-3, 5e-3), **common,
-    )  # fmt: skip
-    paired = common | {"sources": (Share(tokens=pair_tokens),), "task": Compared(), "max_seq_len": 2 * TIME, "batch_tokens": 16 * TIME}
+    verdict_tokens = tokens(ranked, "verdicts", encoding=Verdicts(max_tokens=TIME))
+    common: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "max_seq_len": 256, "batch_tokens": 2048, "seed": seed}
 
-    def reward_model(number: int) -> Train:
-        head = RegressionConfig(name="reward", pooling=LastPoolingConfig())
-        return Train(
-            name=f"reward_{number}", init=HeadsOn(init=Continue(base=chat), heads=(head,)), objective=BradleyTerry(centring=0.01),
-            optimizer=tale_optimizer(2e-3, 5e-3), schedule=WarmupCosine(), steps=reward_steps, seed=seed + number, **paired,
+    def tuned(who: str, width: int, layers: int) -> Train:
+        """A model that has read tales and then learnt from the writers."""
+        model = LlamaConfig(
+            vocab_size=768, d_model=width, n_layers=layers, n_heads=4, d_ff=round(2.75 * width), max_seq_len=2 * TIME,
+            init=WiredInit(embedding=0.4),
         )  # fmt: skip
-
-    def direct(name: str, number: int, objective: Objective) -> Train:
-        return Train(
-            name=f"{name}_{number}", init=Continue(base=chat), objective=objective, schedule=WarmupCosine(), steps=direct_steps,
-            optimizer=AdamW(learning_rate=direct_rate, weight_decay=0.0), seed=seed + number, **paired,
-        )  # fmt: skip
-
-    def paid(number: int) -> Train:
-        earns = Earns(
-            rewards=(Scored(by=reward_model(number)), TrueTale(weight=0.0)), credit=LeaveOneOut(), reference=chat, toll=Toll(beta=toll),
+        base = Train(
+            name=f"{who}_base", init=Scratch(model=model), sources=(Share(tokens=story_tokens),), steps=base_steps,
+            optimizer=tale_optimizer(3e-3, 1e-2), **common,
         )  # fmt: skip
         return Train(
-            name=f"paid_{number}", tokenizer=tokenizer, init=Continue(base=chat), sources=(Share(tokens=asked_tokens),), packing=Each(),
-            objective=PolicyGradient(clip=None, over=OverBudget(tokens=NEW)), optimizer=AdamW(learning_rate=rate, weight_decay=0.0),
-            schedule=Constant(warmup=5), max_seq_len=TIME, batch_tokens=prompts * SAMPLES * TIME, steps=paid_steps, seed=seed + number,
-            healing=None, rollout=Rollout(max_new_tokens=NEW, samples=SAMPLES, earns=earns),
+            name=f"{who}_chat", init=Continue(base=base), sources=(Share(tokens=talk_tokens),), steps=chat_steps,
+            optimizer=tale_optimizer(2e-3, 5e-3), **common,
         )  # fmt: skip
 
-    methods: dict[str, Objective] = {
-        "dpo": DPO(reference=chat, beta=beta), "ipo": IPO(reference=chat, beta=beta), "simpo": SimPO(), "orpo": ORPO(strength=1.0),
-    }  # fmt: skip
-    ways = (
-        Way(name="paid", runs=tuple(map(paid, range(seeds)))),
-        *(Way(name=name, runs=tuple(direct(name, i, objective) for i in range(seeds))) for name, objective in methods.items()),
-    )
-    judged = [
-        Preferences(name=f"reward_{i}", model=reward_model(i), head="reward", pairs=aside_tokens, max_seq_len=2 * TIME) for i in range(seeds)
-    ]  # fmt: skip
+    chat, learned = tuned("policy", d_model, n_layers), tuned("judge", judge_width, judge_layers)
+    of_completions: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "batch_tokens": 16 * TIME, "schedule": WarmupCosine()}
+
+    def judge(number: int) -> Train:
+        return Train(
+            name=f"judge_{number}", init=Continue(base=learned), sources=(Share(tokens=pair_tokens),), task=Compared(), max_seq_len=2 * TIME,
+            objective=DPO(reference=learned, beta=1.0), optimizer=tale_optimizer(judge_rate, 2.5 * judge_rate), steps=judge_steps,
+            seed=seed + number, **of_completions,
+        )  # fmt: skip
+
+    def told_by(number: int, weight: float = 1.0) -> Likelier:
+        """How much likelier a judge has come to find what is true: its reward."""
+        return Likelier(name="judge", by=judge(number), before=learned, weight=weight)
+
+    def paid(name: str, number: int, credit: Credit, objective: Objective, **changes: Any) -> Train:
+        """The tuned model, paid by a judge."""
+        init = changes.pop("init", Continue(base=chat))
+        earns = Earns(rewards=(told_by(number), TrueTale(weight=0.0)), credit=credit, reference=chat, toll=Toll(beta=changes.pop("toll", toll)))
+        updates = AdamW(learning_rate=changes.pop("rate", rate), weight_decay=0.0)
+        rollout = Rollout(max_new_tokens=NEW, samples=changes.pop("samples", SAMPLES), earns=earns, **changes)
+        return Train(
+            name=f"{name}_{number}", tokenizer=tokenizer, init=init, sources=(Share(tokens=asked_tokens),), packing=Each(), rollout=rollout,
+            objective=objective, optimizer=updates, schedule=Constant(warmup=5), max_seq_len=TIME, batch_tokens=prompts * SAMPLES * TIME,
+            steps=paid_steps * rollout.every, seed=seed + number, healing=None,
+        )  # fmt: skip
+
+    def direct(
+        name: str, number: int, objective: Objective, learnt: Tokenize = pair_tokens, task: RowTask = Compared(), row: int = 2 * TIME,  # noqa: B008
+    ) -> Train:  # fmt: skip
+        """The tuned model, after the pairs themselves."""
+        return Train(
+            name=f"{name}_{number}", init=Continue(base=chat), sources=(Share(tokens=learnt),), task=task, objective=objective, max_seq_len=row,
+            optimizer=AdamW(learning_rate=direct_rate, weight_decay=0.0), steps=direct_steps, seed=seed + number, **of_completions,
+        )  # fmt: skip
+
+    def trained(name: str, number: int) -> Train:
+        match name:
+            case "rloo":
+                return paid(name, number, LeaveOneOut(), PolicyGradient(clip=None, over=OverBudget(tokens=NEW)))
+            case "grpo":
+                objective = PolicyGradient(over=OverSequences()) + toll * ReferenceKL(estimator="k3")
+                return paid(name, number, GroupRelative(), objective, toll=0.0)
+            case "ppo":
+                with_value = HeadsOn(init=Continue(base=chat), heads=(ValueConfig(),), language_head=True)
+                objective = PolicyGradient() + 0.1 * ValueLoss()
+                return paid(name, number, GAE(), objective, init=with_value, every=2, epochs=2, samples=1, rate=0.4 * rate)
+            case "kto":
+                return direct(name, number, KTO(reference=chat, beta=0.5), verdict_tokens, Unpaired(), 4 * TIME)
+        losses = {"dpo": DPO(reference=chat), "ipo": IPO(reference=chat), "orpo": ORPO(strength=1.0), "simpo": SimPO()}
+        return direct(name, number, losses[name])
+
+    ways = tuple(Way(name=name, runs=tuple(trained(name, number) for number in range(seeds))) for name in methods.split())
+    examined = tuple(
+        Preferences(name=f"judge_{i}", model=judge(i), before=learned, beta=1.0, pairs=aside_tokens, max_seq_len=2 * TIME) for i in range(seeds)
+    )  # fmt: skip
     compared = Policies(
-        name="preferences", title="The true reward, by a reward model and by pairs themselves", before=chat, ways=ways, prompts=prompt_tokens,
-        rewards=(TrueTale(), Scored(by=reward_model(0), weight=0.0)), max_seq_len=TIME, max_new_tokens=NEW,
+        name="preferences", title="The true reward, paid by a judge and by pairs themselves", before=chat, ways=ways, prompts=prompt_tokens,
+        rewards=(TrueTale(), told_by(0, weight=0.0)), max_seq_len=TIME, max_new_tokens=NEW,
     )  # fmt: skip
-    return Recipe(name="preferences", wanted=(*judged, compared))
+    return Recipe(name="preferences", wanted=(*examined, compared))

@@ -3,7 +3,8 @@
 import pytest
 from tests.models.cases import CASES
 
-from bloomery.data import MaskedTokens, NextToken
+from bloomery.data import Compared, MaskedTokens, NextToken
+from bloomery.objectives import CausalLM, PolicyGradient, ReferenceKL, SimPO
 from bloomery.optim import Muon
 from bloomery.planning.anatomy import sharing_of
 from bloomery.stages import anatomy
@@ -18,6 +19,16 @@ def test_a_deep_stack_is_known_from_three_cycles_of_its_layers(name, layers, mon
     told = anatomy_of(planned, 2)
     monkeypatch.setattr(anatomy, "shortened", lambda config: None)
     assert anatomy_of(planned, 2) == told
+
+
+@pytest.mark.parametrize(("objective", "task"), [
+    (SimPO(), Compared()), (PolicyGradient() + ReferenceKL(), NextToken()), (CausalLM(), NextToken()),
+], ids=["pairs", "policy", "language"])  # fmt: skip
+def test_losses_that_pick_places_by_their_weight_are_planned_as_if_all_were_picked(objective, task):
+    planned = Planned(config=CASES["llama"], time=24, objective=objective, task=task)
+    found = anatomy_of(planned, 2)
+    assert found.first[-1].forward.worst.total > 0
+    assert found.loss(24)[0].backward.left.total != 0
 
 
 def test_what_an_optimiser_keeps_is_known_by_parameter():

@@ -142,6 +142,8 @@ class Tally(TorchDispatchMode):
         self.reads += [(len(self.moves), name) for name in names if name is not None]
         for tensor in read:
             self._meet(tensor, None)
+        if func is torch.ops.aten.index.Tensor:
+            args = (args[0], everything(args[1]))
         made = func(*args, **(kwargs or {}))
         like = set() if func in PRODUCTS else {tensor.shape for tensor in read if self._is_weighty(tensor)}
         for leaf in tree_leaves(made):
@@ -197,6 +199,15 @@ class Tally(TorchDispatchMode):
 
 def _load(level: Mapping[Nature, int]) -> Load:
     return Load(**{nature.value: size for nature, size in level.items()})
+
+
+def everything(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Indices in which a mask, whose numbers nobody knows, takes all that it could."""
+    found: list[Tensor | None] = []
+    for one in indices:
+        masks = one is not None and one.dtype == torch.bool
+        found += [one.new_empty(one.numel(), dtype=torch.long) for _ in range(one.ndim)] if masks and one is not None else [one]
+    return found
 
 
 def _is_mask(tensor: Tensor) -> bool:
