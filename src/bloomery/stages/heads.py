@@ -12,6 +12,7 @@ from bloomery.data import RowTask, TellLabels
 from bloomery.data.alike import Apart
 from bloomery.data.encodings import Encoding
 from bloomery.data.labelled import Choices, Classes, Labelled, Numbers, Tags
+from bloomery.data.steps import Steps
 from bloomery.models import ModelConfig, TaskConfig
 from bloomery.models.ensemble import heads_by_name
 from bloomery.models.heads import (
@@ -128,7 +129,7 @@ def fits(encoding: Encoding, head: TaskHeadConfig | None) -> bool:
     """Whether the labels of an encoding are such as a head tells."""
     if isinstance(encoding, Classes):
         return isinstance(head, SequenceClassificationConfig) and head.n_labels == len(encoding.classes)
-    if isinstance(encoding, Tags):
+    if isinstance(encoding, Tags | Steps):
         return isinstance(head, TokenClassificationConfig) and head.n_labels == len(encoding.classes)
     if isinstance(encoding, Choices):
         return isinstance(head, MultipleChoiceConfig) and head.n_choices == encoding.count
@@ -139,7 +140,7 @@ def fits(encoding: Encoding, head: TaskHeadConfig | None) -> bool:
 
 def _wanted(encoding: Encoding) -> str:
     """The head that an encoding's labels are for, in a few words."""
-    if isinstance(encoding, Classes | Tags):
+    if isinstance(encoding, Classes | Tags | Steps):
         kind = SequenceClassificationConfig if isinstance(encoding, Classes) else TokenClassificationConfig
         return f"a {kind.__name__}(n_labels={len(encoding.classes)})"
     if isinstance(encoding, Choices):

@@ -44,7 +44,7 @@ class Tokenize(Stage):
     split: Literal["train", "held_out"] = "train"
     """Which of the corpus's splits."""
     encoding: Encoding = Plain()
-    """`Plain()` for documents, `Chat()` for conversations; `Classes()`, `Tags()`, `Choices()`, `Numbers()`, `Likeness()` or
+    """`Plain()` for documents, `Chat()` for conversations; `Classes()`, `Tags()`, `Choices()`, `Numbers()`, `Steps()`, `Likeness()` or
     `Matches()` for labelled rows, `Rewrites()` for translations and summaries."""
 
     def work(self, context: RunContext, inputs: Inputs, workspace: Workspace) -> dict[str, Any]:

@@ -297,7 +297,7 @@ class Rollouts(Source):
             text = tokens[begin:end]
             answers.append(Answer(
                 document=ids[prompt], prompt=spell(tokens[:begin]), text=spell(text), expected=spell(prompts[prompt][1]), ids=tokens[:end],
-                begins=begin, ended=bool(text) and text[-1] == self.ends,
+                begins=begin, ended=bool(text) and text[-1] == self.ends, sizes=self.tokenizer.byte_lengths[text].tolist(),
             ))  # fmt: skip
         return earnings.scores(answers)
 

@@ -23,6 +23,7 @@ class Answer:
         ids: of prompt and answer, the token that ended it included.
         begins: number of the first token of the answer.
         ended: whether the policy ended it; else there was no more room.
+        sizes: of each token of the answer, the bytes that it stands for.
     """
 
     document: str
@@ -32,6 +33,7 @@ class Answer:
     ids: Sequence[int]
     begins: int
     ended: bool
+    sizes: Sequence[int] = ()
 
     @property
     def tokens(self) -> int:
