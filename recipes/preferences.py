@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from bloomery.data import Compared, Each, Fit, RowTask, Unpaired
-from bloomery.data.encodings import Chat, Encoding
+from bloomery.data.encodings import Chat, Encoding, Plain
 from bloomery.data.pairs import Pairs, Verdicts
 from bloomery.models import LlamaConfig
 from bloomery.models.heads import ValueConfig
@@ -55,13 +55,13 @@ def preferences(
     prompts_aside = Prepare(name="prompts_aside", source=TaleContinuations(tales=unread, first=1000, count=1000))
     tokenizer = TrainTokenizer(corpora=(corpus,), vocab_size=768, sample_bytes=4 << 20)
 
-    def tokens(of: Prepare, name: str = "", **encoding: Encoding) -> Tokenize:
-        return Tokenize(name=name or of.name, corpus=of, tokenizer=tokenizer, **encoding)
+    def tokens(of: Prepare, encoding: Encoding, name: str = "") -> Tokenize:
+        return Tokenize(name=name or of.name, corpus=of, tokenizer=tokenizer, encoding=encoding)
 
-    story_tokens = tokens(corpus)
-    talk_tokens, asked_tokens, prompt_tokens = (tokens(one, encoding=Chat()) for one in (talk, asked, prompts_aside))
-    pair_tokens, aside_tokens = (tokens(one, encoding=Pairs(max_tokens=TIME)) for one in (ranked, aside))
-    verdict_tokens = tokens(ranked, "verdicts", encoding=Verdicts(max_tokens=TIME))
+    story_tokens = tokens(corpus, Plain())
+    talk_tokens, asked_tokens, prompt_tokens = (tokens(one, Chat()) for one in (talk, asked, prompts_aside))
+    pair_tokens, aside_tokens = (tokens(one, Pairs(max_tokens=TIME)) for one in (ranked, aside))
+    verdict_tokens = tokens(ranked, Verdicts(max_tokens=TIME), "verdicts")
     common: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "max_seq_len": 256, "batch_tokens": 2048, "seed": seed}
 
     def tuned(who: str, width: int, layers: int) -> Train:
