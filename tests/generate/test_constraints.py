@@ -7,7 +7,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bloomery.core.errors import ConfigError
@@ -69,7 +69,7 @@ RULES = {
 
 @pytest.mark.parametrize("which", MODELS)
 @pytest.mark.parametrize("name", ["a list", "a regex", "a schema"])
-@pytest.mark.parametrize("n", [40, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [25, pytest.param(1000, marks=pytest.mark.slow)])
 def test_nothing_invalid_is_written_by_a_model_of_random_weights(which, name, n):
     rule, valid = RULES[name]
     told = written(which, n, rule)
@@ -79,7 +79,7 @@ def test_nothing_invalid_is_written_by_a_model_of_random_weights(which, name, n)
 
 
 def test_without_the_rules_nothing_of_it_would_be_valid():
-    assert not [one.text for one in written("bytes", 40) if one.text in LIST or re.fullmatch(PATTERN, one.text)]
+    assert not [one.text for one in written("bytes", 3) if one.text in LIST or re.fullmatch(PATTERN, one.text)]
 
 
 @pytest.mark.parametrize("by", [Greedy(), Beam(n_beams=3), Beam(n_beams=2, sampler=Random())], ids=str)
@@ -90,7 +90,7 @@ def test_searches_are_held_too(by, name):
 
 
 def test_every_text_of_a_list_can_come():
-    assert {one.text for one in written("bytes", 300, OneOf(texts=LIST), by=Random(temperature=4.0))} == set(LIST)
+    assert {one.text for one in written("bytes", 120, OneOf(texts=LIST), by=Random(temperature=4.0))} == set(LIST)
 
 
 def test_a_regex_reads_slashes_newlines_and_digits_as_they_are_meant():
@@ -101,9 +101,9 @@ def test_a_regex_reads_slashes_newlines_and_digits_as_they_are_meant():
 
 
 def test_blanks_may_be_free():
-    texts = [one.text for one in written("bytes", 30, Json(matching={"enum": [{"a": 1, "b": [2]}]}, blanks="free"))]
+    texts = [one.text for one in written("bytes", 12, Json(matching={"enum": [{"a": 1, "b": [2]}]}, blanks="free"))]
     assert all(json.loads(text) == {"a": 1, "b": [2]} for text in texts)
-    (tight,) = {one.text for one in written("bytes", 30, Json(matching={"enum": [{"a": 1, "b": [2]}]}))}
+    (tight,) = {one.text for one in written("bytes", 12, Json(matching={"enum": [{"a": 1, "b": [2]}]}))}
     assert tight == '{"a": 1, "b": [2]}'
 
 
@@ -114,10 +114,9 @@ def test_a_trie_allows_what_some_sequence_goes_on_with(sequences, begun):
     assert set(TokenTrie(sequences, end=1).behind(begun)) == expected
 
 
-@given(st.lists(st.integers(0, 39), min_size=1, max_size=6))
-@settings(max_examples=5)
-def test_what_is_held_is_the_same_whatever_else_is_in_the_batch(which):
+def test_what_is_held_is_the_same_whatever_else_is_in_the_batch():
     model, tokenizer = MODELS["bytes"]
+    which = [3, 11, 3, 5]
     prompts = [[tokenizer.begin, *tokenizer.encode(str(i % 7))] for i in which]
     for rule in (Regex(pattern=PATTERN), OneOf(texts=LIST)):
         writer = Writer(model, tokenizer, Decoding(by=Random(), rules=(rule,), max_new_tokens=40))

@@ -78,6 +78,7 @@ def test_the_model_of_these_tests_has_something_to_say():
     assert 20 < sum(len(text) < NEW for text in plain()) < 190  # some end by a token, some by their length
 
 
+@pytest.mark.parametrize("n", [36, pytest.param(210, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("rules", "options"), [
     ((), {}),
     ((Repetition(factor=1.4),), {"repetition_penalty": 1.4}),
@@ -92,10 +93,10 @@ def test_the_model_of_these_tests_has_something_to_say():
     ((LogitBias(biases={7: 1.0}), Repetition(factor=1.2), NoRepeatNGram(n=2)),
      {"sequence_bias": [[[7], 1.0]], "repetition_penalty": 1.2, "no_repeat_ngram_size": 2}),
 ])  # fmt: skip
-def test_penalties_are_token_by_token_those_of_transformers(rules, options):
-    told = ours(*rules)
-    assert told == generated(**options)
-    assert not rules or sum(a != b for a, b in zip(told, plain(), strict=True)) > 20
+def test_penalties_are_token_by_token_those_of_transformers(rules, options, n):
+    told = ours(*rules, prompts=PROMPTS[:n])
+    assert told == generated(PROMPTS[:n], **options)
+    assert not rules or sum(a != b for a, b in zip(told, plain(), strict=False)) > n / 12
 
 
 def test_a_rule_looks_at_the_text_of_its_own_row():

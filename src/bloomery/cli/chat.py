@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
-from bloomery.generate import Greedy, Random, Sampler, stream
-from bloomery.models import causal, read_model
+from bloomery.cli.generate import decoding_of
+from bloomery.generate import Greedy, Random, Writer
+from bloomery.models import causal
 from bloomery.models.model import CausalModel
+from bloomery.stages.trained import opened, tokenizer_of
 from bloomery.store import Artifact
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -18,16 +19,16 @@ RESERVED = 8  # tokens that must be free for an answer before older turns are le
 
 
 def converse(
-    artifact: Artifact, *, temperature: float, top_p: float, max_new_tokens: int, seed: int, say: Sequence[str], raw: bool
+    artifact: Artifact, *, temperature: float, top_p: float, max_new_tokens: int, seed: int, say: Sequence[str], raw: bool,
+    min_p: float = 0.0, rules: Sequence[str] = (), stops: Sequence[str] = (),
 ) -> None:
     """Holds a conversation, or answers each of `say` and returns."""
     for relative in artifact.manifest.files:
         if relative.startswith(("model/", "tokenizer/")):
             artifact.checked(relative)
-    model = causal(read_model(artifact.path / "model")[1])
-    model.eval()
-    tokenizer = Tokenizer.load(artifact.path / "tokenizer" / "tokenizer.json")
-    sampler: Sampler = Random(temperature=temperature, top_p=top_p) if temperature > 0 else Greedy()
+    model, tokenizer = causal(opened(artifact, "cpu")), tokenizer_of(artifact)
+    sampler = Random(temperature=temperature, top_p=top_p, min_p=min_p) if temperature > 0 else Greedy()
+    writer = Writer(model, tokenizer, decoding_of(sampler, rules, None, stops, max_new_tokens))
     if not say:
         click.secho(f"{artifact.reference}: an empty line ends it, /new starts afresh", dim=True)
     messages: list[dict[str, str]] = []
@@ -42,8 +43,7 @@ def converse(
             messages.append({"role": "user", "content": text})
             prompt = fitting_prompt(messages, tokenizer, model)
         answer = ""
-        ids = stream(model, prompt, sampler, {tokenizer.end}, max_new_tokens, seed, tokenizer.vocab_size)
-        for piece in as_text(ids, tokenizer):
+        for piece in writer.stream(prompt, seed):
             click.echo(piece, nl=False)
             answer += piece
         click.echo()
@@ -60,16 +60,6 @@ def fitting_prompt(messages: list[dict[str, str]], tokenizer: Tokenizer, model: 
         click.secho(f"(the oldest turn is left out: the model reads {model.config.max_seq_len} tokens)", dim=True, err=True)
         prompt = template.render(messages, tokenizer, add_generation_prompt=True).ids
     return prompt
-
-
-def as_text(ids: Iterable[int], tokenizer: Tokenizer) -> Iterator[str]:
-    """Text as soon as it is whole: a character of several tokens waits for its last byte."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for i in ids:
-        if piece := decoder.decode(tokenizer.decode_bytes([i])):
-            yield piece
-    if rest := decoder.decode(b"", final=True):
-        yield rest
 
 
 def _typed() -> Iterator[str]:

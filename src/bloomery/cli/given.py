@@ -82,24 +82,28 @@ def context_of(
     key_file: Path | None, at_once: int,
 ) -> RunContext:
     """Where and how to run, as `run_options` say."""
-    import torch
-
     from bloomery.generate import Access
     from bloomery.mesh import Layout, Mesh, ranks_started
     from bloomery.stages.stage import RunContext
     from bloomery.train.offload import parse_offload
     from bloomery.train.recompute import Recompute
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu or install a CUDA build of torch")
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    mesh = Mesh.join(Layout.parse(layout, ranks_started()), chosen)
+    mesh = Mesh.join(Layout.parse(layout, ranks_started()), device_of(device))
     return RunContext(
         store=store_at(store_path), device=mesh.device, mesh=mesh, micro_batch=micro_batch, compile=compiling,
         recompute=Recompute.parse(recompute), offload=parse_offload(offload), workers=workers or os.cpu_count() or 1, cluster=cluster,
         trackers=_trackers(trackers), keep_every=keep_every, quiet=quiet or not mesh.leads,
         access=Access(key=_key(key_file), at_once=at_once),
     )  # fmt: skip
+
+
+def device_of(device: str) -> str:
+    """What to compute on, as `--device` says; auto takes a GPU where there is one."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU here; use --device cpu or install a CUDA build of torch")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def _trackers(names: tuple[str, ...]) -> Any:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import click
 
 from bloomery import __version__
-from bloomery.cli.given import artifact_of, context_of, dial_texts, flat_of, launching, recipe_of, store_at, told_by_another
-from bloomery.cli.options import launch_options, means_options, run_options, store_option
+from bloomery.cli.given import artifact_of, context_of, device_of, dial_texts, flat_of, launching, recipe_of, store_at, told_by_another
+from bloomery.cli.options import launch_options, means_options, rule_options, run_options, store_option
 from bloomery.core.errors import BloomeryError, ConfigError, NumericsError, StoppedError
 
 ALIKE = ConfigError, NumericsError, StoppedError  # what all ranks on one machine come to together, if one does
@@ -46,6 +46,7 @@ def cli() -> None:
           bloomery plan recipes/quickstart.py       what that would do, without doing it
           bloomery size 10b --ranks 64 --machine h100   what a large one would take, without having it
           bloomery chat store/Train/chat-…          talk to a trained model
+          bloomery generate store/Train/chat-… --prompts questions.txt --output answers.jsonl   ask it much
     """
 
 
@@ -398,6 +399,9 @@ def inspect(corpus: str, store_path: Path, **options: Any) -> None:
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.7, show_default=True, help="0 takes the likeliest token each time.")
 @click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), default=0.95, show_default=True,
               help="Keep the likeliest tokens up to this mass.")  # fmt: skip
+@click.option("--min-p", type=click.FloatRange(min=0, max=1), default=0.0, show_default=True,
+              help="Leave out tokens less than so likely beside the likeliest.")  # fmt: skip
+@rule_options
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=200, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--say", multiple=True, help="Say this and leave; may be given several times, one turn each.")
@@ -408,3 +412,37 @@ def chat(model: str, store_path: Path, **options: Any) -> None:
     from bloomery.cli.chat import converse
 
     converse(artifact_of(model, store_path), **options)
+
+
+@cli.command(
+    epilog="""\b
+Example: bloomery generate Train/chat --prompts questions.txt --output answers.jsonl --by 'Random(temperature=0.8)' --samples 4
+         bloomery generate Train/chat --prompts questions.txt --rule 'Json(matching={"enum": ["yes", "no"]})'
+         bloomery generate Train/chat --by 'Beam(n_beams=4)' --rule 'NoRepeatNGram(n=3)' --stop Q: < questions.txt""",
+)
+@click.argument("model")
+@click.option("--prompts", type=click.File(encoding="utf-8"), default="-", help="One a line: a text, or a JSON object with \"prompt\" or "
+              "\"messages\", whose other fields are kept; read from the standard input if not given.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="JSON lines, one for each text; what is there already is not "
+              "written again. They are printed if it is not given.")  # fmt: skip
+@click.option("--by", default="Greedy", show_default=True, metavar="VALUE", help="How tokens are picked, as in a recipe: "
+              "Random(temperature=0.8, top_p=0.95, top_k=…, min_p=…, typical_p=…), Beam(n_beams=4, …), Contrastive(top_k=5, alpha=0.6).")
+@rule_options
+@click.option("--contrast", metavar="VALUE", help="DoLa(layers='high'): take off what an earlier layer would say.")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Texts to each prompt.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--raw", is_flag=True, help="Go on with each text as it stands, without the chat template.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What to compute on.")
+@store_option
+def generate(
+    model: str, store_path: Path, prompts: Any, by: str, rules: tuple[str, ...], contrast: str | None, stops: tuple[str, ...],
+    max_new_tokens: int, device: str, **options: Any,
+) -> None:
+    """Have MODEL write to many prompts. Each text depends on its prompt, the options and the seed, not on what is written beside it; the same
+    command goes on where it was interrupted."""
+    from bloomery.cli.generate import decoding_of
+    from bloomery.cli.generate import generate as write
+
+    decoding = decoding_of(by, rules, contrast, stops, max_new_tokens)
+    write(artifact_of(model, store_path), prompts, decoding, device=device_of(device), **options)

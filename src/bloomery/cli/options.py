@@ -44,6 +44,19 @@ def run_options(command: Any) -> Any:
     return command
 
 
+def rule_options(command: Any) -> Any:
+    """The options that say what else holds for what a model writes."""
+    for option in (
+        click.option("--rule", "rules", multiple=True, metavar="VALUE", help="What changes how likely tokens are, as in a recipe; may be given "
+                     "several times: Repetition(factor=1.2), Presence(amount=…), Frequency(amount=…), NoRepeatNGram(n=3), "
+                     "NoRepeatedSentence, LogitBias(biases={id: …}), OneOf(texts=('yes', 'no')), Regex(pattern='[0-9]+'), "
+                     "Json(matching={schema})."),
+        click.option("--stop", "stops", multiple=True, metavar="TEXT", help="End an answer before this text; may be given several times."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def launch_options(command: Any) -> Any:
     """The options that say who starts the ranks of a layout."""
     for option in (

@@ -85,7 +85,7 @@ class Writer:
 
     def __init__(self, model: CausalModel, tokenizer: Tokenizer, decoding: Decoding) -> None:
         self.tokenizer, self.decoding = tokenizer, decoding
-        self._model = model if decoding.contrast is None else decoding.contrast.of(model)
+        self.model = model if decoding.contrast is None else decoding.contrast.of(model)
         self._shapes = [rule.ready(tokenizer) for rule in decoding.rules]
         self._stops = Stops(decoding.stops, tokenizer)
         self._ends = frozenset({tokenizer.end})
@@ -109,12 +109,12 @@ class Writer:
         until = (lambda _, new: self._stops.ended_by(new)) if self.decoding.stops else None
         if isinstance(by, Search):
             best = [found[0] for found in search(
-                by, self._model, prompts, self._ends, most, batch_rows=batch_rows, seeds=seeds, shapes=self._shapes, until=until,
+                by, self.model, prompts, self._ends, most, batch_rows=batch_rows, seeds=seeds, shapes=self._shapes, until=until,
                 vocab_size=size, passages=passages, reads=self.decoding.reads,
             )]  # fmt: skip
             return [self._written(prompt, found.tokens, found.score) for prompt, found in zip(prompts, best, strict=True)]
         picks = Picks(by, self._shapes, prompts, seeds or [0] * len(prompts), self.tokenizer.end)
-        told = complete_by(picks, self._model, prompts, self._ends, most, batch_rows, size, passages, self.decoding.reads, until)
+        told = complete_by(picks, self.model, prompts, self._ends, most, batch_rows, size, passages, self.decoding.reads, until)
         return [self._written(prompt, tokens) for prompt, tokens in zip(prompts, told, strict=True)]
 
     def stream(self, prompt: Sequence[int], seed: int = 0, passage: Sequence[int] | None = None) -> Iterator[str]:
@@ -123,11 +123,11 @@ class Writer:
             return iter([self.write([prompt], [seed], None if passage is None else [passage])[0].text])
         picks = Picks(self.decoding.by, self._shapes, [prompt], [seed], self.tokenizer.end)
         return self._stops.streamed(
-            stream_by(picks, self._model, prompt, self._ends, self.decoding.max_new_tokens, self.tokenizer.vocab_size, passage)
+            stream_by(picks, self.model, prompt, self._ends, self.decoding.max_new_tokens, self.tokenizer.vocab_size, passage)
         )
 
     def _written(self, prompt: Sequence[int], tokens: list[int], score: float | None = None) -> Written:
-        most = min(self.decoding.max_new_tokens, self._model.config.max_seq_len - len(prompt))
+        most = min(self.decoding.max_new_tokens, self.model.config.max_seq_len - len(prompt))
         stopped = bool(tokens) and self._stops.ended_by(tokens)
         return Written(self._stops.text(tokens), tokens, "stop" if stopped else "length" if len(tokens) >= most else "end", score)
 
