@@ -51,7 +51,7 @@ def test_beams_are_token_by_token_those_of_transformers(by, rules, options, n):
 
 def test_it_matters_when_a_prompt_is_done():
     by = Beam(n_beams=2, length_penalty=2.0)
-    told = [[one[0].tokens for one in found(by.replace(ends=ends), prompts=PROMPTS[:24])] for ends in ("full", "likely", "never")]
+    told = [[one[0].tokens for one in found(by.replace(ends=ends), prompts=PROMPTS[:40])] for ends in ("full", "likely", "never")]
     assert told[0] != told[1] != told[2] != told[0]
 
 
