@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 import torch
@@ -139,6 +140,12 @@ def test_what_spells_needs_a_tokenizer_and_an_empty_text_is_refused():
             rule.ready(None)
     with pytest.raises(ConfigError, match="has an empty one"):
         OneOf(texts=("a", ""))
+
+
+def test_without_the_package_it_says_what_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    with pytest.raises(ConfigError, match=re.escape("Regex needs another package; pip install 'bloomery[grammar]'")):
+        Regex(pattern="a").ready(BYTES)
 
 
 def test_scores_of_what_is_allowed_are_left_as_they_are():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bloomery.core.errors import ConfigError
-from bloomery.generate import Greedy, Random
+from bloomery.generate import Greedy, Random, samplers
 
 LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=12)
 
@@ -92,6 +92,17 @@ def test_what_is_cut_is_what_transformers_cuts(sampler, at_least):
     for one in chain:
         expected = one(None, expected)
     torch.testing.assert_close(sampler.cut(logits, at_least), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("sampler", [Random(top_p=0.8), Random(top_p=0.5, min_p=0.05), Random(top_p=0.9, typical_p=0.7)], ids=str)
+def test_a_large_vocabulary_is_cut_alike_whether_all_of_it_is_sorted_or_not(sampler, monkeypatch):
+    logits = torch.randn(12, 3000, generator=torch.Generator().manual_seed(2)) * torch.linspace(3, 6, 12)[:, None]
+    at_once = sampler.cut(logits)
+    assert ((logits.softmax(-1).topk(samplers.LIKELY).values.sum(-1)) > sampler.top_p).all()
+    flat = torch.cat([logits, logits[:1] * 0.01])  # the likeliest 1024 of that row do not reach it
+    torch.testing.assert_close(sampler.cut(flat)[:-1], at_once)
+    monkeypatch.setattr(samplers, "LIKELY", 3000)
+    torch.testing.assert_close(sampler.cut(logits), at_once)
 
 
 @pytest.mark.parametrize("fields", [{"temperature": 0.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}, {"typical_p": 0.0}])

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bloomery.core.errors import ConfigError, DataError, ResourceError
-from bloomery.generate import Access, Random
+from bloomery.generate import Access, OneOf, Random
 from bloomery.models import read_model
 from bloomery.nn import SequenceLayout
 from bloomery.stages.init import Scratch
@@ -226,6 +226,11 @@ def test_a_row_stays_if_the_second_model_answers_as_it_does(context, tmp_path):
     assert [row["messages"][1]["content"] for row in rows(kept)] == [answer for answer in mine if answer != "certainly not"]
     measures = pq.read_table(kept.file("measures-00000.parquet")).to_pydict()
     assert measures["Judged.answered_alike"] == [float(answer != "certainly not") for answer in mine]
+
+
+def test_what_is_written_is_held_to_what_rules_allow(context):
+    by = Ours(model=SMALL, rules=(OneOf(texts=("yes, often", "no")),), max_new_tokens=24)
+    assert {row["text"] for row in rows(by_us(name="held", generator=by, count=6).run(context))} <= {"yes, often", "no"}
 
 
 def test_likelihood_is_that_of_the_answer_token_by_token(context):

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from bloomery.core.config import Config
 
+LIKELY = 1024  # tokens that are looked at first for `top_p`; all of them where these do not reach it
+
 
 class Sampler(Config, ABC):
     """Picks the next token."""
@@ -83,14 +85,22 @@ class Random(Sampler):
             at_least: tokens that each cut leaves.
         """
         logits = logits.float() / self.temperature
-        if self.top_k is None or self.top_k >= logits.shape[-1]:
+        n = logits.shape[-1]
+        k = n if self.top_k is None else max(self.top_k, at_least)
+        if self.top_k is None and self.top_p < 1 and n > LIKELY:  # sorting all would cost more than a small model's step
+            total = logits.logsumexp(dim=-1, keepdim=True)
+            highest, ids = logits.topk(LIKELY, dim=-1)
+            if bool(((highest - total).exp().sum(dim=-1) > self.top_p).all()):
+                return torch.full_like(logits, -torch.inf).scatter(-1, ids, self._cut_more(highest, at_least, total))
+        if k >= n:
             return self._cut_more(logits, at_least)
-        highest, ids = logits.topk(min(max(self.top_k, at_least), logits.shape[-1]), dim=-1)
+        highest, ids = logits.topk(k, dim=-1)
         return torch.full_like(logits, -torch.inf).scatter(-1, ids, self._cut_more(highest, at_least))
 
-    def _cut_more(self, logits: Float[Tensor, "batch kept"], at_least: int) -> Float[Tensor, "batch kept"]:
+    def _cut_more(self, logits: Float[Tensor, "batch kept"], at_least: int, total: Tensor | None = None) -> Float[Tensor, "batch kept"]:
+        """The cuts behind `top_k`; `total` is log Σ exp of the logits where they are not all."""
         if self.top_p < 1:
-            logits = _reaching(logits, -logits, self.top_p, at_least)
+            logits = _reaching(logits, -logits, self.top_p, at_least, total)
         if self.min_p > 0:
             best = logits.topk(min(at_least, logits.shape[-1]), dim=-1).values
             logits = logits.masked_fill(logits < torch.minimum(best[:, :1] + math.log(self.min_p), best[:, -1:]), -torch.inf)
@@ -102,12 +112,12 @@ class Random(Sampler):
 
 
 def _reaching(
-    logits: Float[Tensor, "batch kept"], order: Float[Tensor, "batch kept"], share: float, at_least: int
+    logits: Float[Tensor, "batch kept"], order: Float[Tensor, "batch kept"], share: float, at_least: int, total: Tensor | None = None
 ) -> Float[Tensor, "batch kept"]:
     """Those kept that come first by `order`, lowest first, until their probability reaches a share; −∞ for the others."""
     ids = order.argsort(dim=-1)
     ranked = logits.gather(-1, ids)
-    likely = ranked.softmax(dim=-1)
+    likely = (ranked - (logits.logsumexp(dim=-1, keepdim=True) if total is None else total)).exp()
     beyond = likely.cumsum(dim=-1) - likely >= share  # what comes before already reaches it
     beyond[:, :at_least] = False
     return torch.empty_like(logits).scatter(-1, ids, ranked.masked_fill(beyond, -torch.inf))

@@ -13,7 +13,7 @@ from pydantic import Field
 from bloomery.core.config import Config
 from bloomery.core.errors import BloomeryError, DataError
 from bloomery.core.units import Tokens
-from bloomery.generate import Random, RefusedError, Sampler, ask, complete
+from bloomery.generate import Decoding, Random, RefusedError, Rule, Sampler, Writer, ask
 from bloomery.generate.endpoint import check_address
 from bloomery.models import causal
 from bloomery.stages.stage import Inputs, RunContext
@@ -84,6 +84,8 @@ class Ours(Generator):
     """The training that left it."""
     sampler: Sampler = Random()
     """How tokens are picked."""
+    rules: tuple[Rule, ...] = ()
+    """What changes how likely they are, or holds answers to a list, a regex or a JSON schema."""
     max_new_tokens: Tokens = 64
     """Longest answer."""
     template: ChatTemplate | None = ChatTemplate()
@@ -100,18 +102,16 @@ class Ours(Generator):
                 trained.checked(name)
         model = causal(opened(trained, context.device))
         tokenizer = Tokenizer.load(trained.path / "tokenizer/tokenizer.json")
+        writer = Writer(model, tokenizer, Decoding(by=self.sampler, rules=self.rules, max_new_tokens=self.max_new_tokens))
         for start in range(0, len(tasks), AT_ONCE):
             group = tasks[start : start + AT_ONCE]
             if all(task.number in done for task in group):
                 continue
             prompts = [self._prompt(task, tokenizer) for task in group]
             fitting = [i for i, prompt in enumerate(prompts) if len(prompt) < model.config.max_seq_len]
-            answers = complete(
-                model, [prompts[i] for i in fitting], {tokenizer.end}, self.max_new_tokens, AT_ONCE, tokenizer.vocab_size,
-                sampler=self.sampler, seeds=[group[i].seed for i in fitting],
-            )  # fmt: skip
-            said = {i: Said(group[i].number, self._text(ids, tokenizer), tokens=len(prompts[i]) + len(ids))
-                    for i, ids in zip(fitting, answers, strict=True)}  # fmt: skip
+            answers = writer.write([prompts[i] for i in fitting], [group[i].seed for i in fitting], batch_rows=AT_ONCE)
+            said = {i: Said(group[i].number, self._text(one.tokens, tokenizer), tokens=len(prompts[i]) + len(one.tokens))
+                    for i, one in zip(fitting, answers, strict=True)}  # fmt: skip
             long = "the prompt is longer than the model reads"
             every = [said.get(i, Said(task.number, "", long)) for i, task in enumerate(group)]
             yield [one for one in every if one.number not in done]
