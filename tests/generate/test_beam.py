@@ -10,6 +10,7 @@ from tests.generate.peers import END, MODEL, NEW, PROMPTS, TOKENIZER, generated,
 
 from bloomery.core.errors import ConfigError
 from bloomery.generate import Beam, Contrastive, Found, NoRepeatNGram, Random, Repetition, Rule, search
+from bloomery.generate.beam import Group, Way
 from bloomery.generate.reading import Reading
 from bloomery.generate.search import Terms
 from bloomery.models import EncoderDecoderConfig
@@ -121,6 +122,15 @@ def test_groups_are_those_of_the_published_definition(groups, each, diversity, p
     assert told == [grouped(prompt, groups, each, diversity, penalty) for prompt in PROMPTS[:n]]
     same = [[one.tokens for one in ours] for ours in found(by.replace(diversity=0.0), prompts=PROMPTS[:n])]
     assert sum(a != b for a, b in zip(told, same, strict=True)) > n / 2
+
+
+def test_a_token_costs_for_each_beam_of_an_earlier_group_that_has_taken_it():
+    by = Beam(n_beams=6, groups=2, diversity=0.5)
+    first = Group(by, 0, ())
+    first.going = [Way(0.0, [4], 0), Way(0.0, [4], 0), Way(0.0, [6], 0)]
+    second = Group(by, 0, (first,))
+    second.step(torch.tensor([[-9.0, -9.0, -9.0, -9.0, -1.0, -1.5, -1.25]]), Terms(frozenset({END}), [9], []))
+    assert [(way.tokens, way.score) for way in second.going] == [([5], -1.5), ([6], -1.75), ([4], -2.0)]
 
 
 def test_another_seed_draws_others():
