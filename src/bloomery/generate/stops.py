@@ -50,15 +50,45 @@ class Stops:
 
     def streamed(self, new: Iterable[int]) -> Iterator[str]:
         """Text as soon as it is sure: a character of several tokens waits for its last byte, and what may begin a stop for what follows."""
-        decoder, held = codecs.getincrementaldecoder("utf-8")(errors="replace"), b""
+        spelling = Spelling(self, self._tokenizer)
         for token in new:
-            held += self._tokenizer.decode_bytes([token])
-            if (end := self.first_in(held)) is not None:
-                held = held[:end]
-                break
-            sure = len(held) - self.begun_by(held)
-            if piece := decoder.decode(held[:sure]):
+            if piece := spelling.add(token):
                 yield piece
-            held = held[sure:]
-        if rest := decoder.decode(held, final=True):
+            if spelling.stopped:
+                break
+        if rest := spelling.rest():
             yield rest
+
+
+class Spelling:
+    """The text of tokens that come one by one, as soon as it is sure.
+
+    Args:
+        stops: what ends it.
+        tokenizer: of the tokens.
+
+    Attributes:
+        stopped: whether one of the stops was there; what comes behind it is no part of the text.
+    """
+
+    def __init__(self, stops: Stops, tokenizer: Tokenizer) -> None:
+        self.stopped = False
+        self._stops, self._tokenizer = stops, tokenizer
+        self._decoder, self._held = codecs.getincrementaldecoder("utf-8")(errors="replace"), b""
+
+    def add(self, token: int) -> str:
+        """What is sure now and was not before; nothing more once it has stopped."""
+        if self.stopped:
+            return ""
+        held = self._held + self._tokenizer.decode_bytes([token])
+        if (end := self._stops.first_in(held)) is not None:
+            self.stopped, self._held = True, held[:end]
+            return ""
+        sure = len(held) - self._stops.begun_by(held)
+        self._held = held[sure:]
+        return self._decoder.decode(held[:sure])
+
+    def rest(self) -> str:
+        """What was held back, now that no more comes."""
+        held, self._held = self._held, b""
+        return self._decoder.decode(held, final=True)

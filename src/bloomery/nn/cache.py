@@ -25,6 +25,19 @@ class Cache(ABC):
     def select(self, rows: Int[Tensor, " kept"]) -> Cache:
         """The cache of some of the rows, copied: to drop rows that are done, to repeat one, or to reorder them."""
 
+    def view(self, rows: slice) -> Cache:
+        """The cache of some neighbouring rows, in the same memory: what is read there is remembered here."""
+        raise NotImplementedError(f"the rows of a {type(self).__name__} cannot be looked at apart")
+
+    def put(self, row: int, other: Cache, from_row: int, length: int) -> None:
+        """Remembers of a row what another such cache, or this one, remembers of the first `length` tokens of one of its rows."""
+        raise NotImplementedError(f"the rows of a {type(self).__name__} cannot be put into another")
+
+    @property
+    def by_place(self) -> bool:
+        """Whether it can go back, to what it remembered of fewer tokens."""
+        return True
+
 
 class KeyValueCache(Cache):
     """The keys and values of one attention layer, in memory that is allocated once.
@@ -68,6 +81,14 @@ class KeyValueCache(Cache):
     def select(self, rows: Int[Tensor, " kept"]) -> KeyValueCache:
         return KeyValueCache(self.keys[rows], self.values[rows])
 
+    def view(self, rows: slice) -> KeyValueCache:
+        return KeyValueCache(self.keys[rows], self.values[rows])
+
+    def put(self, row: int, other: Cache, from_row: int, length: int) -> None:
+        assert isinstance(other, KeyValueCache)
+        self.keys[row, :length] = other.keys[from_row, :length]
+        self.values[row, :length] = other.values[from_row, :length]
+
 
 class LayeredCache(Cache):
     """One cache per layer of a model."""
@@ -77,3 +98,15 @@ class LayeredCache(Cache):
 
     def select(self, rows: Int[Tensor, " kept"]) -> LayeredCache:
         return LayeredCache([layer.select(rows) for layer in self.layers])
+
+    def view(self, rows: slice) -> LayeredCache:
+        return LayeredCache([layer.view(rows) for layer in self.layers])
+
+    def put(self, row: int, other: Cache, from_row: int, length: int) -> None:
+        assert isinstance(other, LayeredCache)
+        for own, its in zip(self.layers, other.layers, strict=True):
+            own.put(row, its, from_row, length)
+
+    @property
+    def by_place(self) -> bool:
+        return all(layer.by_place for layer in self.layers)

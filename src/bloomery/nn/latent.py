@@ -217,3 +217,11 @@ class LatentCache(Cache):
 
     def select(self, rows: Int[Tensor, " kept"]) -> LatentCache:
         return LatentCache(self.latents[rows], self.keys[rows])
+
+    def view(self, rows: slice) -> LatentCache:
+        return LatentCache(self.latents[rows], self.keys[rows])
+
+    def put(self, row: int, other: Cache, from_row: int, length: int) -> None:
+        assert isinstance(other, LatentCache)
+        self.latents[row, :length] = other.latents[from_row, :length]
+        self.keys[row, :length] = other.keys[from_row, :length]

@@ -92,7 +92,7 @@ class LinearAttention(SequenceMixer):
             assert layout.prefix is None, "a cache holds the past, which says nothing to a layout that sees the future, in a prefix either"
             keys = keys * cache.go_on(layout)[:, :, None, None]  # padding adds nothing
             sums, state = chunked_scan(queries, keys, values, undecayed(keys), state=cache.state, chunk=self.chunk)
-            cache.state = state.type_as(cache.state)
+            cache.state.copy_(state)
         weighted, divisor = sums.split((self.head_dim, 1), dim=-1)
         mixed = weighted / divisor.clamp(min=torch.finfo(divisor.dtype).tiny)  # 0 in rows of nothing but padding
         return self.out(mixed.type_as(x).flatten(2))

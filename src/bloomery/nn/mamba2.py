@@ -135,7 +135,7 @@ class Mamba2(SequenceMixer, Initialised):
             assert isinstance(cache, StateCache)
             real, segments, state = cache.go_on(layout), None, cache.state
             convolved = self.conv(mixed, None, cache.recent)
-            cache.recent = _last(torch.cat((cache.recent, mixed.type_as(cache.recent)), dim=1), real.sum(1), cache.recent.shape[1])
+            cache.recent.copy_(_last(torch.cat((cache.recent, mixed.type_as(cache.recent)), dim=1), real.sum(1), cache.recent.shape[1]))
             dt = dt * real[..., None]  # a step of no size leaves the state as it is
         values, b, c = F.silu(convolved).split((inner, keys, keys), dim=-1)
         values, b, c = values.unflatten(-1, (self.n_heads, -1)), *(one.unflatten(-1, (self.config.n_groups, -1)) for one in (b, c))
@@ -143,7 +143,7 @@ class Mamba2(SequenceMixer, Initialised):
             c.to(exact), b.to(exact), values * dt[..., None], -self.a_log.exp() * dt, segments, state, self.config.chunk
         )
         if cache is not None:
-            cache.state = state.type_as(cache.state)
+            cache.state.copy_(state)
         y = (y + self.skip[:, None] * values).flatten(2) * F.silu(gate)
         return self.out(self.norm(y).type_as(x))
 

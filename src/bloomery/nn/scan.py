@@ -146,8 +146,20 @@ class StateCache(Cache):
         real = torch.ones_like(layout.positions, dtype=torch.bool) if layout.segments is None else layout.segments != PADDING
         follows = (layout.positions[:, 0] == self.read) | ~real[:, 0]
         assert bool(follows.all()), "a state goes on where it stopped: the first new position of a row is the number of tokens read before"
-        self.read = self.read + real.sum(1)
+        self.read += real.sum(1)  # in place, as all that is remembered: others may look at the same rows
         return real
 
     def select(self, rows: Int[Tensor, " kept"]) -> StateCache:
         return StateCache(self.state[rows], self.recent[rows], self.read[rows])
+
+    def view(self, rows: slice) -> StateCache:
+        return StateCache(self.state[rows], self.recent[rows], self.read[rows])
+
+    def put(self, row: int, other: Cache, from_row: int, length: int) -> None:
+        assert isinstance(other, StateCache)
+        assert int(other.read[from_row]) == length, "a state is that behind its last token, and no earlier one"
+        self.state[row], self.recent[row], self.read[row] = other.state[from_row], other.recent[from_row], length
+
+    @property
+    def by_place(self) -> bool:
+        return False
