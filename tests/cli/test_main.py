@@ -38,11 +38,11 @@ def bloomery(here: Path, *arguments: str, code: int = 0) -> str:
 
 def test_help_shows_every_verb_with_a_line(here: Path):
     text = bloomery(here, "--help")
-    verbs = ("plan", "size", "doctor", "run", "pretrain", "show", "diff", "trace", "crawl", "inspect", "chat", "generate")
+    verbs = ("plan", "size", "doctor", "run", "pretrain", "show", "diff", "trace", "crawl", "inspect", "chat", "generate", "serve")
     assert all(f"  {verb}" in text for verb in verbs)
 
 
-@pytest.mark.parametrize("verb", ["plan", "size", "run", "pretrain", "show", "diff", "trace", "crawl", "chat", "generate"])
+@pytest.mark.parametrize("verb", ["plan", "size", "run", "pretrain", "show", "diff", "trace", "crawl", "chat", "generate", "serve"])
 def test_help_of_each_verb_has_an_example(here: Path, verb: str):
     assert f"Example: bloomery {verb}" in " ".join(bloomery(here, verb, "--help").split())
 

@@ -136,11 +136,12 @@ def test_what_is_told_of_tokens_is_what_the_model_says_of_them(echoes):
     with torch.no_grad():
         logprobs = MODEL(whole, SequenceLayout.rows(*whole.shape))[0, :, : TOKENIZER.vocab_size].log_softmax(-1)
     told = job.told if echoes else [None] * len(prompt) + job.told
-    assert len(told) == whole.shape[1]
+    assert len(told) == whole.shape[1] + (job.ended == "end")
     if echoes:
-        assert told[0] == (None, [])
+        assert told[0] == (prompt[0], None, [])
     for place in range(1 if echoes else len(prompt), whole.shape[1]):
         its = logprobs[place - 1]
+        assert told[place].token == int(whole[0, place])
         assert told[place].logprob == pytest.approx(float(its[whole[0, place]]), abs=1e-5)
         assert [logprob for _, logprob in told[place].likeliest] == pytest.approx(its.topk(2).values.tolist(), abs=1e-5)
         assert told[place].likeliest[0][0] == int(its.argmax())

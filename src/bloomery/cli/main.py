@@ -446,3 +446,32 @@ def generate(
 
     decoding = decoding_of(by, rules, contrast, stops, max_new_tokens)
     write(artifact_of(model, store_path), prompts, decoding, device=device_of(device), **options)
+
+
+@cli.command(epilog="""\b
+Example: bloomery serve Train/chat
+         curl -s localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \\
+              -d '{"model": "chat", "messages": [{"role": "user", "content": "Hello!"}]}'""")
+@click.argument("model")
+@click.option("--name", default=None, help="What clients call it; that of its stage unless given.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; any but this machine itself needs --key-file.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option("--key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="API keys, one in each line.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What to compute on.")
+@click.option("--rows", type=click.IntRange(min=1), default=32, show_default=True, help="Texts under way at a time.")
+@click.option("--queued", type=click.IntRange(min=0), default=256, show_default=True, help="Texts that may wait; more are told to come again.")
+@click.option("--capacity", type=click.IntRange(min=2), help="Tokens of a prompt and its answer at most; what the model reads unless given.")
+@click.option("--remembers", type=click.IntRange(min=0), default=16_384, show_default=True,
+              help="Tokens of texts that are done with whose states are kept, for prompts that begin alike.")  # fmt: skip
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=600, show_default=True, help="That a request may take.")
+@click.option("--body-mib", type=click.FloatRange(min=0, min_open=True), default=4, show_default=True, help="Size of a request at most.")
+@click.option("--grace", type=click.FloatRange(min=0), default=30, show_default=True, help="Seconds for what is under way when it ends.")
+@store_option
+def serve(model: str, store_path: Path, device: str, **options: Any) -> None:
+    """Answer as OpenAI's API does: chat, completions, embeddings, models; and /health, and /metrics for Prometheus.
+
+    It is reached from this machine only, unless --host says otherwise.
+    """
+    from bloomery.cli.serve import serve as serve_model
+
+    serve_model(artifact_of(model, store_path), device=device_of(device), **options)

@@ -40,10 +40,12 @@ class Told(NamedTuple):
     """What the model, before sampler and rules, says of a token.
 
     Attributes:
+        token: its id.
         logprob: its log-probability, in nats; None for the first token of a prompt, which nothing was before.
         likeliest: the likeliest tokens with theirs, the likeliest first.
     """
 
+    token: int
     logprob: float | None
     likeliest: list[tuple[int, float]]
 
@@ -58,9 +60,9 @@ class Job:
         limit: the most that are written; 0 only reads the prompt.
         until: whether new tokens end the text, the last of them being part of it; None never does.
         tells: how many of the likeliest tokens are told with each token; None tells none of it.
-        echoes: whether those of the prompt are told too.
+        echoes: whether the prompt is part of what is asked for, so that its tokens are told too.
         tokens: what is written, but the token that ends texts.
-        told: of each token that is told, in their order.
+        told: of each token that is told, in their order; the one that ends the text is among them.
         ended: by what; None while it goes on.
         reused: tokens of the prompt that were remembered.
     """
@@ -142,8 +144,8 @@ class Engine:
             job, start = self._read or self._begin()
             end = min(len(job.prompt), start + budget)
             features = self._features([job.prompt[start:end]], [start], self._desk)
-            if job.echoes:
-                self._tell_prompt(job, start, self.model.unembed(features[0]))
+            if job.echoes and job.tells is not None:
+                self._tell_prompt(job, start, self.model.unembed(features[0]), job.tells)
             budget -= end - start
             self._read = (job, end) if end < len(job.prompt) else None
             if self._read is None:
@@ -185,12 +187,12 @@ class Engine:
             job = self._live[row]
             if job.limit > 0:
                 token = job.pick(its[None])
+                if job.tells is not None:
+                    job.told.append(told(its, token, job.tells))
                 if token in self._ends:
                     job.ended = "end"
                 else:
                     job.tokens.append(token)
-                    if job.tells is not None:
-                        job.told.append(told(its, token, job.tells))
                     if job.until is not None and job.until(job.tokens):
                         job.ended = "stop"
             if job.ended is None and len(job.tokens) >= job.limit:
@@ -223,20 +225,19 @@ class Engine:
         positions = torch.tensor(starts, device=tokens.device)[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
         return self.model.features(tokens, SequenceLayout(positions), cache)
 
-    def _tell_prompt(self, job: Job, start: int, logits: Float[Tensor, "time vocab"]) -> None:
-        """What was told of the prompt's tokens from those before them."""
-        assert job.tells is not None, "what is echoed is told"
+    def _tell_prompt(self, job: Job, start: int, logits: Float[Tensor, "time vocab"], count: int) -> None:
+        """What the model says of the prompt's tokens from those before them."""
         if start == 0:
-            job.told.append(Told(None, []))
+            job.told.append(Told(job.prompt[0], None, []))
         for token, its in zip(job.prompt[start + 1 :], logits, strict=False):  # the last ones tell what is written
-            job.told.append(told(its[: self._vocab_size], token, job.tells))
+            job.told.append(told(its[: self._vocab_size], token, count))
 
 
 def told(logits: Float[Tensor, " vocab"], token: int, count: int) -> Told:
     """What logits say of a token, and which are the likeliest."""
     logprobs = logits.float().log_softmax(-1)
     best = logprobs.topk(min(count, len(logprobs)))
-    return Told(float(logprobs[token]), list(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
+    return Told(token, float(logprobs[token]), list(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:

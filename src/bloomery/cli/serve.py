@@ -1,0 +1,84 @@
+"""Putting a trained model behind HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bloomery.core.errors import ConfigError, ResourceError
+from bloomery.models import causal
+from bloomery.stages.trained import opened, tokenizer_of
+from bloomery.store import Artifact
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    artifact: Artifact, *, name: str | None, host: str, port: int, key_file: Path | None, device: str, seconds: float, rows: int, queued: int,
+    body_mib: float, capacity: int | None, remembers: int, grace: float,
+) -> None:
+    """Answers requests until it is told to end, and then those that it has begun."""
+    try:
+        import uvicorn
+
+        from bloomery.web.server import Limits, Served
+    except ModuleNotFoundError as error:
+        raise ResourceError(f"serving needs {error.name}, which is not installed; pip install 'bloomery[serve]'") from None
+    keys = [] if key_file is None else keys_of(key_file)
+    if host not in LOCAL and not keys:
+        raise ConfigError(f"--host {host} lets other machines ask, and they need a key to; give --key-file FILE, with a key in each line")
+    for relative in artifact.manifest.files:
+        if relative.startswith("model/"):
+            artifact.checked(relative)
+    limits = Limits(rows=rows, queued=queued, body_bytes=int(body_mib * (1 << 20)), seconds=seconds, capacity=capacity, remembers=remembers)
+    name = name or artifact.manifest.name
+    served = Served(
+        model=causal(opened(artifact, device)), tokenizer=tokenizer_of(artifact), name=name, keys=keys, limits=limits, local=host in LOCAL
+    )
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ResourceError(f"{host}:{port} cannot be listened at ({error.strerror or error}); take another --port") from None
+    settings = uvicorn.Config(
+        served.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=int(grace), server_header=False, lifespan="off",
+    )  # fmt: skip
+    server = uvicorn.Server(settings)
+    served.worker.start()
+    at, asked = f"[{host}]" if ":" in host else host, ", asked for with a key" if keys else ""
+    click.echo(f"{artifact.reference} is {name!r} at http://{at}:{listener.getsockname()[1]}/v1{asked}; Ctrl-C ends it", err=True)
+    try:
+        asyncio.run(_until_ended(server, listener))
+    finally:
+        served.worker.close()
+        served.worker.join(timeout=grace)
+    click.echo("ended", err=True)
+
+
+async def _until_ended(server: Any, listener: socket.socket) -> None:
+    """The first signal lets what is under way come to its end, a second one does not."""
+
+    def end() -> None:
+        server.should_exit, server.force_exit = True, server.should_exit
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+    server.capture_signals = nullcontext  # its own would have the same signal end this process once more, behind all
+    await server.serve(sockets=[listener])
+
+
+def keys_of(path: Path) -> list[str]:
+    """The keys of a file, one in each line; lines that begin with # are none."""
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise ConfigError(f"--key-file {path} has no key in it; write one into each line")
+    if short := next((key for key in keys if len(key) < 16), None):
+        raise ConfigError(f"--key-file {path} has a key of {len(short)} characters, which can be guessed; take 16 at least")
+    return keys

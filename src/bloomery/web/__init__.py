@@ -1,0 +1,1 @@
+"""What speaks HTTP: a model behind an OpenAI-compatible endpoint."""

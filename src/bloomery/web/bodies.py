@@ -1,0 +1,241 @@
+"""The bodies of requests as OpenAI's API has them, checked, and the `Decoding` that they ask for.
+
+What a client sends along that changes nothing of the answer (`user`, `metadata`, …) is passed over; what would change it and cannot be done is
+refused by name.
+
+Source: OpenAI's API reference, "Create chat completion" and "Create completion"; `top_k`, `min_p`, `repetition_penalty` and the `guided_…` are
+fields that other servers have added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from bloomery.core.errors import DataError
+from bloomery.generate import Decoding, Frequency, Greedy, Json, LogitBias, OneOf, Presence, Random, Regex, Repetition, Rule
+from bloomery.text.chat import ChatTemplate
+from bloomery.text.tokenizer import Tokenizer
+
+PASSED_OVER = frozenset((
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls",
+))  # fmt: skip
+MOST_CHOICES = 16
+MOST_PROMPTS = 256
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+B = TypeVar("B", bound=BaseModel)
+
+
+def _listed(value: Any) -> Any:
+    """One string, or several."""
+    return [] if value is None else [value] if isinstance(value, str) else value
+
+
+class StreamOptions(BaseModel):
+    """What comes along with a stream."""
+
+    model_config = ConfigDict(extra="ignore")
+    include_usage: bool = False
+
+
+class Asked(BaseModel):
+    """What all requests for texts have in common."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+    model: str
+    temperature: Number = Field(default=1.0, ge=0, le=100)
+    top_p: Number = Field(default=1.0, gt=0, le=1)
+    top_k: Whole | None = Field(default=None, ge=-1)
+    min_p: Number = Field(default=0.0, ge=0, lt=1)
+    presence_penalty: Number = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: Number = Field(default=0.0, ge=-2, le=2)
+    repetition_penalty: Number = Field(default=1.0, gt=0, le=10)
+    logit_bias: dict[str, Annotated[Number, Field(ge=-100, le=100)]] | None = None
+    n: Whole = Field(default=1, ge=1, le=MOST_CHOICES)
+    seed: Whole | None = None
+    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], BeforeValidator(_listed), Field(max_length=16)] = []
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    guided_choice: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
+    guided_regex: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
+    guided_json: dict[str, Any] | None = None
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that are written."""
+        raise NotImplementedError
+
+    @property
+    def tells(self) -> int | None:
+        """How many of the likeliest tokens are told with each; None tells none."""
+        raise NotImplementedError
+
+    def decoding(self) -> Decoding:
+        """How the text is to be written; raises `ConfigError` where that cannot be."""
+        sampler = Greedy() if self.temperature == 0 else Random(
+            temperature=self.temperature, top_p=self.top_p, top_k=self.top_k if self.top_k is not None and self.top_k > 0 else None,
+            min_p=self.min_p,
+        )  # fmt: skip
+        return Decoding(by=sampler, rules=tuple(self.rules()), stops=tuple(self.stop), max_new_tokens=max(1, self.longest))
+
+    def rules(self) -> list[Rule]:
+        """What changes the scores of tokens."""
+        found: list[Rule] = []
+        if self.repetition_penalty != 1.0:
+            found.append(Repetition(factor=self.repetition_penalty))
+        if self.presence_penalty:
+            found.append(Presence(amount=self.presence_penalty))
+        if self.frequency_penalty:
+            found.append(Frequency(amount=self.frequency_penalty))
+        if self.logit_bias:
+            if alien := next((token for token in self.logit_bias if not token.isdecimal()), None):
+                raise DataError(f"logit_bias: {alien!r} is no token id; give numbers as its keys")
+            found.append(LogitBias(biases={int(token): bias for token, bias in self.logit_bias.items()}))
+        held = [rule for rule in self.held_to() if rule is not None]
+        if len(held) > 1:
+            raise DataError("response_format and guided_choice, guided_regex, guided_json each hold the text to something; give one of them")
+        return found + held
+
+    def held_to(self) -> list[Rule | None]:
+        """What the text is held to."""
+        return [
+            None if self.guided_choice is None else OneOf(texts=tuple(self.guided_choice)),
+            None if self.guided_regex is None else Regex(pattern=self.guided_regex),
+            None if self.guided_json is None else Json(matching=self.guided_json),
+        ]  # fmt: skip
+
+
+class CompletionBody(Asked):
+    """`POST /v1/completions`."""
+
+    prompt: str | list[str] | list[Whole] | list[list[Whole]]
+    max_tokens: Whole | None = Field(default=16, ge=0)
+    logprobs: Whole | None = Field(default=None, ge=0, le=20)
+    echo: bool = False
+    best_of: Whole | None = None
+    suffix: str | None = None
+
+    @property
+    def longest(self) -> int:
+        return 16 if self.max_tokens is None else self.max_tokens
+
+    @property
+    def tells(self) -> int | None:
+        return self.logprobs
+
+    def prompts(self, tokenizer: Tokenizer) -> list[list[int]]:
+        """Each of them as ids: texts are begun as documents are."""
+        given = self.prompt
+        if self.best_of not in (None, 1, self.n):
+            raise DataError("best_of is not done here; ask for n texts and choose among them")
+        if self.suffix:
+            raise DataError("suffix is not done here: no model here fills in a middle; leave it out")
+        if isinstance(given, str):
+            given = [given]
+        if not given:
+            raise DataError("prompt is empty; give a text, or token ids")
+        if isinstance(given[0], int):
+            given = [given]  # type: ignore[list-item]
+        if len(given) > MOST_PROMPTS:
+            raise DataError(f"prompt has {len(given)} texts, and a request may have {MOST_PROMPTS}; ask in several")
+        return [[tokenizer.begin, *tokenizer.encode(one)] if isinstance(one, str) else list(one) for one in given]  # type: ignore[arg-type]
+
+
+class Part(BaseModel):
+    """A piece of a message."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+    text: str
+
+
+class MessageBody(BaseModel):
+    """What someone has said."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+    name: str | None = None
+    refusal: str | None = None
+
+    def plain(self) -> dict[str, str]:
+        """As a `ChatTemplate` reads it."""
+        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+
+
+class ChatBody(Asked):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[MessageBody] = Field(min_length=1)
+    max_tokens: Whole | None = Field(default=None, ge=1)
+    max_completion_tokens: Whole | None = Field(default=None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: Whole | None = Field(default=None, ge=0, le=20)
+    response_format: dict[str, Any] | None = None
+
+    @property
+    def longest(self) -> int:
+        return self.max_completion_tokens or self.max_tokens or 1 << 20  # the end of the context ends it
+
+    @property
+    def tells(self) -> int | None:
+        if self.top_logprobs and not self.logprobs:
+            raise DataError("top_logprobs is told with logprobs only; set logprobs to true")
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def prompts(self, tokenizer: Tokenizer) -> list[list[int]]:
+        """The conversation as ids, up to where the assistant speaks."""
+        messages = [message.plain() for message in self.messages]
+        return [ChatTemplate().render(messages, tokenizer, add_generation_prompt=True).ids]
+
+    def held_to(self) -> list[Rule | None]:
+        return [*super().held_to(), _formatted(self.response_format)]
+
+
+class EmbeddingBody(BaseModel):
+    """`POST /v1/embeddings`."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str
+    input: str | list[str] | list[Whole] | list[list[Whole]]
+    encoding_format: Literal["float", "base64"] = "float"
+
+    def texts(self, tokenizer: Tokenizer) -> list[list[int]]:
+        """Each of them as ids."""
+        return CompletionBody(model=self.model, prompt=self.input).prompts(tokenizer)
+
+
+def _formatted(given: dict[str, Any] | None) -> Rule | None:
+    """OpenAI's `response_format`."""
+    kind = None if given is None else given.get("type")
+    if given is None or kind == "text":
+        return None
+    if kind == "json_object":
+        return Json(matching={"type": "object"})
+    schema = given.get("json_schema")
+    if kind == "json_schema" and isinstance(schema, Mapping) and isinstance(schema.get("schema"), Mapping):
+        return Json(matching=dict(schema["schema"]))
+    raise DataError(f"response_format.type={kind!r} is none that is known; give text, json_object, or json_schema with a json_schema.schema")
+
+
+def read_body(kind: type[B], plain: Any) -> B:
+    """A body as a value.
+
+    Raises:
+        DataError: says which field is wrong, and how.
+    """
+    if not isinstance(plain, dict):
+        raise DataError("the body is no JSON object; give {\"model\": …}")
+    given = {name: value for name, value in plain.items() if name not in PASSED_OVER and not (value is None and name not in ("model",))}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in ("str", "int"))))
+        if first["type"] == "extra_forbidden":
+            raise DataError(f"{place} is not done here; leave it out") from None
+        raise DataError(f"{place or 'the body'}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
