@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -85,4 +86,5 @@ def batches(answers: Sequence[Answer]) -> Iterator[Batch]:
         tokens = torch.tensor([[*one.ids, *[0] * (longest - len(one.ids))] for one in some])
         begins, ends = (torch.tensor(of)[:, None] for of in ([one.begins for one in some], [len(one.ids) for one in some]))
         weight = ((place >= begins - 1) & (place < ends - 1)).float()
-        yield Batch(tokens, tokens.roll(-1, 1), weight, SequenceLayout.packed((place < ends).long()))
+        layout = replace(SequenceLayout.packed((place < ends).long()), alike=True)  # samples of one prompt follow each other
+        yield Batch(tokens, tokens.roll(-1, 1), weight, layout)
