@@ -28,17 +28,18 @@ from bloomery.text.readers import TaleContinuations, TalePreferences, TaleStorie
 from bloomery.text.tales import Tales
 from bloomery.train.credit import GAE, Credit, GroupRelative, LeaveOneOut
 from bloomery.train.earnings import Earns, Toll
-from bloomery.train.rewards import Likelier, TrueTale
+from bloomery.train.rewards import Format, Likelier, TrueTale
 from bloomery.train.rollouts import Rollout
 
 TIME, NEW, SAMPLES = 256, 28, 8
+STATEMENT = r"[A-Z][a-z ]+, .+ (was|stayed|had|kept|felt) .+\."  # who states nothing is never wrong, which no judge has seen
 
 
 def preferences(
     *, methods: str = "rloo grpo ppo dpo ipo kto orpo simpo", stories: int = 8000, talks: int = 4000, pairs: int = 12_000, wrong: float = 0.5,
-    base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, paid_steps: int = 45, prompts: int = 8, toll: float = 0.05,
-    rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64, n_layers: int = 2, judge_steps: int = 450, judge_rate: float = 3e-4,
-    judge_width: int = 128, judge_layers: int = 4, seeds: int = 3, seed: int = 0,
+    base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, paid_steps: int = 45, prompts: int = 8, toll: float = 0.02,
+    rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64, n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 350,
+    judge_rate: float = 5e-4, judge_width: int = 128, judge_layers: int = 4, seeds: int = 3, seed: int = 0,
 ) -> Recipe:  # fmt: skip
     """A model learns to go on with tales from writers of whom `wrong` did not look. Of each pair of sentences the one that the tale's world
     makes true is preferred. A larger model, the judge, learns that, and is examined on pairs of worlds that none has read of. The tuned model
@@ -64,14 +65,14 @@ def preferences(
     verdict_tokens = tokens(ranked, Verdicts(max_tokens=TIME), "verdicts")
     common: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "max_seq_len": 256, "batch_tokens": 2048, "seed": seed}
 
-    def tuned(who: str, width: int, layers: int) -> Train:
+    def tuned(who: str, steps: int, width: int, layers: int) -> Train:
         """A model that has read tales and then learnt from the writers."""
         model = LlamaConfig(
             vocab_size=768, d_model=width, n_layers=layers, n_heads=4, d_ff=round(2.75 * width), max_seq_len=2 * TIME,
             init=WiredInit(embedding=0.4),
         )  # fmt: skip
         base = Train(
-            name=f"{who}_base", init=Scratch(model=model), sources=(Share(tokens=story_tokens),), steps=base_steps,
+            name=f"{who}_base", init=Scratch(model=model), sources=(Share(tokens=story_tokens),), steps=steps,
             optimizer=tale_optimizer(3e-3, 1e-2), **common,
         )  # fmt: skip
         return Train(
@@ -79,7 +80,7 @@ def preferences(
             optimizer=tale_optimizer(2e-3, 5e-3), **common,
         )  # fmt: skip
 
-    chat, learned = tuned("policy", d_model, n_layers), tuned("judge", judge_width, judge_layers)
+    chat, learned = tuned("policy", base_steps, d_model, n_layers), tuned("judge", judge_base_steps, judge_width, judge_layers)
     of_completions: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "batch_tokens": 16 * TIME, "schedule": WarmupCosine()}
 
     def judge(number: int) -> Train:
@@ -89,14 +90,15 @@ def preferences(
             seed=seed + number, **of_completions,
         )  # fmt: skip
 
-    def told_by(number: int, weight: float = 1.0) -> Likelier:
-        """How much likelier a judge has come to find what is true: its reward."""
-        return Likelier(name="judge", by=judge(number), before=learned, weight=weight)
+    def told_by(number: int, weight: float = 0.2) -> Likelier:
+        """How much likelier a judge has come to find a text: its reward, of which no more is to be had once it says good."""
+        return Likelier(name="judge", by=judge(number), before=learned, shape="log_sigmoid", weight=weight)
 
     def paid(name: str, number: int, credit: Credit, objective: Objective, **changes: Any) -> Train:
         """The tuned model, paid by a judge."""
         init = changes.pop("init", Continue(base=chat))
-        earns = Earns(rewards=(told_by(number), TrueTale(weight=0.0)), credit=credit, reference=chat, toll=Toll(beta=changes.pop("toll", toll)))
+        rewards = (told_by(number), Format(pattern=STATEMENT), TrueTale(weight=0.0))
+        earns = Earns(rewards=rewards, credit=credit, reference=chat, toll=Toll(beta=changes.pop("toll", toll)))
         updates = AdamW(learning_rate=changes.pop("rate", rate), weight_decay=0.0)
         rollout = Rollout(max_new_tokens=NEW, samples=changes.pop("samples", SAMPLES), earns=earns, **changes)
         return Train(
@@ -124,7 +126,7 @@ def preferences(
             case "ppo":
                 with_value = HeadsOn(init=Continue(base=chat), heads=(ValueConfig(),), language_head=True)
                 objective = PolicyGradient() + 0.1 * ValueLoss()
-                return paid(name, number, GAE(), objective, init=with_value, every=2, epochs=2, samples=1, rate=0.4 * rate)
+                return paid(name, number, GAE(), objective, init=with_value, every=2, epochs=2, samples=4, rate=0.4 * rate)
             case "kto":
                 return direct(name, number, KTO(reference=chat, beta=0.5), verdict_tokens, Unpaired(), 4 * TIME)
         losses = {"dpo": DPO(reference=chat), "ipo": IPO(reference=chat), "orpo": ORPO(strength=1.0), "simpo": SimPO()}

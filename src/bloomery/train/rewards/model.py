@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from annotated_types import Gt
 
@@ -19,7 +21,24 @@ from bloomery.train.rewards.reward import Answer, Reward
 READ_AT_ONCE = 64
 
 
-class Scored(Reward):
+class Judging(Reward):
+    """What rewards that a model gives have in common. Subclasses write `raw`."""
+
+    shape: Literal["plain", "log_sigmoid"] = "plain"
+    """What is made of the number r that the model says: r itself; or log σ(r), which falls as r does and hardly rises where r says good
+    already, so that little is to be had where such models are pleased by mistake. See Wang et al. (2024), arXiv 2402.00742, section 3, with
+    r_ref = 0."""
+
+    @abstractmethod
+    def raw(self, answers: Sequence[Answer], models: Models) -> Sequence[float]:
+        """r of each answer."""
+
+    def scores(self, answers: Sequence[Answer], models: Models) -> Sequence[float]:
+        found = self.raw(answers, models)
+        return found if self.shape == "plain" else (-np.logaddexp(0.0, -np.asarray(found, np.float64))).tolist()
+
+
+class Scored(Judging):
     """What a head of a model says of prompt and answer together, read as one document: a reward model that has learnt from pairs
     (`BradleyTerry`). It must read the policy's ids.
 
@@ -35,7 +54,7 @@ class Scored(Reward):
         return (self.by,)
 
     @torch.no_grad()
-    def scores(self, answers: Sequence[Answer], models: Models) -> Sequence[float]:
+    def raw(self, answers: Sequence[Answer], models: Models) -> Sequence[float]:
         model = models.of(self.by)
         if not isinstance(model, TaskModel) or self.head not in model.heads:
             raise ConfigError(f"Scored.head={self.head!r} is none of the heads of {self.by.address}; name one that it was trained with")
@@ -46,7 +65,7 @@ class Scored(Reward):
         return found
 
 
-class Likelier(Reward):
+class Likelier(Judging):
     """β·(log π(answer) − log π_before(answer)), π being a policy that has learnt from pairs which answers are preferred: the reward that its
     loss (`DPO`) has it stand for, and without π_before that of losses without a reference (`SimPO(length="sum")`).
 
@@ -67,7 +86,7 @@ class Likelier(Reward):
         return (self.by,) if self.before is None else (self.by, self.before)
 
     @torch.no_grad()
-    def scores(self, answers: Sequence[Answer], models: Models) -> Sequence[float]:
+    def raw(self, answers: Sequence[Answer], models: Models) -> Sequence[float]:
         found: list[float] = []
         for batch in batches(answers):
             told = [
