@@ -39,13 +39,14 @@ def preferences(
     *, methods: str = "rloo grpo ppo dpo ipo kto orpo simpo", stories: int = 8000, talks: int = 4000, pairs: int = 12_000, wrong: float = 0.5,
     base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, paid_steps: int = 45, prompts: int = 8, toll: float = 0.02,
     rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64, n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 350,
-    judge_rate: float = 5e-4, judge_width: int = 128, judge_layers: int = 4, seeds: int = 3, seed: int = 0,
+    judge_rate: float = 5e-4, judge_width: int = 128, judge_layers: int = 4, judges: int = 3, seeds: int = 3, seed: int = 0,
 ) -> Recipe:  # fmt: skip
     """A model learns to go on with tales from writers of whom `wrong` did not look. Of each pair of sentences the one that the tale's world
     makes true is preferred. A larger model, the judge, learns that, and is examined on pairs of worlds that none has read of. The tuned model
     is paid by what it says (the true reward is only watched), or learns from pairs directly. The table tells the truth of what all write.
 
-    --methods names what is compared, of "rloo grpo ppo dpo ipo kto orpo simpo"; `toll` is what a nat away from the tuned model costs.
+    --methods names what is compared, of "rloo grpo ppo dpo ipo kto orpo simpo"; `toll` is what a nat away from the tuned model costs. Where
+    there are fewer --judges than --seeds, they take turns.
     """
     read, unread = (Tales(seed=seed, domain="farm", size="tiny", split=split) for split in ("train", "held_out"))
     corpus = Prepare(name="stories", source=TaleStories(tales=read, count=stories))
@@ -97,7 +98,7 @@ def preferences(
     def paid(name: str, number: int, credit: Credit, objective: Objective, **changes: Any) -> Train:
         """The tuned model, paid by a judge."""
         init = changes.pop("init", Continue(base=chat))
-        rewards = (told_by(number), Format(pattern=STATEMENT), TrueTale(weight=0.0))
+        rewards = (told_by(number % judges), Format(pattern=STATEMENT), TrueTale(weight=0.0))
         earns = Earns(rewards=rewards, credit=credit, reference=chat, toll=Toll(beta=changes.pop("toll", toll)))
         updates = AdamW(learning_rate=changes.pop("rate", rate), weight_decay=0.0)
         rollout = Rollout(max_new_tokens=NEW, samples=changes.pop("samples", SAMPLES), earns=earns, **changes)
@@ -108,12 +109,13 @@ def preferences(
         )  # fmt: skip
 
     def direct(
-        name: str, number: int, objective: Objective, learnt: Tokenize = pair_tokens, task: RowTask = Compared(), row: int = 2 * TIME,  # noqa: B008
+        name: str, number: int, objective: Objective, *, rate: float = direct_rate, learnt: Tokenize = pair_tokens,
+        task: RowTask = Compared(), row: int = 2 * TIME,  # noqa: B008
     ) -> Train:  # fmt: skip
         """The tuned model, after the pairs themselves."""
         return Train(
             name=f"{name}_{number}", init=Continue(base=chat), sources=(Share(tokens=learnt),), task=task, objective=objective, max_seq_len=row,
-            optimizer=AdamW(learning_rate=direct_rate, weight_decay=0.0), steps=direct_steps, seed=seed + number, **of_completions,
+            optimizer=AdamW(learning_rate=rate, weight_decay=0.0), steps=direct_steps, seed=seed + number, **of_completions,
         )  # fmt: skip
 
     def trained(name: str, number: int) -> Train:
@@ -128,13 +130,15 @@ def preferences(
                 objective = PolicyGradient() + 0.1 * ValueLoss()
                 return paid(name, number, GAE(), objective, init=with_value, every=2, epochs=2, samples=4, rate=0.4 * rate)
             case "kto":
-                return direct(name, number, KTO(reference=chat, beta=0.5), verdict_tokens, Unpaired(), 4 * TIME)
-        losses = {"dpo": DPO(reference=chat), "ipo": IPO(reference=chat), "orpo": ORPO(strength=1.0), "simpo": SimPO()}
-        return direct(name, number, losses[name])
+                return direct(name, number, KTO(reference=chat, beta=1.0), learnt=verdict_tokens, task=Unpaired(), row=4 * TIME)
+            case "orpo":
+                return direct(name, number, ORPO(strength=1.0), rate=3 * direct_rate)  # which goes on tuning, and can go faster
+        return direct(name, number, {"dpo": DPO(reference=chat, beta=1.0), "ipo": IPO(reference=chat), "simpo": SimPO()}[name])
 
     ways = tuple(Way(name=name, runs=tuple(trained(name, number) for number in range(seeds))) for name in methods.split())
     examined = tuple(
-        Preferences(name=f"judge_{i}", model=judge(i), before=learned, beta=1.0, pairs=aside_tokens, max_seq_len=2 * TIME) for i in range(seeds)
+        Preferences(name=f"judge_{number}", model=judge(number), before=learned, beta=1.0, pairs=aside_tokens, max_seq_len=2 * TIME)
+        for number in range(judges)
     )  # fmt: skip
     compared = Policies(
         name="preferences", title="The true reward, paid by a judge and by pairs themselves", before=chat, ways=ways, prompts=prompt_tokens,
