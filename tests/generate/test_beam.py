@@ -148,6 +148,12 @@ def test_a_text_ends_with_the_context_and_where_strings_say_so():
         assert all(t < 30 for way in one for t in way.tokens[:-1])
 
 
+def test_what_ends_a_text_is_asked_about_its_own_prompt():
+    limits = [4, 1, 3, 2, 5, 1]
+    told = search(Beam(n_beams=2), MODEL, PROMPTS[5::-1], frozenset(), 9, until=lambda i, new: len(new) == limits[i], batch_rows=4)
+    assert [len(one[0].tokens) for one in told] == limits
+
+
 WRITER = EncoderDecoderConfig(
     vocab_size=48, d_model=32, n_layers=1, max_seq_len=24, encoder_mixer=AttentionConfig(n_heads=4),
     mixer=AttentionConfig(n_heads=4), cross=CrossAttentionConfig(n_heads=4), feed_forward=GatedConfig(d_ff=32), head=UntiedConfig(),

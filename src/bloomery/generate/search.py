@@ -40,6 +40,7 @@ class Terms:
         draws: random numbers for each.
         shapes: what changes scores.
         until: whether new tokens end a text; see `Until`.
+        numbers: by which it knows the prompts.
         vocab_size: ids from there on are never taken.
     """
 
@@ -48,6 +49,7 @@ class Terms:
     draws: Sequence[torch.Generator]
     shapes: Sequence[Shape] = ()
     until: Until | None = None
+    numbers: Sequence[int] = ()
     vocab_size: int | None = None
 
     def scores(self, logits: Tensor, texts: Sequence[Text]) -> Tensor:
@@ -59,7 +61,7 @@ class Terms:
 
     def ends(self, prompt: int, new: Sequence[int]) -> bool:
         """Whether new tokens behind the prompt of that number are a whole text."""
-        return new[-1] in self.stop_ids or len(new) >= self.limits[prompt] or (self.until is not None and self.until(prompt, new))
+        return new[-1] in self.stop_ids or len(new) >= self.limits[prompt] or (self.until is not None and self.until(self.numbers[prompt], new))
 
     def found(self, new: Sequence[int], score: float) -> Found:
         """As a result."""
@@ -103,8 +105,7 @@ def search(
         read = as_passage(model, None if passages is None else [passages[i] for i in some])
         asked = [prompts[i] for i in some]
         reading = Reading(model, asked, max(len(prompts[i]) + limits[i] for i in some), read, reads)
-        numbered = None if until is None else (lambda k, new, some=some, until=until: until(some[k], new))
-        terms = Terms(stop_ids, [limits[i] for i in some], [draws[i] for i in some], shapes, numbered, vocab_size)
+        terms = Terms(stop_ids, [limits[i] for i in some], [draws[i] for i in some], shapes, until, some, vocab_size)
         for i, found in zip(some, by.find(reading, asked, terms), strict=True):
             results[i] = found
     return results
