@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bloomery.models import Model
@@ -24,11 +24,13 @@ class Told(NamedTuple):
         logprobs: of each, in nats.
         tokens: their ids.
         rows: where they stand.
+        likeliest: whether each is the model's first choice.
     """
 
     logprobs: Float[Tensor, " n"]
     tokens: Int[Tensor, " n"]
     rows: Int[Tensor, " n"]
+    likeliest: Bool[Tensor, " n"]
 
 
 @torch.no_grad()
@@ -52,7 +54,9 @@ def told_tokens(model: Model, rows: Sequence[tuple[Sequence[int] | np.ndarray, S
     positions = torch.arange(width, device=device).expand_as(tokens)
     features = model.features(tokens, SequenceLayout(positions, (positions < lengths[:, None]).long()))[wanted]
     targets = tokens.roll(-1, dims=1)[wanted]
-    logprobs = [
-        logits.float().log_softmax(-1).gather(-1, targets[part, None])[:, 0] for part, logits in logits_by_chunk(model.head, features)
-    ]
-    return Told(torch.cat(logprobs) if logprobs else features.new_zeros(0), targets, wanted.nonzero()[:, 0])
+    logprobs, likeliest = [features.new_zeros(0, dtype=torch.float32)], [wanted.new_zeros(0)]
+    for part, logits in logits_by_chunk(model.head, features):
+        its = logits.float().log_softmax(-1).gather(-1, targets[part, None])[:, 0]
+        logprobs.append(its)
+        likeliest.append(logits.argmax(-1) == targets[part])
+    return Told(torch.cat(logprobs), targets, wanted.nonzero()[:, 0], torch.cat(likeliest))
