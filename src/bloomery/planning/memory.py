@@ -157,6 +157,8 @@ class _Rank:
         last, known, found = len(stretches) - 1, {}, {}
         for i in self.own:
             stretch, bulk = stretches[i], self.anatomy.bulks[i]
+            if i == 0 and self.layout.pipeline > 1:
+                stretch = self._without_other_end(stretch)
             if i == last:  # of this rank's places alone
                 stretch = self.anatomy.loss(self.anatomy.rows * self.anatomy.time // (self.layout.context * self.layout.tensor))[further]
             key = (stretch.reads, stretch.forward, stretch.backward, bulk, i in self.again, i == last)
@@ -164,6 +166,14 @@ class _Rank:
                 known[key] = self._share_of(stretch, bulk, i in self.again, i == last)
             found[i] = known[key]
         return found
+
+    def _without_other_end(self, stretch: Stretch) -> Stretch:
+        """What comes first, where a table of it is tied to the head, at the other end of the pipeline: what that finds is added when the step
+        ends, and not here, into a third tensor of its size."""
+        tied = stretch.weights & self.anatomy.first[-1].weights
+        theirs = sum(trained_bytes(self.anatomy.weights[name]) for name in tied)
+        worst = stretch.backward.worst
+        return replace(stretch, backward=replace(stretch.backward, worst=worst.plus(Load(gradients=-min(theirs, worst.gradients)))))
 
     def _share_of(self, stretch: Stretch, bulk: Bulk, again: bool, loss: bool) -> Stretch:
         layout = self.layout
