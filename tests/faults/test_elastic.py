@@ -17,6 +17,7 @@ from bloomery.stages.stage import RunContext
 from bloomery.store import Store
 
 STEPS, MANY = 60, 2000  # what takes a second or two, and what is not done before another machine has come and gone
+CALM = "1e-4"  # a rate at which rounding does not grow
 JOINABLE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # or torch 2.13 does not tell a machine that joins where the others meet
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -31,10 +32,10 @@ class Undisturbed:
     def text(self) -> Path:
         return self.folder / "text.jsonl"
 
-    def train(self, steps: int) -> dict[int, float]:
+    def train(self, steps: int, **dials: str) -> dict[int, float]:
         """The losses of a training of so many steps."""
         store = self.folder / f"store-{steps}"
-        recipe = load_recipe(str(ROOT / RECIPE)).set({"text": str(self.text), "steps": str(steps)})
+        recipe = load_recipe(str(ROOT / RECIPE)).set({"text": str(self.text), "steps": str(steps), **dials})
         run(recipe, RunContext(store=Store(store), quiet=True, compile="never", trackers=()))
         return losses(store)
 
@@ -73,9 +74,15 @@ def test_after_a_loss_all_start_anew_and_later_on_one_process_fewer(undisturbed:
 
 
 def test_machines_join_and_are_lost(undisturbed: Undisturbed, tmp_path: Path):
-    """Elastic for real: one machine begins, another joins, and goes down."""
+    """Elastic for real: one machine begins, another joins, and goes down. All 2,000 losses are those of an undisturbed run to 1e-5, which rows
+    other than its own, or an optimiser without its state, would miss by far.
+
+    It is held at a low rate, since training is chaotic at any that learns soon: at 3e-3 one weight that is moved by one unit in its last place
+    parts the losses by 6 % within 600 steps, as much as another order of adding up on two ranks does; and in float64, too, by 1 to 2 %
+    (docs/log.md, "A machine that joins"). Where ranks come and go, steps are added up in another order.
+    """
     log, store = tmp_path / "log", tmp_path / "store"
-    bloomery = arguments(undisturbed.text, store, MANY)
+    bloomery = arguments(undisturbed.text, store, MANY, "--learning-rate", CALM)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -94,4 +101,4 @@ def test_machines_join_and_are_lost(undisturbed: Undisturbed, tmp_path: Path):
     joined, alone = going_on(log)
     assert joined.endswith(", which was written under one rank")
     assert alone.endswith(", which was written under shard=2")
-    assert losses(store) == pytest.approx(undisturbed.train(MANY), rel=1e-4)
+    assert losses(store) == pytest.approx(undisturbed.train(MANY, learning_rate=CALM), rel=1e-5)
