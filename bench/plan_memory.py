@@ -1,17 +1,21 @@
 """Planned against measured memory: the most that the tensors of a training step take at a time.
 
-    python -m bench.plan_memory [one-rank] [layouts] [aside] [unseen]
+    python -m bench.plan_memory [one-rank] [besides] [layouts] [aside] [unseen]
 
 Measured is a real step of the real loop, every allocation and release of torch's CPU allocator counted in its order (by torch's profiler), on
-top of weights, state and buffers that were there before. Planned is what `planning.memory` says before anything is allocated.
+top of weights, state and buffers that were there before; what waits in the host's memory lies where that allocator does not see it. Planned
+is what `planning.memory` says before anything is allocated.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
+from unittest import mock
 
 import torch
 from tests.mesh.ranks import on_ranks
@@ -23,6 +27,7 @@ from bloomery.core.units import human_bytes
 from bloomery.data import Batch, MaskedTokens, NextToken, RowTask
 from bloomery.data.tasks import SpanCorruption
 from bloomery.mesh import Layout, Mesh
+from bloomery.mesh.held import local_numbers
 from bloomery.models import (
     AlbertConfig,
     BertConfig,
@@ -38,17 +43,21 @@ from bloomery.models import (
     T5Config,
 )
 from bloomery.nn import Mamba2Config
-from bloomery.objectives import CausalLM, Models
+from bloomery.objectives import CausalLM, Distil, Frozen, Models, Objective
 from bloomery.optim import AdamW, Average, Constant, Embeddings, Everything, LastLayers, Muon, OptimizerConfig, Trainable
 from bloomery.planning.memory import memory
 from bloomery.stages.anatomy import Planned, anatomy_of, example
 from bloomery.stages.cost_curve import peak_bytes
+from bloomery.stages.look_back import Nothing
 from bloomery.train import Course, Healing, Manner, Precision, TrainState, train
+from bloomery.train.beside import Beside
 from bloomery.train.machine import activation_bytes
+from bloomery.train.offload import Away, AwayOptimizer, Offloaded, offload_activations
 from bloomery.train.recompute import Recompute, blocks_again, recompute
 from bloomery.train.spreading import fresh, spread_model
 
-NEXT_TOKEN, ADAMW, EVERYTHING, ONE_RANK, NOTHING_AGAIN = NextToken(), AdamW(), Everything(), Layout(), Recompute()
+NEXT_TOKEN, ADAMW, EVERYTHING, ONE_RANK, NOTHING_AGAIN, CAUSAL = NextToken(), AdamW(), Everything(), Layout(), Recompute(), CausalLM()
+CHUNK_BYTES = 2 << 20  # of optimiser state on the device at a time: these models are small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +75,8 @@ class Case:
     again: Recompute = NOTHING_AGAIN
     trainable: Trainable = EVERYTHING
     healing: Healing | None = None
+    objective: Objective = CAUSAL
+    offload: frozenset[Offloaded] = frozenset()
 
 
 LLAMA = LlamaConfig(vocab_size=4096, d_model=256, n_layers=6, n_heads=4, max_seq_len=256)
@@ -172,6 +183,47 @@ UNSEEN = {
 """Written down when the terms were as they are now, and measured once."""  # fmt: skip
 
 
+class Known(Frozen):
+    """A model of known sizes that a loss asks."""
+
+    config: ModelConfig
+
+    @property
+    def architecture(self) -> ModelConfig:
+        return self.config
+
+
+TEACHER = Known(config=LLAMA.replace(d_model=384, n_layers=4, n_heads=6))
+BESIDES = {
+    "llama, with a teacher": Case(config=LLAMA, rows=4, micro_batch=2, objective=0.5 * CAUSAL + 0.5 * Distil(teacher=TEACHER)),
+    "llama, the last 2 layers, with a teacher": Case(
+        config=LLAMA, rows=4, micro_batch=2, objective=Distil(teacher=TEACHER), trainable=LastLayers(count=2),
+    ),
+    "shard=2, with a teacher": Case(
+        config=LLAMA, rows=8, micro_batch=2, objective=0.5 * CAUSAL + 0.5 * Distil(teacher=TEACHER), layout=Layout(shard=2),
+    ),
+    "replicate=2, with a teacher": Case(
+        config=LLAMA, rows=8, micro_batch=2, objective=Distil(teacher=TEACHER), layout=Layout(replicate=2),
+    ),
+    "shard=2, the last 2 of 6 layers": Case(config=LLAMA, rows=8, micro_batch=2, layout=Layout(shard=2), trainable=LastLayers(count=2)),
+    "llama, activations in the host's memory": Case(config=LLAMA, rows=8, micro_batch=4, offload=frozenset({"activations"})),
+    "gpt2, activations in the host's memory": Case(config=Gpt2Config(**SMALL), rows=8, micro_batch=8, offload=frozenset({"activations"})),
+    "llama, the optimiser in the host's memory": Case(
+        config=LLAMA.replace(max_seq_len=64), rows=2, micro_batch=2, offload=frozenset({"optimizer"}), healing=Healing(),
+    ),
+    "llama, Muon in the host's memory": Case(
+        config=LLAMA.replace(max_seq_len=64), rows=2, micro_batch=2, offload=frozenset({"optimizer"}), optimizer=Muon(),
+    ),
+    "llama, both in the host's memory": Case(
+        config=LLAMA, rows=4, micro_batch=4, offload=frozenset({"activations", "optimizer"}), ema=0.99,
+    ),
+    "shard=2, the optimiser in the host's memory": Case(
+        config=LLAMA.replace(max_seq_len=64), rows=4, micro_batch=2, offload=frozenset({"optimizer"}), layout=Layout(shard=2),
+    ),
+}
+"""Beside what is trained: models that are asked, what is not trained, and what waits in the host's memory."""  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Rows:
     """Random tokens in rows of a case's shape."""
@@ -194,9 +246,37 @@ class Rows:
         return {}
 
 
+def local_of(tensor: Tensor) -> Tensor:
+    """The numbers that this rank holds."""
+    local = local_numbers(tensor)
+    return tensor if local is None else local
+
+
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Of their storages, each once."""
     return sum({id(storage): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}.values())
+
+
+def unseen(tensor: Tensor) -> Tensor:
+    """A copy that torch's allocator knows nothing of."""
+    return torch.from_numpy(tensor.detach().numpy().copy())
+
+
+class Aside(Away):
+    """The host's memory beside a device that is itself the host."""
+
+    def send(self, tensor: Tensor) -> Tensor:
+        return unseen(tensor)
+
+    def fetch(self, host: Tensor, device: torch.device) -> Tensor:
+        return host.clone()
+
+
+def move(part: torch.optim.Optimizer, parameters: Iterable[Tensor], where: str | None) -> None:
+    """The same for what an optimiser keeps."""
+    for parameter in parameters:
+        slots: dict[str, Any] = part.state.get(parameter, {})
+        slots |= {name: (unseen if where else torch.clone)(value) for name, value in slots.items() if value.dim()}
 
 
 def measured(case: Case) -> list[int]:
@@ -206,20 +286,35 @@ def measured(case: Case) -> list[int]:
 
 def measure(case: Case) -> int:
     """The same on this rank."""
+    with ExitStack() as changes:
+        changes.enter_context(mock.patch("bloomery.train.offload._move", move))
+        changes.enter_context(mock.patch("bloomery.train.offload.CHUNK_BYTES", CHUNK_BYTES))
+        return _measure(case)
+
+
+def _measure(case: Case) -> int:
     mesh = Mesh.join(case.layout)
     parts = spread_model(case.config, mesh, fresh(case.config, seed=0), case.trainable)
     model, local = parts.model, {name: held.local for name, held in parts.holding.parameters.items()}
     average = None if case.ema is None else Average(local, case.ema)
-    state = TrainState(model, case.optimizer.of(parts.members), average, holding=parts.holding)
+    others = {one.address: spread_model(one.architecture, mesh, fresh(one.architecture, seed=1), Nothing()).model.eval()
+              for one in case.objective.frozen() if one.architecture is not None}  # fmt: skip
+    asked = bytes_of(held for other in others.values() for held in map(local_of, other.parameters()))
+    optimizer = case.optimizer.of(parts.members)
+    optimizer = AwayOptimizer(optimizer) if "optimizer" in case.offload else optimizer
+    state = TrainState(model, optimizer, average, holding=parts.holding, beside=Beside(frozen=others))
     row = Rows(case).batch(0, 1)
     recompute(model, case.again, lambda: case.micro_batch * activation_bytes(CausalLM(), Models(model), row))
-    course = Course(objective=CausalLM(), schedule=Constant(), steps=2, rows=case.rows, precision=case.precision, healing=case.healing)
+    if "activations" in case.offload:
+        offload_activations(model, Aside("cpu"))
+    course = Course(objective=case.objective, schedule=Constant(), steps=2, rows=case.rows, precision=case.precision, healing=case.healing)
     steps = train(state, Rows(case), course, Manner(micro_batch=case.micro_batch))  # type: ignore[arg-type]
     next(steps)
     state.holding.forget_gradients()  # the profiler does not see the release of what was there before it
     kept = [] if average is None else list(average.values.values())
     guarded = 0 if case.healing is None else bytes_of(local.values())
-    before = bytes_of([*local.values(), *model.buffers(), *state.optimizer.state().values(), *kept]) + guarded
+    there = [] if "optimizer" in case.offload else list(state.optimizer.state().values())
+    before = bytes_of([*local.values(), *model.buffers(), *there, *kept]) + guarded + asked
     if mesh.alone:
         return before + peak_bytes({"step": lambda: next(steps)}, torch.device("cpu"))["step"]
     return before + most_bytes(lambda: next(steps), lambda: [*state.optimizer.gradients, *state.optimizer.state().values()])
@@ -259,9 +354,10 @@ def planned(case: Case) -> list[float]:
     """The same, foretold, of the ranks of each place in the pipeline."""
     training = Planned(
         config=case.config, time=case.config.max_seq_len, task=case.task, optimizer=case.optimizer, precision=case.precision, decay=case.ema,
-        guarded=case.healing is not None, trainable=case.trainable,
+        guarded=case.healing is not None, trainable=case.trainable, objective=case.objective, offload=case.offload,
     )  # fmt: skip
-    anatomy = anatomy_of(training, case.micro_batch, case.again.keeps)
+    with mock.patch("bloomery.train.offload.CHUNK_BYTES", CHUNK_BYTES):
+        anatomy = anatomy_of(training, case.micro_batch, training.keeps(case.again))
     return [rank.total for rank in memory(anatomy, case.layout, case.rows, blocks_again(anatomy, case.layout, case.again))]
 
 
@@ -273,7 +369,7 @@ def error(case: Case) -> tuple[float, float, float]:
     return max(there), max(told), max((t / m - 1 for m, t in zip(there, told, strict=True)), key=abs)
 
 
-KINDS = {"one-rank": CASES, "layouts": LAYOUTS, "aside": ASIDE, "unseen": UNSEEN}
+KINDS = {"one-rank": CASES, "besides": BESIDES, "layouts": LAYOUTS, "aside": ASIDE, "unseen": UNSEEN}
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ def told(name: str) -> str:
     stage = next(stage for stage in stages if isinstance(stage, Train) and stage.name == name)
     model, tokens = stage.learner, stage.total_rows * stage.max_seq_len
     assert model is not None
-    planner = planner_of(stage.planned(model), MEANS.named, stage.rows, MEANS.utilisation)
+    planner = planner_of(stage.planned(model), MEANS.named, stage.rows, MEANS.utilisation, tokens)
     with console.capture() as capture:
         console.print(name)
         print_outlook(planner, chosen(planner, MEANS, Layout.parse(MEANS.layout), None), MEANS, tokens)

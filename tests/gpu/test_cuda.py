@@ -12,7 +12,7 @@ from bloomery.objectives import CausalLM, Models
 from bloomery.optim import AdamW, Muon
 from bloomery.train import Checkpoints, Keep, Manner, TrainState, train
 from bloomery.train.healing import Healing
-from bloomery.train.offload import AwayOptimizer, offload_activations
+from bloomery.train.offload import Away, AwayOptimizer, offload_activations
 from bloomery.train.recompute import Recompute, recompute
 from tests.train.toys import Uneven, course, same
 
@@ -111,7 +111,7 @@ def test_activations_take_less_room_and_give_the_same_numbers(how, monkeypatch):
     monkeypatch.setattr("bloomery.train.offload.LEAST_BYTES", 1)
     def prepare(state):
         if how == "offload":
-            offload_activations(state.model, "cuda")
+            offload_activations(state.model, Away("cuda"))
         else:
             recompute(state.model, Recompute(how))
 

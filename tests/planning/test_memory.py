@@ -1,15 +1,18 @@
 """Planned memory against that of real steps, and how layouts divide it."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
-from bench.plan_memory import ASIDE, CASES, LAYOUTS, UNSEEN, error
+from bench.plan_memory import ASIDE, BESIDES, CASES, LAYOUTS, UNSEEN, Known, error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.mesh import Layout
 from bloomery.models import LlamaConfig, MixtralConfig
-from bloomery.planning.anatomy import Anatomy
+from bloomery.objectives import Distil
+from bloomery.optim import LastLayers
+from bloomery.planning.anatomy import Anatomy, Turn
 from bloomery.planning.memory import memory
 from bloomery.stages.anatomy import Planned, anatomy_of
 
@@ -29,6 +32,12 @@ def test_memory_is_planned_as_it_is_measured(name):
     assert abs(error(CASES[name])[2]) < 0.01
 
 
+@pytest.mark.parametrize("name", ["llama, the last 2 layers, with a teacher", "gpt2, activations in the host's memory",
+                                  "llama, the optimiser in the host's memory"])  # fmt: skip
+def test_memory_of_what_stands_beside_is_planned_as_it_is_measured(name):
+    assert abs(error(BESIDES[name])[2]) < 0.03
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_memory_of_every_case_is_planned_as_it_is_measured(name):
@@ -38,7 +47,7 @@ def test_memory_of_every_case_is_planned_as_it_is_measured(name):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", [
-    pytest.param(case, id=name) for name, case in {**LAYOUTS, **ASIDE, **UNSEEN}.items()
+    pytest.param(case, id=name) for name, case in {**BESIDES, **LAYOUTS, **ASIDE, **UNSEEN}.items()
 ])  # fmt: skip
 def test_memory_of_every_layout_is_planned_as_it_is_measured(case):
     assert abs(error(case)[2]) < 0.10
@@ -94,6 +103,26 @@ def test_experts_that_live_on_some_ranks_only_are_not_gathered():
     together, apart = (memory(anatomy, Layout(shard=8, expert=expert), rows=8)[0] for expert in (1, 8))
     assert apart.weights == pytest.approx(together.weights)
     assert apart.communication < together.communication / 2
+
+
+def test_what_a_policy_has_alike_with_its_reference_is_held_once():
+    config = SMALL.replace(n_layers=2, vocab_size=512)
+    before = Known(config=config)
+    planned = Planned(config=config, time=16, objective=Distil(teacher=before), trainable=LastLayers(count=1))
+    apart, once = (memory(anatomy_of(one, 1), Layout(), rows=8)[0] for one in (planned, replace(planned, before=before)))
+    still = sum(weight.bytes for weight in anatomy_of(planned, 1).weights.values() if not weight.trained)
+    assert apart.weights - once.weights == still > 0
+    assert memory(anatomy_of(replace(planned, before=before), 1), Layout(shard=2), rows=8)[0].weights == apart.weights / 2
+
+
+def test_state_that_waits_in_the_hosts_memory_comes_a_few_weights_at_a_time():
+    config = LlamaConfig(vocab_size=4096, d_model=64, n_layers=8, n_heads=8, max_seq_len=64)
+    planned = Planned(config=config, time=64, guarded=True)
+    there, away = (anatomy_of(replace(planned, offload=one), 1) for one in (frozenset(), frozenset({"optimizer"})))
+    moved = replace(away, turns=tuple(Turn(turn.share, 1 << 16) for turn in away.turns))
+    whole, few = (memory(one, Layout(), rows=1)[0] for one in (there, moved))
+    assert whole.optimizer - few.optimizer > 0.9 * 8 * config.n_params  # both moments; what updates are taken back to stays
+    assert few.optimizer >= 4 * config.n_params
 
 
 def test_thousands_of_ranks_are_planned_without_one():

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from bloomery.core.errors import ConfigError
 from bloomery.mesh import AXES, Layout
-from bloomery.models import LlamaConfig
+from bloomery.models import LlamaConfig, MixtralConfig
 from bloomery.models.presets import preset
+from bloomery.optim import Muon
 from bloomery.planning.anatomy import between
 from bloomery.planning.machines import MACHINES, machine
 from bloomery.planning.outlook import Planner, Setting
 from bloomery.planning.speed import bandwidth, speed
 from bloomery.stages.anatomy import Planned, anatomy_of
-from bloomery.stages.planner import planner_of, usual
+from bloomery.stages.planner import COMPILED, planner_of, usual
 from bloomery.train.recompute import Recompute
 
 CONFIG = LlamaConfig(vocab_size=4096, d_model=512, n_layers=8, n_heads=8, max_seq_len=256)
@@ -28,7 +29,7 @@ ANATOMY = cache(lambda rows, keeps: anatomy_of(PLANNED, rows, keeps))
 
 @cache
 def planner(memory: int = 80 << 30, utilisation: float = 0.5) -> Planner:
-    made = planner_of(PLANNED, machine("h100").replace(memory=memory), 64, utilisation)
+    made = planner_of(PLANNED, machine("h100").replace(memory=memory, launch=0.0), 64, utilisation)
     return replace(made, anatomy=ANATOMY)
 
 
@@ -85,6 +86,36 @@ def test_every_layout_of_a_world_is_one_that_can_be():
     assert len(found) == len(set(map(str, found)))
     assert all(layout.world == 8 and not planner().refusal(layout) for layout in found)
     assert {prod((layout.context, layout.tensor)) for layout in found} == {1, 2, 4, 8}
+
+
+def test_experts_are_laid_out_too():
+    config = MixtralConfig(vocab_size=512, d_model=64, n_layers=2, n_heads=4, d_ff=128, n_experts=4, n_active=2, max_seq_len=64)
+    made = planner_of(Planned(config=config, time=64), machine("h100"), 64)
+    found = list(made.layouts(8))
+    assert {layout.expert for layout in found} == {1, 2, 4}  # 8 ranks cannot share 4 experts
+    assert all(layout.expert in (1, layout.holders) and not made.refusal(layout) for layout in found)
+    assert all(layout.expert == 1 for layout in planner().layouts(8))
+    leanest = min((made.outlook(of(layout)) for layout in found if layout.pipeline == 1), key=lambda outlook: outlook.memory.total)
+    assert leanest.setting.layout.expert > 1 or leanest.setting.layout.tensor > 1
+
+
+def test_a_tiny_model_takes_the_time_that_its_kernels_take_to_be_called():
+    tiny = LlamaConfig(vocab_size=1280, d_model=128, n_layers=4, n_heads=4, d_ff=352, max_seq_len=512)
+    made = planner_of(Planned(config=tiny, time=256, optimizer=Muon(), guarded=True), machine("h100"), 8)
+    there = made.speed(of(Layout(), 8))
+    assert 87_600 / 2 < there.tokens_per_s < 87_600 * 2  # measured on an H100: docs/log.md
+    assert there.computing_s == there.launching_s
+    assert made.speed(of(Layout(), 4)).tokens_per_s < there.tokens_per_s
+    assert made.speed(of(Layout(), 8, recomputed=4)).launching_s > there.launching_s
+    compiled = planner_of(Planned(config=tiny, time=256, optimizer=Muon(), guarded=True), machine("h100"), 8, tokens=1e12)
+    assert compiled.speed(of(Layout(), 8)).launching_s == pytest.approx(COMPILED * there.launching_s)
+
+
+def test_what_comes_back_from_the_hosts_memory_is_waited_for():
+    away = planner_of(replace(PLANNED, offload=frozenset({"optimizer"})), machine("h100"), 64)
+    there, state = away.speed(of(Layout())), 8 * CONFIG.n_params
+    assert there.traffic["host"] == pytest.approx(state, rel=0.01)
+    assert there.waiting_s == pytest.approx(state / away.machine.host, rel=0.01)
 
 
 def test_what_fits_comes_fastest_first():

@@ -8,16 +8,13 @@ from bloomery.core.errors import BloomeryError
 from bloomery.mesh import Layout
 from bloomery.models import LlamaConfig
 from bloomery.planning.machines import Machine, machine
-from bloomery.planning.outlook import USABLE
-from bloomery.planning.trace import forward_of
 from bloomery.stages import micro_batch as choosing
 from bloomery.stages import run
 from bloomery.stages.anatomy import Planned
-from bloomery.stages.planner import ACTIVATION_SHARE, activation_budget, here, planner_of, usual
+from bloomery.stages.planner import FILLED, here, most_rows, planner_of, setting, usual
 from bloomery.stages.run import Run
 from bloomery.stages.train import Watch
 from bloomery.store import Store, read_json
-from bloomery.train.machine import ACTIVATION_BYTES
 from bloomery.train.recompute import Recompute
 from tests.stages.test_train import MODEL, WEIGHTS, artifact, context, interrupt, training  # noqa: F401 (fixtures)
 
@@ -30,13 +27,11 @@ def card(memory: int) -> Machine:
 
 
 def memory_for(rows: int) -> int:
-    """Of a card on which about so many rows of the toy fit."""
+    """Of a card on which so many rows of the toy fit, and no more."""
     stage = training(**SHORT)
     planner = planner_of(stage.planned(MODEL), card(1 << 30), stage.rows)
-    one = planner.of(1)
-    there = stage.memory(MODEL, 1, Layout(), Recompute())
-    kept = forward_of(one.first).left.total
-    return round(((rows + 0.5) * kept / ACTIVATION_SHARE + there.weights + there.gradients + there.optimizer) / USABLE)
+    fewer, more = (planner.outlook(setting(planner, Layout(), taken, Recompute())).memory.total for taken in (rows, rows + 1))
+    return round((fewer + more) / 2 / FILLED)
 
 
 def begun(monkeypatch, stage, where, memory):
@@ -82,17 +77,27 @@ def test_no_row_is_measured_where_the_micro_batch_is_told_and_what_is_told_comes
     assert read_json(told / choosing.BEGUN) == {str(Layout()): 3}
 
 
-def test_a_processor_gives_the_same_whatever_its_memory_and_asks_no_plan():
-    asked = []
-    assert activation_budget(here().replace(memory=1 << 20), lambda: asked.append(1)) == ACTIVATION_BYTES
-    assert not asked
+def test_a_processor_gives_the_same_whatever_its_memory():
+    stage = training(**SHORT)
+    chosen = [usual(planner_of(stage.planned(MODEL), here().replace(memory=memory), stage.rows), Layout()) for memory in (1 << 20, 1 << 40)]
+    assert chosen[0].micro_batch == chosen[1].micro_batch == stage.rows
 
 
 @pytest.mark.parametrize("vocab_size", [2048, pytest.param(32_768, marks=pytest.mark.slow)])
-def test_what_is_chosen_on_a_card_fits_and_is_more_than_on_a_processor(vocab_size):
-    model = LlamaConfig(vocab_size=vocab_size, d_model=512, n_layers=4, n_heads=8, max_seq_len=512)
-    planner = planner_of(Planned(config=model, time=512, precision="bf16", guarded=True), card(16 << 30), 512)
+def test_what_is_chosen_on_a_card_fills_it_and_fits(vocab_size):
+    model = LlamaConfig(vocab_size=vocab_size, d_model=256, n_layers=2, n_heads=4, max_seq_len=256)
+    planner = planner_of(Planned(config=model, time=256, precision="bf16", guarded=True), card(1 << 30), 128)
     chosen = planner.outlook(usual(planner, Layout()))
-    assert chosen.fits
-    processor = replace(planner, machine=planner.machine.replace(activations=ACTIVATION_BYTES))
-    assert chosen.setting.micro_batch > usual(processor, Layout()).micro_batch
+    fewer = -(-128 // chosen.setting.micro_batch) - 1  # micro-batches
+    more = setting(planner, Layout(), -(-128 // fewer), Recompute())
+    assert 0.6 * FILLED < chosen.memory.total / planner.machine.memory <= FILLED < planner.outlook(more).memory.total / planner.machine.memory
+
+
+@pytest.mark.slow
+def test_what_is_computed_again_or_waits_elsewhere_makes_room_for_more_rows():
+    model = LlamaConfig(vocab_size=512, d_model=256, n_layers=3, n_heads=4, max_seq_len=512)
+    planned = Planned(config=model, time=512)
+    elsewhere = (frozenset(), frozenset({"activations", "optimizer"}))
+    plain, away = (planner_of(replace(planned, offload=one), card(200 << 20), 16) for one in elsewhere)
+    rows = [most_rows(plain, Layout(), Recompute()), most_rows(plain, Layout(), Recompute("full")), most_rows(away, Layout(), Recompute())]
+    assert rows[0] < min(rows[1:])

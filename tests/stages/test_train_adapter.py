@@ -118,8 +118,8 @@ def test_weights_are_held_through_the_adapter_and_the_plan_counts_what_that_keep
 def test_what_adds_places_to_rows_is_planned_as_well(base, adapter, context):
     plan = low(base, name="planned", adapter=adapter, steps=2).run(context).manifest.summary["plan"]
     assert plan["weights"]["ratio"] == plan["optimizer"]["ratio"] == 1
-    more, less = (low(base, adapter=one).memory(AdaptedConfig(base=MODEL, adapter=one), 4, Layout(), NOTHING_AGAIN)
-                  for one in (adapter.replace(n_tokens=24), adapter))  # fmt: skip
+    trainings = [(one, low(base, adapter=one)) for one in (adapter.replace(n_tokens=24), adapter)]
+    more, less = (stage.memory(stage.planned(AdaptedConfig(base=MODEL, adapter=one)), 4, Layout(), NOTHING_AGAIN) for one, stage in trainings)
     assert more.parts["activations"] > less.parts["activations"]
 
 

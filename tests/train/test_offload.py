@@ -6,7 +6,7 @@ import torch
 from bloomery.core.errors import ConfigError
 from bloomery.optim import AdamW, Lamb, Muon
 from bloomery.train import offload
-from bloomery.train.offload import AwayOptimizer, offload_activations, parse_offload
+from bloomery.train.offload import Away, AwayOptimizer, offload_activations, parse_offload
 from tests.train.toys import fresh, reports, same, weights
 
 
@@ -31,7 +31,7 @@ def test_a_state_is_taken_over_from_an_optimiser_that_keeps_it_there():
 def test_activations_that_were_away_give_the_same_gradients(monkeypatch):
     monkeypatch.setattr(offload, "LEAST_BYTES", 1)
     there, away = fresh(), fresh()
-    assert offload_activations(away.model, "cpu") == 2
+    assert offload_activations(away.model, Away("cpu")) == 2
     # What was a view comes back as a tensor of its own, which products may add up in another order.
     assert [r.loss for r in reports(away)] == pytest.approx([r.loss for r in reports(there)], rel=1e-6)
     for name, weight in weights(there).items():

@@ -93,6 +93,8 @@ def means_options(command: Any) -> Any:
         click.option("--micro-batch", type=click.IntRange(min=1), help="Rows per forward pass; as a run would choose if not given."),
         click.option("--recompute", default="none", show_default=True, metavar="none|full|selective|SIZE", help="Activations that training "
                      "would compute again instead of keeping them, as a run takes it."),
+        click.option("--offload", default="none", show_default=True, metavar="none|activations|optimizer", help="What would wait in the host's "
+                     "memory while a GPU does not need it, as a run takes it."),
     ):  # fmt: skip
         command = option(command)
     return command

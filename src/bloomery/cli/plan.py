@@ -25,6 +25,7 @@ from bloomery.stages.anatomy import Planned
 from bloomery.stages.planner import here, planner_of, usual
 from bloomery.stages.train import Train
 from bloomery.train import Precision
+from bloomery.train.offload import parse_offload
 from bloomery.train.recompute import Recompute
 
 OPTIMIZERS = {"adamw": AdamW(), "muon": Muon()}
@@ -44,6 +45,7 @@ class Means:
         utilisation: share of its peak that products reach; an assumption.
         micro_batch: rows in a forward pass; None for as many as a run would take.
         recompute: activations that are computed again, as the command line has it.
+        offload: what waits in the host's memory, likewise.
     """
 
     layout: str
@@ -53,6 +55,7 @@ class Means:
     utilisation: float
     micro_batch: int | None
     recompute: str
+    offload: str = "none"
 
     @property
     def named(self) -> Machine:
@@ -84,8 +87,11 @@ def size(
     layout = Layout.parse(means.layout)
     share, new = layout.readers if ranks is None else ranks, count_of(tokens)
     rows = max(1, round(count_of(batch_tokens) / time / share)) * share
-    planned = Planned(config=config, time=time, optimizer=OPTIMIZERS[optimizer], task=usual_task(config), precision=precision, guarded=True)
-    planner = planner_of(planned, means.named, rows, means.utilisation)
+    planned = Planned(
+        config=config, time=time, optimizer=OPTIMIZERS[optimizer], task=usual_task(config), precision=precision, guarded=True,
+        offload=parse_offload(means.offload),
+    )  # fmt: skip
+    planner = planner_of(planned, means.named, rows, means.utilisation, new)
     console.print(Text(headline(model, config, time), "bold"))
     step = f"steps of {rows} rows of {time}: {human_count(rows * time)} tokens"
     console.print(Text(f"{step}; weights, gradients and {optimizer} in fp32, products in {precision}"))
@@ -115,17 +121,18 @@ def chosen(planner: Planner, means: Means, layout: Layout, ranks: int | None) ->
     return found
 
 
-def print_trainings(planned: Sequence[PlannedStage], means: Means) -> None:
+def print_trainings(rows: Sequence[PlannedStage], means: Means) -> None:
     """The plan of each training that is to be made, as far as its model is known."""
-    for row in planned:
+    for row in rows:
         stage = row.stage
         if row.status == "ready" or not isinstance(stage, Train) or stage.learner is None:
             continue
         config = stage.learner
-        planner = planner_of(stage.planned(config), means.named, stage.rows, means.utilisation)
+        tokens = stage.total_rows * stage.max_seq_len
+        planned = stage.planned(config, parse_offload(means.offload))
+        planner = planner_of(planned, means.named, stage.rows, means.utilisation, tokens)
         console.print(Text(headline(stage.reference, config, stage.max_seq_len), "bold"))
         there = chosen(planner, means, Layout.parse(means.layout), None)
-        tokens = stage.total_rows * stage.max_seq_len
         print_outlook(planner, there, means, tokens)
         if not there.fits or there.setting.layout.world > 1:
             print_ways(planner, there)
@@ -181,7 +188,8 @@ def print_speed(planner: Planner, there: Outlook, means: Means, tokens: float) -
                        f"{human_count(tokens * work.flops_per_token)}FLOP: {length}, {money}"))  # fmt: skip
     idle = f", {speed.bubble:.0%} of it idle at the ends of the pipeline" if speed.bubble else ""
     waits = f"; {human_seconds(speed.waiting_s)} of waiting for others" if speed.waiting_s else ""
-    console.print(Text(f"a step: {human_seconds(speed.computing_s)} of computing{idle}{waits}; {speed.utilisation:.0%} of the peak in all, "
+    what = "having kernels called" if speed.launching_s >= speed.computing_s else "computing"
+    console.print(Text(f"a step: {human_seconds(speed.computing_s)} of {what}{idle}{waits}; {speed.utilisation:.0%} of the peak in all, "
                        f"assuming {planner.utilisation:.0%} while nothing is waited for", "dim"))  # fmt: skip
     if speed.traffic:
         sent = ", ".join(f"{axis} {human_bytes(count)}" for axis, count in speed.traffic.items())

@@ -11,6 +11,9 @@ traffic, since a chunk stays in the cache.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -24,9 +27,22 @@ CHUNK_LOGITS = 1 << 21  # logits per chunk: 8 MB in fp32, the cache of a few cor
 GPU_CHUNK_LOGITS = 1 << 28  # 1 GB: each chunk adds to the gradient of the whole head, which is worth a thousand places and more
 
 
+_FORETOLD: ContextVar[str] = ContextVar("device that chunks are foretold for", default="")
+
+
+@contextmanager
+def chunks_of(device: str) -> Iterator[None]:
+    """Within it, chunks are as large as on a device of this type, wherever the tensors are: for plans, which are watched on a CPU."""
+    before = _FORETOLD.set(device)
+    try:
+        yield
+    finally:
+        _FORETOLD.reset(before)
+
+
 def places_per_chunk(vocab: int, device: torch.device) -> int:
     """Positions whose logits are held at a time."""
-    return max(64, (CHUNK_LOGITS if device.type == "cpu" else GPU_CHUNK_LOGITS) // vocab)
+    return max(64, (CHUNK_LOGITS if (_FORETOLD.get() or device.type) == "cpu" else GPU_CHUNK_LOGITS) // vocab)
 
 
 def naive_cross_entropy(

@@ -94,13 +94,25 @@ class _Rank:
         anatomy, layout = self.anatomy, self.layout
         owned = anatomy.bulk(self.held, trained_bytes).held(layout)
         whole = sum(map(trained_bytes, anatomy.weights.values()))
+        state, copies = (
+            anatomy.bulk(self.held, what).held(layout) for what in (lambda weight: weight.state, lambda weight: weight.copies)
+        )
         still = Memory(
-            weights=anatomy.bulk(self.held).held(layout), gradients=owned,
-            optimizer=anatomy.bulk(self.held, lambda weight: weight.state).held(layout), activations=0.0, logits=0.0,
+            weights=anatomy.bulk(self.held).held(layout) + anatomy.asked.held(layout), gradients=owned,
+            optimizer=copies + (0.0 if anatomy.turns else state), activations=0.0, logits=0.0,
             buffers=anatomy.buffers + self.rows * anatomy.row_bytes, communication=0.0, moment="adding up gradients",
         )  # fmt: skip
         yield replace(still, communication=self._bucket(owned))
-        yield replace(still, activations=anatomy.update * owned / max(whole, 1), moment="the update")
+        here = max((turn.of(owned) for turn in anatomy.turns), default=owned) / max(owned, 1)
+        yield replace(
+            still, optimizer=copies + here * state, activations=here * anatomy.update * owned / max(whole, 1), moment="the update",
+        )  # fmt: skip
+        if anatomy.asked.block.gathered(layout):
+            kept, blocks = forward_of(self._local(further=False)[i] for i in self.own[:-1]).left, 2 * anatomy.asked.block.gathered(layout)
+            yield replace(
+                still, activations=kept.total, communication=self._gathered() + (blocks if layout.shard > 1 and layout.zero == 3 else 0.0),
+                moment="asking another model",
+            )  # fmt: skip
         level, handed, moment = max(self._passes(), key=lambda found: found[0].total + found[1])
         yield replace(
             still, gradients=level.gradients, activations=level.kept - level.logits, logits=level.logits,
@@ -139,11 +151,12 @@ class _Rank:
         if self.layout.shard == 1:
             return 0.0
         anatomy = self.anatomy
+        asked = (anatomy.asked.around if self.layout.zero == 3 else anatomy.asked.whole).gathered(self.layout)
         blocks = [anatomy.bulks[i].gathered(self.layout) for i in self.own if anatomy.first[i].block]
         whole = anatomy.bulk(self.held).gathered(self.layout)
         if self.layout.zero < 3 or self.layout.pipeline > 1:
-            return whole + max(blocks)
-        return whole - sum(blocks) + 2 * max(blocks)
+            return asked + whole + max(blocks)
+        return asked + whole - sum(blocks) + 2 * max(blocks)
 
     def _bucket(self, owned: float) -> float:
         """Copies of gradients that are added up together over ranks that hold the same."""
@@ -186,7 +199,8 @@ class _Rank:
         def local(change: Change, more: float) -> Change:
             worst = change.worst.times(tokens, 1.0, used, used, 1.0).plus(Load(max(more, gathered if again else 0.0) + copied))
             left = change.left.times(tokens, 1.0, used, held if layout.zero > 1 else used, 1.0).plus(Load(0.0 if again else more))
-            return Change(*(Load(gradients=load.gradients, logits=load.kept) if loss else load for load in (worst, left)))
+            worst, left = (Load(gradients=load.gradients, logits=load.kept) if loss else load for load in (worst, left))
+            return Change(worst, left, change.calls)
 
         part = stretch.recomputed if again else stretch
         return replace(part, forward=local(part.forward, gathered), backward=local(part.backward, -gathered))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import log2
@@ -18,6 +18,7 @@ from bloomery.planning.speed import Speed, Work, speed
 USABLE = 0.92
 """Share of an accelerator's memory that tensors can have: the rest goes to its driver, to kernels' own workspaces and to fragments."""
 MICRO_BATCHES = (1, 2, 4, 8)  # rows that are tried
+KEPT: Mapping[Keeps, str] = {"all": "", "products": ", all but products recomputed", "host": ", activations in the host's memory"}
 LARGER = (2, 4, 8, 16, 32, 64)  # times as many ranks that are tried where nothing fits
 
 
@@ -39,13 +40,13 @@ class Setting:
 
     def distance(self, other: Setting) -> float:
         """How far it is from another: doublings of each axis and of the micro-batch, and one for each other change."""
-        ratios = [getattr(self.layout, axis) / getattr(other.layout, axis) for axis in AXES]
+        ratios = [getattr(self.layout, axis) / getattr(other.layout, axis) for axis in (*AXES, "expert")]
         doublings = sum(abs(log2(ratio)) for ratio in (*ratios, self.micro_batch / other.micro_batch))
         return doublings + (self.layout.zero != other.layout.zero) + ((self.recomputed, self.keeps) != (other.recomputed, other.keeps))
 
     def __str__(self) -> str:
         again = f", {self.recomputed} blocks recomputed" if self.recomputed else ""
-        again += ", all but products recomputed" if self.keeps == "products" else ""
+        again += KEPT[self.keeps]
         return f"{self.layout}, micro-batches of {self.micro_batch}{again}"
 
 
@@ -92,6 +93,7 @@ class Planner:
         anatomy: of the training in micro-batches of so many rows, whose blocks keep so much; asked for one and for two rows.
         refusal: why the training cannot be laid out like that; empty where it can.
         utilisation: share of its peak that products reach while nothing is waited for, in (0, 1]; an assumption.
+        keeps: what blocks keep that are not recomputed.
     """
 
     work: Work
@@ -99,15 +101,18 @@ class Planner:
     anatomy: Callable[[int, Keeps], Anatomy]
     refusal: Callable[[Layout], str]
     utilisation: float
+    keeps: Keeps = "all"
 
     @cached_property
     def _anatomies(self) -> dict[tuple[int, Keeps], Anatomy]:
         return {}
 
     def of(self, rows: int, keeps: Keeps = "all") -> Anatomy:
-        """The anatomy in micro-batches of so many rows, from that of one and of two."""
+        """The anatomy in micro-batches of so many rows, from that of one and of two; but which tensors are large enough to wait in the host's
+        memory goes by all rows."""
         if (rows, keeps) not in self._anatomies:
-            self._anatomies[rows, keeps] = between(self.anatomy(1, keeps), self.anatomy(2, keeps), rows)
+            exact = keeps == "host"
+            self._anatomies[rows, keeps] = self.anatomy(rows, keeps) if exact else between(self.anatomy(1, keeps), self.anatomy(2, keeps), rows)
         return self._anatomies[rows, keeps]
 
     def outlook(self, setting: Setting) -> Outlook:
@@ -120,7 +125,8 @@ class Planner:
 
     def speed(self, setting: Setting) -> Speed:
         """Of a step in a setting."""
-        return speed(self.work, self.of(setting.micro_batch), setting.layout, self.machine, self.utilisation, setting.recomputed)
+        anatomy = self.of(setting.micro_batch, setting.keeps)
+        return speed(self.work, anatomy, setting.layout, self.machine, self.utilisation, setting.recomputed)
 
     def settings(self, layouts: Iterable[Layout]) -> Iterator[Setting]:
         """The settings of some layouts that the step's rows allow."""
@@ -128,19 +134,22 @@ class Planner:
             rows = self.work.rows // layout.readers
             for micro_batch in MICRO_BATCHES:
                 if rows % micro_batch == 0:
-                    for recomputed in (0, len(self.of(1).blocks)):
-                        yield Setting(layout=layout, micro_batch=micro_batch, recomputed=recomputed)
+                    yield Setting(layout=layout, micro_batch=micro_batch, keeps=self.keeps)
+                    yield Setting(layout=layout, micro_batch=micro_batch, recomputed=len(self.of(1).blocks))
 
     def layouts(self, world: int) -> Iterator[Layout]:
-        """All layouts of so many ranks that the training allows; tensor ranks stay within a node."""
+        """All layouts of so many ranks that the training allows; tensor ranks stay within a node. Where there are experts, each of a replica's
+        ranks can have some of them."""
         for axes in _products(world, len(AXES)):
             pipeline, replicate, shard, context, tensor = axes
             if tensor > self.machine.node or context > self.machine.node:
                 continue
             plain = Layout(pipeline=pipeline, replicate=replicate, shard=shard, context=context, tensor=tensor)
             levels: tuple[Literal[1, 2, 3], ...] = (3,) if shard == 1 else (1, 2) if pipeline > 1 else (1, 2, 3)
-            if not self.refusal(plain):
-                yield from (plain.replace(zero=zero) if zero < 3 else plain for zero in levels)
+            kinds = [plain, plain.replace(expert=plain.holders)] if self.work.active_experts and plain.holders > 1 else [plain]
+            for kind in kinds:
+                if not self.refusal(kind):
+                    yield from (kind.replace(zero=zero) if zero < 3 else kind for zero in levels)
 
     def fitting(self, world: int) -> Iterator[Outlook]:
         """Settings of so many ranks that fit, the fastest first."""
@@ -183,7 +192,7 @@ def _fastest(outlook: Outlook, there: Outlook) -> str:
 
 
 def _simplest(outlook: Outlook, there: Outlook) -> str:
-    used = [axis for axis in AXES if getattr(outlook.setting.layout, axis) > 1]
+    used = [axis for axis in (*AXES, "expert") if getattr(outlook.setting.layout, axis) > 1]
     return f"the simplest: {' and '.join(used) or 'nothing'} only; {_against(outlook, there)}"
 
 
@@ -200,7 +209,7 @@ def _against(outlook: Outlook, there: Outlook) -> str:
 
 def axes_of(layout: Layout) -> int:
     """How many axes it uses; another level of ZeRO than the last counts as one."""
-    return sum(getattr(layout, axis) > 1 for axis in AXES) + (layout.zero < 3 and layout.shard > 1)
+    return sum(getattr(layout, axis) > 1 for axis in (*AXES, "expert")) + (layout.zero < 3 and layout.shard > 1)
 
 
 def _products(number: int, factors: int) -> Iterator[tuple[int, ...]]:

@@ -7,6 +7,7 @@ away from it.
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +26,11 @@ from bloomery.nn.block import Block
 
 PRODUCTS = frozenset((torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default))
 """What comes out of these is of tokens, though it may happen to have the shape of a weight."""
+
+
+CHOICES = frozenset((torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch.ops.aten.index_put_.default,
+                     torch.ops.aten._index_put_impl_.default))  # fmt: skip
+"""What masks can be given to, after the tensor."""
 
 
 class Nature(Enum):
@@ -70,15 +76,18 @@ class Load(NamedTuple):
 
 @dataclass(frozen=True)
 class Change:
-    """What a pass through a part of a model does to memory, beyond what was there before it: at its worst moment, and in the end."""
+    """What a pass through a part of a model does to memory, beyond what was there before it: at its worst moment, and in the end. And how many
+    kernels it calls."""
 
     worst: Load
     left: Load
+    calls: float = 0.0
 
     def then(self, other: Change) -> Change:
         """One after the other."""
         later = self.left.plus(other.worst)
-        return Change(later if later.total > self.worst.total else self.worst, self.left.plus(other.left))
+        worst = later if later.total > self.worst.total else self.worst
+        return Change(worst, self.left.plus(other.left), self.calls + other.calls)
 
 
 NOTHING = Change(Load(), Load())
@@ -110,8 +119,9 @@ class Stretch:
         """The same block where it keeps no more than what it hands on, and is computed once more in the backward pass."""
         again = self.forward.left.plus(Load(-self.reads))
         worst = max((self.forward.worst, again.plus(self.backward.worst)), key=lambda load: load.total)
-        left = Load(-self.reads, gradients=self.backward.left.gradients)
-        return replace(self, forward=Change(self.forward.worst, Load(self.reads)), backward=Change(worst, left))
+        left, calls = Load(-self.reads, gradients=self.backward.left.gradients), self.forward.calls
+        forward = Change(self.forward.worst, Load(self.reads), calls)
+        return replace(self, forward=forward, backward=Change(worst, left, calls + self.backward.calls))
 
 
 class Tally(TorchDispatchMode):
@@ -131,6 +141,8 @@ class Tally(TorchDispatchMode):
         """By number."""
         self.reads: list[tuple[int, str]] = []
         """(moves before it, name of a weight), in their order."""
+        self.calls: list[int] = []
+        """Of each kernel that is called, the moves before it. What only looks at a tensor in another way, or makes room, is none."""
         self._names = {id(weight.untyped_storage()): name for name, weight in weights.items()}
         self._held = [weight.untyped_storage() for weight in weights.values()]  # so that nothing else gets their ids
         self._numbers: dict[int, int | None] = {}  # None for those that were there before
@@ -142,9 +154,9 @@ class Tally(TorchDispatchMode):
         self.reads += [(len(self.moves), name) for name in names if name is not None]
         for tensor in read:
             self._meet(tensor, None)
-        if func is torch.ops.aten.index.Tensor:
-            args = (args[0], everything(args[1]))
         made = func(*args, **(kwargs or {}))
+        if _is_kernel(func, made):
+            self.calls.append(len(self.moves))
         like = set() if func in PRODUCTS else {tensor.shape for tensor in read if self._is_weighty(tensor)}
         for leaf in tree_leaves(made):
             if isinstance(leaf, Tensor):
@@ -159,6 +171,7 @@ class Tally(TorchDispatchMode):
 
     def change(self, start: int, stop: int) -> Change:
         """What some of the moves come to."""
+        calls = bisect_left(self.calls, stop) - bisect_left(self.calls, start)
         level = dict.fromkeys(Nature, 0)
         total = most = 0
         worst = Load()
@@ -167,7 +180,7 @@ class Tally(TorchDispatchMode):
             total += size
             if total > most:
                 most, worst = total, _load(level)
-        return Change(worst, _load(level))
+        return Change(worst, _load(level), calls)
 
     def _take_for(self, tensor: Tensor, nature: Nature) -> None:
         if (number := self._numbers.get(id(tensor.untyped_storage()))) is not None:
@@ -197,17 +210,15 @@ class Tally(TorchDispatchMode):
         self._watched[key] = weakref.ref(storage, gone)
 
 
+def _is_kernel(func: Any, made: Any) -> bool:
+    """Whether an operation has the device do something: not if it only looks at a tensor in another way, makes room, or asks about it."""
+    if func.is_view or "empty" in func.name() or func is torch.ops.aten._unsafe_view.default:
+        return False
+    return func._schema.is_mutable or any(isinstance(leaf, Tensor) for leaf in tree_leaves(made))
+
+
 def _load(level: Mapping[Nature, int]) -> Load:
     return Load(**{nature.value: size for nature, size in level.items()})
-
-
-def everything(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Indices in which a mask, whose numbers nobody knows, takes all that it could."""
-    found: list[Tensor | None] = []
-    for one in indices:
-        masks = one is not None and one.dtype == torch.bool
-        found += [one.new_empty(one.numel(), dtype=torch.long) for _ in range(one.ndim)] if masks and one is not None else [one]
-    return found
 
 
 def _is_mask(tensor: Tensor) -> bool:
@@ -275,5 +286,21 @@ def without_memory() -> Iterator[None]:
     """Tensors that are made within have shapes and types and no numbers; computing with them takes no memory and next to no time."""
     from torch._subclasses.fake_tensor import FakeTensorMode  # takes a third of a second to import
 
-    with FakeTensorMode():
+    with FakeTensorMode(), AllChosen():
         yield
+
+
+class AllChosen(TorchDispatchMode):
+    """Has a choice by a mask, of which nobody knows the numbers, choose everything: all places of an example are learnt from."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in CHOICES:
+            args = args[0], [index for one in args[1] for index in _all_of(one)], *args[2:]
+        return func(*args, **(kwargs or {}))
+
+
+def _all_of(index: Tensor | None) -> list[Tensor | None]:
+    """Indices in which a mask takes all that it could."""
+    if index is None or index.dtype is not torch.bool:
+        return [index]
+    return [torch.arange(index.numel(), device=index.device) for _ in range(index.dim())]

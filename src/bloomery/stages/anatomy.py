@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import inf, lcm
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
 
 from bloomery.core.errors import ConfigError
 from bloomery.data import Batch, NextToken, RowTask
@@ -18,14 +20,17 @@ from bloomery.models import AdaptedConfig, Model, ModelConfig, TransformerConfig
 from bloomery.models.transformer import NamedConfig
 from bloomery.nn.adapters import shells
 from bloomery.nn.adapters.prompts import there_already
+from bloomery.nn.cross_entropy import chunks_of
 from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.objectives import CausalLM, Frozen, Models, Objective
 from bloomery.optim import AdamW, Average, Everything, OptimizerConfig, Trainable
-from bloomery.planning.anatomy import Anatomy, Keeps, dissect
+from bloomery.optim.graded import Stepper
+from bloomery.planning.anatomy import Anatomy, Keeps, Turn, dissect
 from bloomery.planning.trace import Stretch, trace, without_memory
-from bloomery.train import Precision
+from bloomery.train import Precision, offload
 from bloomery.train.guard import Guard
 from bloomery.train.manner import autocast
+from bloomery.train.offload import Away, Offloaded, offload_activations
 from bloomery.train.recompute import Recompute, recompute
 
 
@@ -43,6 +48,9 @@ class Planned:
         decay: of the moving average of the weights; None where none is kept.
         guarded: whether updates can be taken back, for which a copy of the weights is kept.
         trainable: what of the model is trained.
+        device: whose habits it has, as torch calls it: losses work in larger chunks on a GPU.
+        offload: what waits in the host's memory while the device does not need it.
+        before: the model that it goes on from, where that is known: a loss may ask it, too.
     """
 
     config: ModelConfig
@@ -54,19 +62,66 @@ class Planned:
     decay: float | None = None
     guarded: bool = False
     trainable: Trainable = Everything()  # noqa: RUF009
+    device: Literal["cpu", "cuda"] = "cpu"
+    offload: frozenset[Offloaded] = frozenset()
+    before: Frozen | None = None
+
+    def keeps(self, again: Recompute) -> Keeps:
+        """What its blocks keep; what is computed again is not there to be sent away, and what a size leaves to be kept is taken to stay."""
+        return "host" if "activations" in self.offload and again.kind == "none" else again.keeps
 
 
 def anatomy_of(planned: Planned, rows: int, keeps: Keeps = "all") -> Anatomy:
     """Of a training in micro-batches of so many packed rows, whose blocks keep so much for their backward pass."""
+    turns = turns_of(planned) if "optimizer" in planned.offload else ()
+    return replace(_anatomy_of(planned, rows, keeps), turns=turns)
+
+
+def _anatomy_of(planned: Planned, rows: int, keeps: Keeps) -> Anatomy:
     config = planned.config
     if isinstance(planned.trainable, Everything) and (short := shortened(config)) is not None:  # else layers are not alike
-        return lengthened(anatomy_of(replace(planned, config=short), rows, keeps), cycle_of(short), config.n_layers)
+        return lengthened(_anatomy_of(replace(planned, config=short), rows, keeps), cycle_of(short), config.n_layers)
     with without_memory():
-        model, batch, loss = micro_batch_of(planned, rows, planned.time, keeps)
-        return dissect(
+        model, batch, loss = micro_batch_of(planned, rows, planned.time, "all" if keeps == "host" else keeps)
+        away = Unseen()
+        if keeps == "host":
+            offload_activations(model, away)
+            loss()
+        sent = away.bytes
+        return replace(dissect(
             model, loss, lambda: Updates(planned, model), rows=rows, time=planned.time, row_bytes=bytes_of(batch) // rows,
-            last=cache(partial(loss_of, planned)),
-        )  # fmt: skip
+            last=cache(partial(loss_of, planned)), asked=asked_by(planned.objective).values(),
+            itself=planned.before in planned.objective.frozen(),
+        ), sent=sent)  # fmt: skip
+
+
+class Unseen(Away):
+    """Sends tensors without memory to where no plan sees them, and counts their bytes."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.bytes = 0
+
+    def send(self, tensor: Tensor) -> Tensor:
+        self.bytes += tensor.nbytes
+        with _disable_current_modes():
+            return torch.empty_like(tensor)
+
+    def fetch(self, host: Tensor, device: torch.device) -> Tensor:
+        return host.clone()
+
+
+def turns_of(planned: Planned) -> tuple[Turn, ...]:
+    """In which state is brought from the host's memory: see `AwayOptimizer`."""
+    with torch.device("meta"):
+        model = planned.config.skeleton()
+    planned.trainable.freeze(model)
+    groups = [(part, group["params"]) for part in planned.optimizer.build(model).parts for group in part.param_groups if group["params"]]
+    trained = sum(p.nbytes for _, parameters in groups for p in parameters)
+    return tuple(
+        Turn(sum(p.nbytes for p in some) / trained, inf if isinstance(part, Stepper) else max(offload.CHUNK_BYTES, *(p.nbytes for p in some)))
+        for part, some in groups
+    )
 
 
 def loss_of(planned: Planned, places: int) -> tuple[Stretch, Stretch]:
@@ -93,12 +148,11 @@ def micro_batch_of(planned: Planned, rows: int, time: int, keeps: Keeps) -> tupl
     planned.trainable.freeze(model)
     if keeps == "products":
         recompute(model, Recompute("selective"))
-    others = {one.address: _skeleton(one) for one in planned.objective.frozen()}
-    frozen = {address: built for address, built in others.items() if built is not None}
-    objective = planned.objective if len(frozen) == len(others) else CausalLM()  # teachers whose sizes are not known yet are left out
+    frozen = asked_by(planned.objective)
+    objective = planned.objective if len(frozen) == len(planned.objective.frozen()) else CausalLM()
 
     def loss() -> Tensor:
-        with autocast(planned.precision, "cpu"):
+        with autocast(planned.precision, "cpu"), chunks_of(planned.device):
             totals = objective.read(Models(model, frozen), batch)
         terms = [total / 1.0 for total, _ in totals]
         return sum(terms[1:], terms[0])
@@ -133,15 +187,21 @@ class Updates:
             self._average.update()
 
     def state(self) -> dict[str, Tensor]:
-        """All that is kept, under `<name of the parameter>|<slot>`."""
+        """What the optimiser keeps, under `<name of the parameter>|<slot>`."""
+        return self._optimizer.state()
+
+    def copies(self) -> dict[str, Tensor]:
+        """What else is kept, likewise."""
         average = {} if self._average is None else self._average.values
         before = {} if self._guard is None else self._guard.before
         kept = {"average": average, "before": before, **self._pulls}
-        return self._optimizer.state() | {f"{name}|{slot}": tensor for slot, some in kept.items() for name, tensor in some.items()}
+        return {f"{name}|{slot}": tensor for slot, some in kept.items() for name, tensor in some.items()}
 
 
-def _skeleton(frozen: Frozen) -> Model | None:
-    return None if frozen.architecture is None else frozen.architecture.skeleton().requires_grad_(requires_grad=False)
+def asked_by(objective: Objective) -> dict[str, Model]:
+    """The models that an objective asks beside the one that is trained, by their address; those whose sizes are not known yet are left out."""
+    known = {one.address: one.architecture for one in objective.frozen()}
+    return {at: config.skeleton().eval().requires_grad_(requires_grad=False) for at, config in known.items() if config is not None}
 
 
 def cycle_of(parts: TransformerConfig | AdaptedConfig) -> int:
@@ -196,6 +256,7 @@ def lengthened(small: Anatomy, cycle: int, layers: int) -> Anatomy:
         weights |= {renamed(name, source, layer): weight for name, weight in own.items()}
     return replace(
         small, first=stretches(small.first), further=stretches(small.further), weights=weights, update=small.update * layers / have,
+        calls=small.calls * layers / have, sent=small.sent * layers / have,
     )  # fmt: skip
 
 

@@ -78,6 +78,7 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
         stage, context, config, lambda: here(context.device, stage.precision),
         lambda: activation_bytes(objective, Models(model, frozen), source.batch(0, 1).to(context.device), stage.precision),
     )  # fmt: skip
+    planned = stage.planned(config, context.offload, "cuda" if context.device.startswith("cuda") else "cpu")
     trained = stage.architecture is None or isinstance(stage.init, Adapted | Continue)
     patient = Patient(
         config=config, model=model, weights="trained" if trained and stand_in is None else "fresh", source=source,
@@ -85,7 +86,7 @@ def patient_of(stage: Train, context: RunContext, inputs: Inputs, effort: Effort
         optimizer=stage.updater, frozen=frozen, rows=stage.rows, clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
         effort=effort,
         rate=1.0 if stage.batch_rule is None else stage.batch_rule.factor(stage.batch_tokens),
-        plan=lambda rows: stage.memory(config, rows, Layout(), context.recompute), instead=stage.instead(config, context.recompute),
+        plan=lambda rows: stage.memory(planned, rows, Layout(), context.recompute), instead=stage.instead(planned, context.recompute),
         micro_batch=rows,
     )  # fmt: skip
     read = {(span.source, span.id) for span in patient.raw.documents(0, patient.read_rows)}

@@ -11,12 +11,11 @@ import torch
 from bloomery.mesh import Mesh
 from bloomery.models import ModelConfig
 from bloomery.planning.machines import Machine
-from bloomery.stages.planner import activation_budget
+from bloomery.stages.planner import most_rows, planner_of
 from bloomery.stages.stage import RunContext
 from bloomery.stages.training import Training
 from bloomery.store import write_json
 from bloomery.train.machine import ACTIVATION_BYTES, choose_micro_batch, over_ranks, pipeline_micro_batch
-from bloomery.train.recompute import Recompute
 
 BEGUN = "micro_batches.json"
 """In a workspace: layout → rows per forward pass that the run began with there."""
@@ -32,7 +31,7 @@ def rows_at_a_time(
         context: where and how it runs; what it says of the micro-batch is taken, as far as a step has so many rows.
         config: of the model.
         machine: gives that of this rank; asked only where there is something to choose.
-        measure: counts the bytes that this rank keeps of one row; asked as seldom.
+        measure: counts the bytes that this rank keeps of one row; asked where no card's memory says how many there is room for.
     """
     mesh = context.mesh
     rows = stage.rows // mesh.readers.size
@@ -40,14 +39,14 @@ def rows_at_a_time(
         return min(context.micro_batch, rows)
     if mesh.layout.pipeline > 1:
         return min(pipeline_micro_batch(rows, mesh.layout.pipeline), rows)
-    kept = over_ranks(mesh, measure())
-    card = machine()
-    try:
-        own = activation_budget(card, lambda: stage.memory(config, 1, mesh.layout, Recompute()))
-    except Exception:  # an objective may do what tensors without memory cannot; that ends no training
-        own = ACTIVATION_BYTES
-    least = int(mesh.world.gather(torch.tensor([own])).amin())  # cards need not be alike, micro-batches must
-    return choose_micro_batch(rows, kept, least)
+    card, planned = machine(), 0
+    if card.activations is None:
+        try:
+            planned = most_rows(planner_of(stage.planned(config, context.offload), card, stage.rows), mesh.layout, context.recompute)
+        except Exception:  # an objective may do what tensors without memory cannot; that ends no training
+            planned = 0
+    least = int(mesh.world.gather(torch.tensor([planned])).amin())  # cards need not be alike, micro-batches must
+    return least or choose_micro_batch(rows, over_ranks(mesh, measure()), card.activations or ACTIVATION_BYTES)
 
 
 def as_begun(folder: Path, mesh: Mesh, given: int | None, choose: Callable[[], int]) -> int:

@@ -27,7 +27,8 @@ from bloomery.stages.healed import in_summary, write_healing
 from bloomery.stages.leave import leave_model
 from bloomery.stages.look_back import beside_of
 from bloomery.stages.micro_batch import BEGUN, as_begun, rows_at_a_time
-from bloomery.stages.planner import UTILISATION, here, outlook_of
+from bloomery.stages.operations import flops_per_token
+from bloomery.stages.planner import COMPILED, UTILISATION, here, outlook_of
 from bloomery.stages.stage import Inputs, RunContext
 from bloomery.stages.training import Training
 from bloomery.stages.watched import BEST, Watched
@@ -39,7 +40,7 @@ from bloomery.train.doctor.patient import packed_in
 from bloomery.train.loop import At
 from bloomery.train.machine import compile_pays, row_meter
 from bloomery.train.memory import Needs, bytes_by_kind, bytes_there
-from bloomery.train.offload import AwayOptimizer, offload_activations
+from bloomery.train.offload import Away, AwayOptimizer, offload_activations
 from bloomery.train.peak import Peak
 from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
@@ -103,8 +104,9 @@ class Run:
             self.source = self.written(stage.rollout)
         frozen = not isinstance(stage.trainable, Everything)
         self.trained = sum(prod(held.part.shape) for held in spread.holding.trainable()) if frozen else self.config.n_params
-        self.flops_per_token = self.config.flops_per_token(stage.max_seq_len)
         self.machine = here(context.device, stage.precision)
+        self.plan = stage.planned(self.config, context.offload, self.machine.device)
+        self.flops_per_token = self._flops_per_token()
         self.manner = self._manner()
         self.rate = self.machine.flops(stage.precision) * context.mesh.layout.world
         self.course = Course(
@@ -347,9 +349,9 @@ class Run:
         stage, context = self.stage, self.context
         if not context.mesh.leads:
             return None
-        planned = stage.planned(self.config)
+        called = COMPILED if self.manner.compiled else 1.0
         try:
-            return outlook_of(planned, self.machine, stage.rows, context.mesh.layout, self.manner.micro_batch, context.recompute)
+            return outlook_of(self.plan, self.machine, stage.rows, context.mesh.layout, self.manner.micro_batch, context.recompute, called)
         except Exception as error:  # an objective may do what tensors without memory cannot
             self.say(f"no plan can be made ({type(error).__name__}: {error})")
             return None
@@ -373,9 +375,16 @@ class Run:
         """What steps hold in memory, and what less they could."""
         stage, context = self.stage, self.context
         return Needs(
-            plan=lambda rows: stage.memory(self.config, rows, context.mesh.layout, context.recompute), there=bytes_there(self.state),
-            micro_batch=self.manner.micro_batch, instead=stage.instead(self.config, context.recompute) if context.mesh.alone else {},
+            plan=lambda rows: stage.memory(self.plan, rows, context.mesh.layout, context.recompute), there=bytes_there(self.state),
+            micro_batch=self.manner.micro_batch, instead=stage.instead(self.plan, context.recompute) if context.mesh.alone else {},
         )  # fmt: skip
+
+    def _flops_per_token(self) -> float:
+        """Operations of a step as it is, per token; of one that trains all of the model, where that cannot be known."""
+        try:
+            return flops_per_token(self.plan)
+        except Exception:  # an objective may do what tensors without memory cannot
+            return self.config.flops_per_token(self.stage.max_seq_len)
 
     def _manner(self) -> Manner:
         stage, context, mesh = self.stage, self.context, self.context.mesh
@@ -390,6 +399,6 @@ class Run:
             if context.compile == "always":
                 raise ConfigError("--offload activations: a compiled step keeps its activations out of reach; take --compile never, "
                                   "or --recompute")  # fmt: skip
-            offload_activations(self.state.model, context.device)
+            offload_activations(self.state.model, Away(context.device))
             compiled = False
         return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)

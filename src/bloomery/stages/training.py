@@ -36,6 +36,7 @@ from bloomery.stages.watch import Watch
 from bloomery.store import Store
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Healing, Precision
+from bloomery.train.offload import Offloaded
 from bloomery.train.recompute import Recompute, blocks_again
 from bloomery.train.rollouts import Rollout, check_rollout, check_samples
 from bloomery.train.stopping import StopRule
@@ -333,36 +334,39 @@ class Training(Trained):
             ))  # fmt: skip
         return mixed_of(packed, self.mixing.phases(corpora, self.total_rows))
 
-    def planned(self, config: ModelConfig) -> Planned:
+    def planned(self, config: ModelConfig, offload: frozenset[Offloaded] = frozenset(), device: Literal["cpu", "cuda"] = "cpu") -> Planned:
         """What a plan has to know of it.
 
         Args:
             config: of the model.
+            offload: what would wait in the host's memory.
+            device: where it would run.
         """
         return Planned(
             config=config, time=self.max_seq_len, objective=self.objective, optimizer=self.optimizer, task=self.task,
             precision=self.precision, decay=self.ema, guarded=self.healing is not None, trainable=self.trainable,
+            device=device, offload=offload, before=self.init.goes_on_from or (self.init if isinstance(self.init, Frozen) else None),
         )  # fmt: skip
 
-    def memory(self, config: ModelConfig, micro_batch: int, layout: Layout, again: Recompute) -> Memory:
+    def memory(self, planned: Planned, micro_batch: int, layout: Layout, again: Recompute) -> Memory:
         """What the rank that holds the most holds at the worst moment of a step.
 
         Args:
-            config: of the model.
+            planned: what a plan knows of it.
             micro_batch: rows per forward pass.
             layout: of the ranks.
             again: what is computed again.
         """
-        anatomy = anatomy_of(self.planned(config), micro_batch, again.keeps)
+        anatomy = anatomy_of(planned, micro_batch, planned.keeps(again))
         return max(memory(anatomy, layout, self.rows, blocks_again(anatomy, layout, again)), key=lambda of_rank: of_rank.total)
 
-    def instead(self, config: ModelConfig, again: Recompute) -> dict[str, Callable[[], Memory]]:
+    def instead(self, planned: Planned, again: Recompute) -> dict[str, Callable[[], Memory]]:
         """Settings for a training of which one rank cannot hold a row → what they would take there, the simplest first."""
         full = {} if again.kind == "full" else {
-            "--recompute full --micro-batch 1": partial(self.memory, config, 1, Layout(), Recompute("full"))
+            "--recompute full --micro-batch 1": partial(self.memory, planned, 1, Layout(), Recompute("full"))
         }  # fmt: skip
         return full | {
-            f"--layout shard={ranks} --micro-batch 1 on {ranks} ranks": partial(self.memory, config, 1, Layout(shard=ranks), again)
+            f"--layout shard={ranks} --micro-batch 1 on {ranks} ranks": partial(self.memory, planned, 1, Layout(shard=ranks), again)
             for ranks in (2, 4, 8) if self.rows % ranks == 0
         }  # fmt: skip
 

@@ -33,7 +33,7 @@ def parse_offload(text: str) -> frozenset[Offloaded]:
     return frozenset(names)  # type: ignore[arg-type]
 
 
-def offload_activations(model: nn.Module, device: str) -> int:
+def offload_activations(model: nn.Module, away: Away) -> int:
     """Has what each block keeps for its backward pass wait in the host's memory; says how many blocks do so.
 
     Each tensor leaves by a stream of its own as soon as it is there, and comes back when the backward pass asks for it.
@@ -41,18 +41,28 @@ def offload_activations(model: nn.Module, device: str) -> int:
     Source: Rhu et al. (2016), vDNN, arXiv 1602.08124; without its fetching ahead.
     """
     blocks = [module for module in model.modules() if isinstance(module, Block)]
-    parameters = {parameter.data_ptr() for parameter in model.parameters()}
-    away = _Away(device, parameters)
+    away.stays |= {identity(parameter) for parameter in model.parameters()}
     for block in blocks:
         block.forward = partial(away.through, block.forward)
     return len(blocks)
 
 
-class _Away:
-    """Moves tensors off a device and back."""
+def identity(tensor: Tensor) -> int:
+    """Which memory it lies in, also where that is none."""
+    return tensor.untyped_storage()._cdata
 
-    def __init__(self, device: str, stays: set[int]) -> None:
-        self.device, self.stays = torch.device(device), stays
+
+class Away:
+    """Moves tensors off a device and back.
+
+    Args:
+        device: the device.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+        self.stays: set[int] = set()
+        """Memory that stays where it is."""
         self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
     def through(self, forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -61,20 +71,27 @@ class _Away:
             return forward(*arguments, **named)
 
     def leave(self, tensor: Tensor) -> Tensor | tuple[Tensor, torch.device]:
-        if tensor.device.type != self.device.type or tensor.nbytes < LEAST_BYTES or tensor.data_ptr() in self.stays:
+        """What stands for a tensor that a backward pass will ask for."""
+        if tensor.device.type != self.device.type or tensor.nbytes < LEAST_BYTES or identity(tensor) in self.stays:
             return tensor
+        return self.send(tensor), tensor.device
+
+    def come_back(self, kept: Tensor | tuple[Tensor, torch.device]) -> Tensor:
+        """The tensor that something stands for."""
+        return kept if isinstance(kept, Tensor) else self.fetch(*kept)
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """A tensor in the host's memory."""
         if self.stream is None:
-            return tensor.clone(), tensor.device
+            return tensor.clone()
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             host = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
         tensor.record_stream(self.stream)
-        return host, tensor.device
+        return host
 
-    def come_back(self, kept: Tensor | tuple[Tensor, torch.device]) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        host, device = kept
+    def fetch(self, host: Tensor, device: torch.device) -> Tensor:
+        """It is on the device again."""
         if self.stream is not None:
             torch.cuda.current_stream(self.device).wait_stream(self.stream)
         return host.to(device, non_blocking=True)
