@@ -32,10 +32,10 @@ check: .venv/.ready-dev  ## lint, formatting of imports, types, layering of the 
 	@$(BIN)/pyrefly check
 
 test: check  ## everything that CI runs: checks and tests, without a GPU and without the network
-	@$(BIN)/pytest -n $(TESTERS) --dist worksteal -m "not slow and not real"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TESTERS) --dist worksteal -m "not slow and not real"
 
 test-all: check  ## the slow tests and those on real data too (BLOOMERY_DATA names its folder)
-	@$(BIN)/pytest -n $(TESTERS) --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TESTERS) --dist worksteal
 
 coverage: .venv/.ready-dev  ## line coverage of the rooms that everything stands on
 	@$(BIN)/pytest tests/core tests/store tests/recipe tests/cli --cov=bloomery.core --cov=bloomery.store --cov=bloomery.recipe --cov-report=term-missing

@@ -27,7 +27,10 @@ def small() -> Anatomy:
 AGAIN = ["gpt2, all but products recomputed", "llama, recomputed to stay within 100 MiB"]
 
 
-@pytest.mark.parametrize("name", ["llama, Muon, mostly weights", "llama, the last 2 of 6 layers", "gemma2, windows", "t5", *AGAIN])
+@pytest.mark.parametrize("name", [
+    "llama, Muon, mostly weights", "llama, the last 2 of 6 layers", "gemma2, windows", "t5",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in AGAIN),
+])  # fmt: skip
 def test_memory_is_planned_as_it_is_measured(name):
     assert abs(error(CASES[name])[2]) < 0.01
 

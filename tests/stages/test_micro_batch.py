@@ -40,7 +40,7 @@ def begun(monkeypatch, stage, where, memory):
     return read_json(interrupt(monkeypatch, stage, where, after=1) / choosing.BEGUN)
 
 
-@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("rows", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_run_takes_the_rows_that_its_card_has_room_for_and_the_plan_foretells_them(rows, context, tmp_path, monkeypatch):  # noqa: F811
     stage, memory = training(**SHORT), memory_for(rows)
     assert begun(monkeypatch, stage, replace(context, store=Store(tmp_path)), memory) == {str(Layout()): rows}
@@ -83,7 +83,8 @@ def test_a_processor_gives_the_same_whatever_its_memory():
     assert chosen[0].micro_batch == chosen[1].micro_batch == stage.rows
 
 
-@pytest.mark.parametrize("vocab_size", [2048, pytest.param(32_768, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("vocab_size", [2048, 32_768])
 def test_what_is_chosen_on_a_card_fills_it_and_fits(vocab_size):
     model = LlamaConfig(vocab_size=vocab_size, d_model=256, n_layers=2, n_heads=4, max_seq_len=256)
     planner = planner_of(Planned(config=model, time=256, precision="bf16", guarded=True), card(1 << 30), 128)

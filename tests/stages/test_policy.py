@@ -91,7 +91,9 @@ def metrics(artifact) -> list[dict]:
     return [json.loads(line) for line in (artifact.path / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("stage", "after"), [(rloo(), 3), (grpo(), 3), (ppo(), 2), (ppo(), 4), (ppo(), 7), (dapo(), 3)], ids=range(6))
+@pytest.mark.parametrize(("stage", "after"), [
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in ((rloo(), 3), (grpo(), 3), (ppo(), 2), (ppo(), 7))), (ppo(), 4), (dapo(), 3),
+], ids=range(6))  # fmt: skip
 def test_killed_in_the_middle_of_a_round_or_behind_it_it_ends_in_the_same_bytes(context, tmp_path, monkeypatch, stage, after):
     whole = stage.run(context)
     again = beside(context, tmp_path)
@@ -113,7 +115,7 @@ ppo().run(RunContext(store=Store(Path(sys.argv[1])), quiet=True, checkpoint_ever
 """
 
 
-@pytest.mark.parametrize("at", ["rollout", "update"])
+@pytest.mark.parametrize("at", [pytest.param("rollout", marks=pytest.mark.slow), "update"])
 def test_a_process_killed_while_it_writes_or_learns_goes_on_to_the_same_weights(context, tmp_path, at):
     whole, again = ppo().run(context), beside(context, tmp_path)
     patch = {
