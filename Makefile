@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STORE ?= store
-TESTERS ?= 3  # processes: many tests wait for others that they start, so that two cores have time for a third
+TESTERS ?= 2
 export PYTHON
 
 .PHONY: help quickstart chat test test-all check coverage bench-cpu bench-data bench-time bench-gpu lock clean
