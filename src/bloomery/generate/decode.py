@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bloomery.core.errors import DataError
@@ -185,26 +185,40 @@ def _prefill(
     """Reads prompts of different lengths, padded on the right; returns the logits after the last token of each."""
     tokens, lengths = padded(prompts, model.device)
     last, ends = lengths - 1, None
-    at_once = PREFILL if reads == "forward" else tokens.shape[1]  # what is seen from before it cannot come later
-    for start in range(0, tokens.shape[1], at_once):
-        chunk = tokens[:, start : start + at_once]
-        positions = torch.arange(start, start + chunk.shape[1], device=model.device).expand_as(chunk)
-        segments = (positions <= last[:, None]).long()  # 0 for padding
-        layout = SequenceLayout(positions, segments, prefix=None if reads == "forward" else segments > 0)
-        features = model.features(chunk, layout, cache, passage=passage)  # (batch, time, d_model)
-        passage = None  # the cache has it from now on
-        here = (last >= start) & (last < start + chunk.shape[1])
+    for start, features in read_prompts(model, tokens, lengths, cache, passage, reads):
+        here = (last >= start) & (last < start + features.shape[1])
         ends = torch.empty_like(features[:, 0]) if ends is None else ends
         ends[here] = features[here, last[here] - start]
     assert ends is not None  # prompts are not empty
     return model.unembed(ends)
 
 
+def read_prompts(
+    model: CausalModel, tokens: Int[Tensor, "batch longest"], lengths: Int[Tensor, " batch"], cache: Cache, passage: Passage | None,
+    reads: Reads,
+) -> Iterator[tuple[int, Float[Tensor, "batch piece d_features"]]]:
+    """Reads padded prompts piece by piece: of each, where it begins, and its features."""
+    at_once = PREFILL if reads == "forward" else tokens.shape[1]  # what is seen from before it cannot come later
+    for start in range(0, tokens.shape[1], at_once):
+        piece = tokens[:, start : start + at_once]
+        positions = torch.arange(start, start + piece.shape[1], device=model.device).expand_as(piece)
+        segments = (positions < lengths[:, None]).long()  # 0 for padding
+        layout = SequenceLayout(positions, segments, prefix=None if reads == "forward" else segments > 0)
+        yield start, model.features(piece, layout, cache, passage=passage if start == 0 else None)  # the cache has it from then on
+
+
 @torch.inference_mode()
 def _next_logits(
     model: CausalModel, tokens: Sequence[Sequence[int]], starts: Sequence[int], cache: Cache, passage: Passage | None = None
 ) -> Float[Tensor, "batch vocab"]:
-    """Reads as many new tokens in each row, which stand from `starts` on; returns the logits after the last of them."""
+    """As `read_on`; returns the logits after the last of the new tokens."""
+    return model.unembed(read_on(model, tokens, starts, cache, passage)[:, -1])
+
+
+def read_on(
+    model: CausalModel, tokens: Sequence[Sequence[int]], starts: Sequence[int], cache: Cache, passage: Passage | None = None
+) -> Float[Tensor, "batch time d_features"]:
+    """Reads as many new tokens in each row, which stand from `starts` on."""
     new = torch.tensor(tokens, device=model.device)  # (batch, time)
     positions = torch.tensor(starts, device=model.device)[:, None] + torch.arange(new.shape[1], device=model.device)
-    return model.unembed(model.features(new, SequenceLayout(positions), cache, passage=passage)[:, -1])
+    return model.features(new, SequenceLayout(positions), cache, passage=passage)

@@ -23,14 +23,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.generate.decode import PREFILL
+from bloomery.generate.decode import PREFILL, read_on
 from bloomery.generate.prompts import room_behind
 from bloomery.generate.samplers import Sampler
 from bloomery.generate.stops import Stops
 from bloomery.generate.writer import Decoding, Picks
 from bloomery.models.model import CausalModel
 from bloomery.nn.cache import Cache
-from bloomery.nn.layout import SequenceLayout
 from bloomery.text.tokenizer import Tokenizer
 
 LEAST_SHARED = 16  # tokens that a prompt has in common with one that is remembered; fewer are read faster than copied
@@ -143,7 +142,7 @@ class Engine:
         while budget > 0 and len(self._live) < self.rows and (self._read is not None or self._waiting):
             job, start = self._read or self._begin()
             end = min(len(job.prompt), start + budget)
-            features = self._features([job.prompt[start:end]], [start], self._desk)
+            features = read_on(self.model, [job.prompt[start:end]], [start], self._desk)
             if job.echoes and job.tells is not None:
                 self._tell_prompt(job, start, self.model.unembed(features[0]), job.tells)
             budget -= end - start
@@ -176,7 +175,7 @@ class Engine:
         """One token of every text under way."""
         jobs = list(self._live)
         new, starts = [[job.tokens[-1]] for job in jobs], [len(job.prompt) + len(job.tokens) - 1 for job in jobs]
-        features = self._features(new, starts, self._cache.view(slice(0, len(jobs))))
+        features = read_on(self.model, new, starts, self._cache.view(slice(0, len(jobs))))
         self._take(range(len(jobs)), self.model.unembed(features[:, -1]))
         return jobs
 
@@ -219,11 +218,6 @@ class Engine:
         self._known[read] = cache
         while sum(map(len, self._known)) > self._remembers:
             self._known.popitem(last=False)
-
-    def _features(self, new: Sequence[Sequence[int]], starts: Sequence[int], cache: Cache) -> Float[Tensor, "rows time d_features"]:
-        tokens = torch.tensor(new, device=self.model.device)
-        positions = torch.tensor(starts, device=tokens.device)[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
-        return self.model.features(tokens, SequenceLayout(positions), cache)
 
     def _tell_prompt(self, job: Job, start: int, logits: Float[Tensor, "time vocab"], count: int) -> None:
         """What the model says of the prompt's tokens from those before them."""

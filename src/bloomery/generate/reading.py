@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bloomery.generate.decode import PREFILL, Reads
+from bloomery.generate.decode import Reads, read_prompts
 from bloomery.generate.prompts import padded
 from bloomery.models.model import CausalModel
 from bloomery.nn.cache import Cache
@@ -36,14 +36,8 @@ class Reading:
         self._model = model
         self._cache: Cache = model.new_cache(batch=len(prompts), capacity=longest)
         tokens, self.lengths = padded(prompts, model.device)
-        at_once, pieces = PREFILL if reads == "forward" else tokens.shape[1], []  # what is seen from before it cannot come later
-        for start in range(0, tokens.shape[1], at_once):
-            piece = tokens[:, start : start + at_once]
-            positions = torch.arange(start, start + piece.shape[1], device=model.device).expand_as(piece)
-            segments = (positions < self.lengths[:, None]).long()  # 0 for padding
-            layout = SequenceLayout(positions, segments, prefix=None if reads == "forward" else segments > 0)
-            pieces.append(model.features(piece, layout, self._cache, passage=passage if start == 0 else None))
-        self.features = torch.cat(pieces, dim=1)
+        pieces = read_prompts(model, tokens, self.lengths, self._cache, passage, reads)
+        self.features = torch.cat([features for _, features in pieces], dim=1)
         self._last = self.lengths - 1  # where the last token of each is among the features
 
     @property

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from bloomery.nn.layout import SequenceLayout, View
+from bloomery.nn.layout import SequenceLayout
 
 
 class Cache(ABC):
@@ -39,55 +40,64 @@ class Cache(ABC):
         return True
 
 
-class KeyValueCache(Cache):
-    """The keys and values of one attention layer, in memory that is allocated once.
+class PlacedCache(Cache):
+    """What a layer remembers of each token, in slots by position, in memory that is allocated once. Made of what it keeps."""
+
+    @property
+    @abstractmethod
+    def kept(self) -> tuple[Tensor, ...]:
+        """(batch, capacity, …) each; a slot that was never written must still hold numbers."""
+
+    def write(self, layout: SequenceLayout, *new: Shaped[Tensor, "batch time ..."]) -> tuple[Any, ...]:
+        """Stores the new tokens at their positions; returns all there is, and who sees what.
+
+        Args:
+            layout: of the new tokens: causal, and one document per row (segments are 1, or 0 for padding).
+            new: (batch, time, …), of each of `kept`.
+
+        Returns:
+            (batch, past, …) of each, with past = the highest position + 1, and a `View`.
+        """
+        packed = layout.segments is not None and int(layout.segments.max()) > 1
+        assert not packed, "a cache is addressed by position, which packed rows repeat"
+        assert layout.causal, "a cache holds the past, which says nothing to a layout that sees the future"
+        rows = torch.arange(len(layout.positions), device=layout.positions.device)[:, None]  # (batch, 1), against positions (batch, time)
+        for own, its in zip(self.kept, new, strict=True):
+            own[rows, layout.positions] = its
+        return *(own[:, : layout.past] for own in self.kept), layout.past_view
+
+    def select(self, rows: Int[Tensor, " kept"]) -> PlacedCache:
+        return type(self)(*(own[rows] for own in self.kept))
+
+    def view(self, rows: slice) -> PlacedCache:
+        return type(self)(*(own[rows] for own in self.kept))
+
+    def put(self, row: int, other: Cache, from_row: int, length: int) -> None:
+        assert isinstance(other, PlacedCache)
+        for own, its in zip(self.kept, other.kept, strict=True):
+            own[row, :length] = its[from_row, :length]
+
+
+class KeyValueCache(PlacedCache):
+    """The keys and values of one attention layer.
 
     Args:
-        keys: (batch, capacity, n_kv_heads, head_dim), its content arbitrary.
+        keys: (batch, capacity, n_kv_heads, head_dim).
         values: the same shape.
     """
 
     def __init__(self, keys: Float[Tensor, "batch capacity heads head_dim"], values: Float[Tensor, "batch capacity heads head_dim"]) -> None:
-        self.keys = keys
-        self.values = values
+        self.keys, self.values = keys, values
+
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        return self.keys, self.values
 
     @classmethod
     def empty(cls, batch: int, capacity: int, n_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:
         """Room for `capacity` tokens per row; zeros, since a slot that was never written must still be a number to be masked."""
         shape = (batch, capacity, n_kv_heads, head_dim)
         return cls(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
-
-    def write(
-        self, layout: SequenceLayout, keys: Float[Tensor, "batch time heads head_dim"], values: Float[Tensor, "batch time heads head_dim"]
-    ) -> tuple[Tensor, Tensor, View]:
-        """Stores the new tokens at their positions; returns all keys, all values and who sees what.
-
-        Args:
-            layout: of the new tokens: causal, and one document per row (segments are 1, or 0 for padding).
-            keys: (batch, time, n_kv_heads, head_dim).
-            values: the same shape.
-
-        Returns:
-            keys and values (batch, past, n_kv_heads, head_dim) with past = the highest position + 1, and who sees what.
-        """
-        packed = layout.segments is not None and int(layout.segments.max()) > 1
-        assert not packed, "a cache is addressed by position, which packed rows repeat"
-        assert layout.causal, "a cache holds the past, which says nothing to a layout that sees the future"
-        rows = torch.arange(keys.shape[0], device=keys.device)[:, None]  # (batch, 1), against positions (batch, time)
-        self.keys[rows, layout.positions] = keys
-        self.values[rows, layout.positions] = values
-        return self.keys[:, : layout.past], self.values[:, : layout.past], layout.past_view
-
-    def select(self, rows: Int[Tensor, " kept"]) -> KeyValueCache:
-        return KeyValueCache(self.keys[rows], self.values[rows])
-
-    def view(self, rows: slice) -> KeyValueCache:
-        return KeyValueCache(self.keys[rows], self.values[rows])
-
-    def put(self, row: int, other: Cache, from_row: int, length: int) -> None:
-        assert isinstance(other, KeyValueCache)
-        self.keys[row, :length] = other.keys[from_row, :length]
-        self.values[row, :length] = other.values[from_row, :length]
 
 
 class LayeredCache(Cache):

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from bloomery.nn.cache import Cache
+from bloomery.nn.cache import Cache, PlacedCache
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.mixer import Looks, MixerConfig, SequenceMixer, one_per_key
@@ -191,37 +191,17 @@ class NeighbourRope(nn.Module):
         return self.rope(x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2), positions)
 
 
-class LatentCache(Cache):
-    """The latents and the common keys of one layer, addressed by position; memory is allocated once.
+class LatentCache(PlacedCache):
+    """The latents and the common keys of one layer.
 
     Args:
-        latents: (batch, capacity, d_latent); a slot that was never written must still hold numbers.
+        latents: (batch, capacity, d_latent).
         keys: (batch, capacity, rope_dim).
     """
 
     def __init__(self, latents: Float[Tensor, "batch capacity d_latent"], keys: Float[Tensor, "batch capacity rope_dim"]) -> None:
-        self.latents = latents
-        self.keys = keys
+        self.latents, self.keys = latents, keys
 
-    def write(
-        self, layout: SequenceLayout, latents: Float[Tensor, "batch time d_latent"], keys: Float[Tensor, "batch time rope_dim"]
-    ) -> tuple[Tensor, Tensor, View]:
-        """Stores those of the new tokens at their positions; returns all latents, all keys and who sees what, as `KeyValueCache.write`."""
-        packed = layout.segments is not None and int(layout.segments.max()) > 1
-        assert not packed, "a cache is addressed by position, which packed rows repeat"
-        assert layout.causal, "a cache holds the past, which says nothing to a layout that sees the future"
-        rows = torch.arange(keys.shape[0], device=keys.device)[:, None]  # (batch, 1), against positions (batch, time)
-        self.latents[rows, layout.positions] = latents
-        self.keys[rows, layout.positions] = keys
-        return self.latents[:, : layout.past], self.keys[:, : layout.past], layout.past_view
-
-    def select(self, rows: Int[Tensor, " kept"]) -> LatentCache:
-        return LatentCache(self.latents[rows], self.keys[rows])
-
-    def view(self, rows: slice) -> LatentCache:
-        return LatentCache(self.latents[rows], self.keys[rows])
-
-    def put(self, row: int, other: Cache, from_row: int, length: int) -> None:
-        assert isinstance(other, LatentCache)
-        self.latents[row, :length] = other.latents[from_row, :length]
-        self.keys[row, :length] = other.keys[from_row, :length]
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        return self.latents, self.keys
