@@ -10,7 +10,7 @@ from bloomery.cli.generate import decoding_of
 from bloomery.generate import Greedy, Random, Writer
 from bloomery.models import causal
 from bloomery.models.model import CausalModel
-from bloomery.stages.trained import opened, tokenizer_of
+from bloomery.stages.trained import opened, tokenizer_of, verified
 from bloomery.store import Artifact
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -23,10 +23,7 @@ def converse(
     min_p: float = 0.0, rules: Sequence[str] = (), stops: Sequence[str] = (),
 ) -> None:
     """Holds a conversation, or answers each of `say` and returns."""
-    for relative in artifact.manifest.files:
-        if relative.startswith(("model/", "tokenizer/")):
-            artifact.checked(relative)
-    model, tokenizer = causal(opened(artifact, "cpu")), tokenizer_of(artifact)
+    model, tokenizer = causal(opened(verified(artifact), "cpu")), tokenizer_of(artifact)
     sampler = Random(temperature=temperature, top_p=top_p, min_p=min_p) if temperature > 0 else Greedy()
     writer = Writer(model, tokenizer, decoding_of(sampler, rules, None, stops, max_new_tokens))
     if not say:

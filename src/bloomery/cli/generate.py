@@ -36,7 +36,7 @@ from bloomery.generate import (
     Writer,
 )
 from bloomery.models import causal
-from bloomery.stages.trained import opened, tokenizer_of
+from bloomery.stages.trained import opened, tokenizer_of, verified
 from bloomery.store import Artifact, Journal, read_json, write_json
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -124,11 +124,8 @@ def generate(
         DataError: a line is no prompt.
         ConfigError: the output is that of other prompts or settings.
     """
-    for name in artifact.manifest.files:
-        if name.startswith(("model/", "tokenizer/")):
-            artifact.checked(name)
     tokenizer = tokenizer_of(artifact)
-    job = Job(Writer(causal(opened(artifact, device)), tokenizer, decoding), list(prompts_in(lines, tokenizer, raw)), samples, seed)
+    job = Job(Writer(causal(opened(verified(artifact), device)), tokenizer, decoding), list(prompts_in(lines, tokenizer, raw)), samples, seed)
     journal, done = None, set()
     if output is not None:
         _same_as_before(output, {

@@ -13,7 +13,7 @@ import click
 
 from bloomery.core.errors import ConfigError, ResourceError
 from bloomery.models import causal
-from bloomery.stages.trained import opened, tokenizer_of
+from bloomery.stages.trained import opened, tokenizer_of, verified
 from bloomery.store import Artifact
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -33,13 +33,11 @@ def serve(
     keys = [] if key_file is None else keys_of(key_file)
     if host not in LOCAL and not keys:
         raise ConfigError(f"--host {host} lets other machines ask, and they need a key to; give --key-file FILE, with a key in each line")
-    for relative in artifact.manifest.files:
-        if relative.startswith("model/"):
-            artifact.checked(relative)
     limits = Limits(rows=rows, queued=queued, body_bytes=int(body_mib * (1 << 20)), seconds=seconds, capacity=capacity, remembers=remembers)
     name = name or artifact.manifest.name
+    model = causal(opened(verified(artifact), device))
     served = Served(
-        model=causal(opened(artifact, device)), tokenizer=tokenizer_of(artifact), name=name, keys=keys, limits=limits, local=host in LOCAL
+        model=model, tokenizer=tokenizer_of(artifact), name=name, keys=keys, limits=limits, local=host in LOCAL
     )
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

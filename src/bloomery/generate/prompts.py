@@ -52,7 +52,7 @@ def _check_ids(model: CausalModel, ids: Sequence[int], what: str) -> None:
 
 def check_passages(model: CausalModel, passages: Sequence[Sequence[int]] | None, n_prompts: int) -> None:
     """Raises `DataError` where they do not go with the model or the prompts."""
-    kind, longest = model.config.kind(), model.config.max_seq_len
+    kind = model.config.kind()
     if passages is None:
         if model.config.reads_passage:
             raise DataError(f"a {kind} writes about a passage, and there is none; give one beside the prompt")
@@ -62,6 +62,12 @@ def check_passages(model: CausalModel, passages: Sequence[Sequence[int]] | None,
     if len(passages) != n_prompts:
         raise DataError(f"there are {len(passages)} passages for {n_prompts} prompts; give one for each")
     for i, passage in enumerate(passages):
-        if not 0 < len(passage) <= longest:
-            raise DataError(f"passage {i} has {len(passage)} tokens, and the model reads 1 to max_seq_len={longest}; give as many")
-        _check_ids(model, passage, f"passage {i}")
+        check_text(model, passage, f"passage {i}")
+
+
+def check_text(model: CausalModel, text: Sequence[int], what: str) -> None:
+    """Raises `DataError` where a model cannot read a text as a whole."""
+    longest = model.config.max_seq_len
+    if not 0 < len(text) <= longest:
+        raise DataError(f"{what} has {len(text)} tokens, and the model reads 1 to max_seq_len={longest}; give as many")
+    _check_ids(model, text, what)

@@ -15,6 +15,14 @@ from bloomery.store import Artifact
 from bloomery.text.tokenizer import Tokenizer
 
 
+def verified(trained: Artifact) -> Artifact:
+    """It, once the checksums of its model and tokenizer are compared; raises where one differs."""
+    for name in trained.manifest.files:
+        if name.startswith(("model/", "tokenizer/")):
+            trained.checked(name)
+    return trained
+
+
 def opened(trained: Artifact, device: str) -> Model:
     """The model that a `Trained` has left, on a device, in the state in which models are asked."""
     return read_model(trained.path / "model")[1].to(device).eval()

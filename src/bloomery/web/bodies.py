@@ -26,6 +26,8 @@ MOST_CHOICES = 16
 MOST_PROMPTS = 256
 Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Texts = str | list[str] | list[Whole] | list[list[Whole]]
+"""A text or several, each in words or as token ids."""
 B = TypeVar("B", bound=BaseModel)
 
 
@@ -44,7 +46,7 @@ class StreamOptions(BaseModel):
 class Asked(BaseModel):
     """What all requests for texts have in common."""
 
-    model_config = ConfigDict(extra="forbid", strict=False)
+    model_config = ConfigDict(extra="forbid")
     model: str
     temperature: Number = Field(default=1.0, ge=0, le=100)
     top_p: Number = Field(default=1.0, gt=0, le=1)
@@ -111,7 +113,7 @@ class Asked(BaseModel):
 class CompletionBody(Asked):
     """`POST /v1/completions`."""
 
-    prompt: str | list[str] | list[Whole] | list[list[Whole]]
+    prompt: Texts
     max_tokens: Whole | None = Field(default=16, ge=0)
     logprobs: Whole | None = Field(default=None, ge=0, le=20)
     echo: bool = False
@@ -128,20 +130,11 @@ class CompletionBody(Asked):
 
     def prompts(self, tokenizer: Tokenizer) -> list[list[int]]:
         """Each of them as ids: texts are begun as documents are."""
-        given = self.prompt
         if self.best_of not in (None, 1, self.n):
             raise DataError("best_of is not done here; ask for n texts and choose among them")
         if self.suffix:
             raise DataError("suffix is not done here: no model here fills in a middle; leave it out")
-        if isinstance(given, str):
-            given = [given]
-        if not given:
-            raise DataError("prompt is empty; give a text, or token ids")
-        if isinstance(given[0], int):
-            given = [given]  # type: ignore[list-item]
-        if len(given) > MOST_PROMPTS:
-            raise DataError(f"prompt has {len(given)} texts, and a request may have {MOST_PROMPTS}; ask in several")
-        return [[tokenizer.begin, *tokenizer.encode(one)] if isinstance(one, str) else list(one) for one in given]  # type: ignore[arg-type]
+        return ids_of(self.prompt, "prompt", tokenizer)
 
 
 class Part(BaseModel):
@@ -201,12 +194,25 @@ class EmbeddingBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     model: str
-    input: str | list[str] | list[Whole] | list[list[Whole]]
+    input: Texts
     encoding_format: Literal["float", "base64"] = "float"
 
     def texts(self, tokenizer: Tokenizer) -> list[list[int]]:
         """Each of them as ids."""
-        return CompletionBody(model=self.model, prompt=self.input).prompts(tokenizer)
+        return ids_of(self.input, "input", tokenizer)
+
+
+def ids_of(given: Texts, field: str, tokenizer: Tokenizer) -> list[list[int]]:
+    """Each of the texts of a field as ids; those in words are begun as documents are."""
+    if isinstance(given, str):
+        given = [given]
+    if not given:
+        raise DataError(f"{field} is empty; give a text, or token ids")
+    if isinstance(given[0], int):
+        given = [given]  # type: ignore[list-item]
+    if len(given) > MOST_PROMPTS:
+        raise DataError(f"{field} has {len(given)} texts, and a request may have {MOST_PROMPTS}; ask in several")
+    return [[tokenizer.begin, *tokenizer.encode(one)] if isinstance(one, str) else list(one) for one in given]  # type: ignore[arg-type]
 
 
 def _formatted(given: dict[str, Any] | None) -> Rule | None:

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from bloomery.core.errors import DataError
-from bloomery.generate.prompts import padded
+from bloomery.generate.prompts import check_text, padded
 from bloomery.models.model import CausalModel
 from bloomery.nn.layout import SequenceLayout
 
@@ -28,10 +27,8 @@ def embedded(model: CausalModel, texts: Sequence[Sequence[int]]) -> Float[Tensor
     Raises:
         DataError: a text is empty, too long, or has an id that the model does not know.
     """
-    config = model.config
     for i, text in enumerate(texts):
-        if not 0 < len(text) <= config.max_seq_len or not 0 <= min(text) <= max(text) < config.vocab_size:
-            raise DataError(f"input {i} has {len(text)} tokens; the model reads 1 to {config.max_seq_len}, with ids below {config.vocab_size}")
+        check_text(model, text, f"input {i}")
     found = []
     for start in range(0, len(texts), AT_ONCE):
         tokens, lengths = padded(texts[start : start + AT_ONCE], model.device)

@@ -17,7 +17,7 @@ from bloomery.generate import Decoding, Random, RefusedError, Rule, Sampler, Wri
 from bloomery.generate.endpoint import check_address
 from bloomery.models import causal
 from bloomery.stages.stage import Inputs, RunContext
-from bloomery.stages.trained import Trained, opened
+from bloomery.stages.trained import Trained, opened, verified
 from bloomery.store import Journal
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -96,10 +96,7 @@ class Ours(Generator):
         return self.model.reference
 
     def write(self, tasks: Sequence[Task], done: Collection[int], context: RunContext, inputs: Inputs) -> Iterator[list[Said]]:
-        trained = inputs[self.model]
-        for name in trained.manifest.files:
-            if name.startswith(("model/", "tokenizer/")):
-                trained.checked(name)
+        trained = verified(inputs[self.model])
         model = causal(opened(trained, context.device))
         tokenizer = Tokenizer.load(trained.path / "tokenizer/tokenizer.json")
         writer = Writer(model, tokenizer, Decoding(by=self.sampler, rules=self.rules, max_new_tokens=self.max_new_tokens))
