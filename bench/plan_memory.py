@@ -27,7 +27,7 @@ from bloomery.core.units import human_bytes
 from bloomery.data import Batch, MaskedTokens, NextToken, RowTask
 from bloomery.data.tasks import SpanCorruption
 from bloomery.mesh import Layout, Mesh
-from bloomery.mesh.held import local_numbers
+from bloomery.mesh.held import numbers_here
 from bloomery.models import (
     AlbertConfig,
     BertConfig,
@@ -246,12 +246,6 @@ class Rows:
         return {}
 
 
-def local_of(tensor: Tensor) -> Tensor:
-    """The numbers that this rank holds."""
-    local = local_numbers(tensor)
-    return tensor if local is None else local
-
-
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Of their storages, each once."""
     return sum({id(storage): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}.values())
@@ -299,7 +293,7 @@ def _measure(case: Case) -> int:
     average = None if case.ema is None else Average(local, case.ema)
     others = {one.address: spread_model(one.architecture, mesh, fresh(one.architecture, seed=1), Nothing()).model.eval()
               for one in case.objective.frozen() if one.architecture is not None}  # fmt: skip
-    asked = bytes_of(held for other in others.values() for held in map(local_of, other.parameters()))
+    asked = bytes_of(held for other in others.values() for held in map(numbers_here, other.parameters()))
     optimizer = case.optimizer.of(parts.members)
     optimizer = AwayOptimizer(optimizer) if "optimizer" in case.offload else optimizer
     state = TrainState(model, optimizer, average, holding=parts.holding, beside=Beside(frozen=others))

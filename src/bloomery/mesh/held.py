@@ -138,3 +138,9 @@ def local_numbers(tensor: Tensor) -> Tensor | None:
     """What this rank has of a tensor that ZeRO divides; None for any other."""
     of_dtensor: Callable[[], Tensor] | None = getattr(tensor, "to_local", None)
     return None if of_dtensor is None else of_dtensor()
+
+
+def numbers_here(tensor: Tensor) -> Tensor:
+    """What this rank has of a tensor: all of one that ZeRO does not divide."""
+    local = local_numbers(tensor)
+    return tensor if local is None else local

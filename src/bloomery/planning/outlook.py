@@ -192,8 +192,7 @@ def _fastest(outlook: Outlook, there: Outlook) -> str:
 
 
 def _simplest(outlook: Outlook, there: Outlook) -> str:
-    used = [axis for axis in (*AXES, "expert") if getattr(outlook.setting.layout, axis) > 1]
-    return f"the simplest: {' and '.join(used) or 'nothing'} only; {_against(outlook, there)}"
+    return f"the simplest: {' and '.join(used_axes(outlook.setting.layout)) or 'nothing'} only; {_against(outlook, there)}"
 
 
 def _leanest(outlook: Outlook, there: Outlook) -> str:
@@ -209,7 +208,12 @@ def _against(outlook: Outlook, there: Outlook) -> str:
 
 def axes_of(layout: Layout) -> int:
     """How many axes it uses; another level of ZeRO than the last counts as one."""
-    return sum(getattr(layout, axis) > 1 for axis in (*AXES, "expert")) + (layout.zero < 3 and layout.shard > 1)
+    return len(used_axes(layout)) + (layout.zero < 3 and layout.shard > 1)
+
+
+def used_axes(layout: Layout) -> list[str]:
+    """Those with more than one rank."""
+    return [axis for axis in (*AXES, "expert") if getattr(layout, axis) > 1]
 
 
 def _products(number: int, factors: int) -> Iterator[tuple[int, ...]]:

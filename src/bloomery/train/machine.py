@@ -11,7 +11,7 @@ from torch import Tensor
 from bloomery.data.batch import Batch
 from bloomery.data.source import Source
 from bloomery.mesh import Mesh, settle
-from bloomery.mesh.held import local_numbers
+from bloomery.mesh.held import numbers_here
 from bloomery.objectives import Models, Objective
 from bloomery.train.manner import Precision, autocast
 from bloomery.train.state import TrainState
@@ -52,10 +52,10 @@ def compile_pays(flops: float, device: str = "cpu") -> bool:
 def activation_bytes(objective: Objective, models: Models, row: Batch, precision: Precision = "fp32") -> int:
     """What one row's forward pass keeps for its backward pass, counted on the row itself. Eager; compiled steps keep less."""
     kept: dict[int, int] = {}
-    own = {_here(p).untyped_storage().data_ptr() for p in models.policy.parameters()}
+    own = {numbers_here(p).untyped_storage().data_ptr() for p in models.policy.parameters()}
 
     def count(tensor: Tensor) -> Tensor:
-        storage = _here(tensor).untyped_storage()
+        storage = numbers_here(tensor).untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
@@ -63,12 +63,6 @@ def activation_bytes(objective: Objective, models: Models, row: Batch, precision
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), autocast(precision, row.tokens.device):
         objective.read(models, row)
     return sum(kept.values())
-
-
-def _here(tensor: Tensor) -> Tensor:
-    """The numbers of a tensor that this rank holds."""
-    local = local_numbers(tensor)
-    return tensor if local is None else local
 
 
 def row_meter(state: TrainState, source: Source, objective: Objective, precision: Precision, device: str) -> Callable[[], int]:

@@ -15,7 +15,7 @@ import torch
 
 from bloomery.core.errors import ResourceError
 from bloomery.core.units import human_bytes
-from bloomery.mesh.held import local_numbers
+from bloomery.mesh.held import numbers_here
 from bloomery.planning.memory import Memory
 from bloomery.train.state import TrainState
 
@@ -85,8 +85,7 @@ class Needs:
 def bytes_by_kind(state: TrainState) -> dict[str, int]:
     """What this rank has of weights, those of models that the loss asks among them, and of what updates keep: the optimiser's state, an
     average, and what penalties pull towards."""
-    others = [parameter for model in state.beside.frozen.values() for parameter in model.parameters()]
-    here = [parameter if (local := local_numbers(parameter)) is None else local for parameter in others]
+    here = [numbers_here(parameter) for model in state.beside.frozen.values() for parameter in model.parameters()]
     own = {held.local.untyped_storage().data_ptr() for held in state.holding.parameters.values()}
     asked = [tensor.nbytes for tensor in here if tensor.untyped_storage().data_ptr() not in own]
     kept = [*state.optimizer.state().values(), *(state.average.values.values() if state.average is not None else ())]

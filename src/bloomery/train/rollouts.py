@@ -40,6 +40,8 @@ from bloomery.train.rewards import Answer
 from bloomery.train.state import TrainState
 
 AT_ONCE = 64  # rows that are written together: not the micro-batch, since logits round by their batch
+Prompts = dict[int, tuple[list[int], list[int]]]
+"""Number of a prompt → its tokens, and how its document goes on."""
 KEPT = 2  # rounds in memory: the last one too is asked for, by who looks for documents to blame
 
 
@@ -258,23 +260,25 @@ class Rollouts(Source):
             numpy_rng("epoch", self.seed, first_row, epoch).permutation(texts) for epoch in range(epochs)
         ])  # fmt: skip
         numbers = np.arange(first_row // epochs, first_row // epochs + texts)
-        written = self._texts(numbers, first_row, order[:rows])
+        prompts = self._prompts(numbers // n)
+        written = self._texts(numbers, prompts, first_row, order[:rows])
         if self.earnings is None:
             return written
-        scores = self._scores(self.earnings, written)
+        scores = self._scores(self.earnings, written, prompts)
         for time in range(1, self.rollout.again + 1):
             if not (flat := self.earnings.flat(scores, n)).any():
                 break
-            other = self._texts(numbers[flat] + time * self.prompts * n, first_row, order[:rows])
+            further = numbers[flat] + time * self.prompts * n
+            prompts = self._prompts(further // n)
+            other = self._texts(further, prompts, first_row, order[:rows])
             written, scores = written.with_texts(flat, other), scores.copy()
-            scores[flat] = self._scores(self.earnings, other)
+            scores[flat] = self._scores(self.earnings, other, prompts)
         rows_of, logprobs = written.texts(np.arange(texts))
         return replace(written, judged=self.earnings.judge(rows_of, logprobs, written.numbers // n, scores))
 
-    def _texts(self, numbers: Int[np.ndarray, " texts"], first_row: int, order: Int[np.ndarray, " rows"]) -> Round:
+    def _texts(self, numbers: Int[np.ndarray, " texts"], prompts: Prompts, first_row: int, order: Int[np.ndarray, " rows"]) -> Round:
         """The texts of some numbers, not yet judged."""
         most, n, texts = self.rollout.max_new_tokens, self.rollout.samples, len(numbers)
-        prompts = self._prompts(numbers // n)
         own = [prompts[number // n][0] for number in numbers.tolist()]
         draws = sampled(self.state.model, own, numbers.tolist(), self.rollout, self.seed, {self.ends}, self.vocab_size)
         tokens = np.full((texts, self.time + 1), self.pad, np.int64)
@@ -285,11 +289,10 @@ class Rollouts(Source):
             tokens[i, :end], logprobs[i, begin:end], spans[i] = [*prompt, *new], draws.logprobs[i][: len(new)], (begin, end)
         return Round(first_row, self.state.step, order, numbers, tokens, spans, logprobs)
 
-    def _scores(self, earnings: Earnings, written: Round) -> Float[np.ndarray, "texts rewards"]:
+    def _scores(self, earnings: Earnings, written: Round, prompts: Prompts) -> Float[np.ndarray, "texts rewards"]:
         """What the texts of a round have earned."""
         assert self.tokenizer is not None, "whoever has texts judged says how they are spelled"
         of_prompts, spell = written.numbers // self.rollout.samples, self.tokenizer.decode
-        prompts = self._prompts(of_prompts)
         spans = (span for first, last in stretches(of_prompts) for span in self.source.documents(first, last - first + 1))
         ids = {span.row: span.id for span in spans if span.place == 0}
         answers = []
@@ -301,9 +304,9 @@ class Rollouts(Source):
             ))  # fmt: skip
         return earnings.scores(answers)
 
-    def _prompts(self, wanted: Int[np.ndarray, " texts"]) -> dict[int, tuple[list[int], list[int]]]:
+    def _prompts(self, wanted: Int[np.ndarray, " texts"]) -> Prompts:
         """The prompts of these numbers, and how their documents go on."""
-        found = dict[int, tuple[list[int], list[int]]]()
+        found: Prompts = {}
         for first, last in stretches(wanted):
             rows = self.source.rows(first, last - first + 1)
             for i, (tokens, weight, segments) in enumerate(zip(rows.tokens, rows.loss_weight, rows.segments, strict=True)):
