@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.web.house import House, house
+from tests.web.house import House, house, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -15,4 +15,4 @@ def there():
 def idle(there: House):
     """It, with nothing under way before and after."""
     yield there
-    assert there.served.worker.engine.live == there.served.worker.engine.waiting == 0
+    wait_until(lambda: there.served.worker.engine.live == there.served.worker.engine.waiting == 0)

@@ -6,7 +6,8 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
@@ -71,3 +72,11 @@ def house(limits: Limits | None = None, keys: tuple[str, ...] = ()) -> Iterator[
         served.worker.close()
         served.worker.join(20)
         assert not served.worker.is_alive()
+
+
+def wait_until(said: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Until something is so that another thread brings about."""
+    until = time.monotonic() + seconds
+    while not said():
+        assert time.monotonic() < until, f"not so after {seconds:g} s"
+        time.sleep(0.005)

@@ -12,7 +12,7 @@ import pytest
 from bloomery.generate import Decoding, Random, Writer
 from bloomery.text.chat import ChatTemplate
 from bloomery.web.server import Limits
-from tests.web.house import MODEL, TOKENIZER, House, house
+from tests.web.house import MODEL, TOKENIZER, House, house, wait_until
 
 openai = pytest.importorskip("openai")
 
@@ -85,10 +85,8 @@ def crowd(clients: int, seconds: float) -> list[float]:
         with ThreadPoolExecutor(clients) as pool:
             for done in [pool.submit(one, number) for number in range(clients)]:
                 done.result()
-        engine, settled = there.served.worker.engine, time.monotonic() + 20
-        while (engine.live or engine.waiting or there.served.worker._tickets) and time.monotonic() < settled:
-            time.sleep(0.02)
-        assert (engine.live, engine.waiting, there.served.worker._taken) == (0, 0, 0)
+        worker = there.served.worker
+        wait_until(lambda: (worker.engine.live, worker.engine.waiting, worker._taken, len(worker._tickets)) == (0, 0, 0, 0))
         assert there.metric("bloomery_cancelled_total") > 0
     assert wrong == []
     assert min(heard) > 0

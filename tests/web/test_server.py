@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import time
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from bloomery.generate import Decoding, Frequency, Random, Writer
 from bloomery.nn import SequenceLayout
 from bloomery.text.chat import ChatTemplate
 from bloomery.web.server import Limits
-from tests.web.house import MODEL, TOKENIZER, House, house
+from tests.web.house import MODEL, TOKENIZER, House, house, wait_until
 
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -167,20 +166,18 @@ def test_the_next_turn_is_read_from_where_the_last_one_ended(idle: House):
 
 
 def test_who_leaves_has_the_texts_dropped(idle: House):
-    before = idle.metric("bloomery_cancelled_total")
+    engine = idle.served.worker.engine
     for stream in (True, False):
+        before = idle.metric("bloomery_cancelled_total")
         body = json.dumps({"model": "small", "prompt": "on and on", "max_tokens": 90, "n": 8, "stream": stream, "logit_bias": {
             str(TOKENIZER.end): -100,
         }}).encode()  # fmt: skip
         with socket.create_connection(("127.0.0.1", idle.port)) as client:
             head = f"POST {TEXT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
             client.sendall(head.encode() + body)
-            if stream:
-                client.recv(200)
-        until = time.monotonic() + 20
-        while (idle.served.worker.engine.live or idle.served.worker.engine.waiting) and time.monotonic() < until:
-            time.sleep(0.02)
-    assert idle.metric("bloomery_cancelled_total") > before
+            wait_until(lambda: engine.live > 0)  # one who left before it began could not be told from one who was never there
+        wait_until(lambda: engine.live == engine.waiting == 0)
+        assert idle.metric("bloomery_cancelled_total") > before
 
 
 def test_keys_are_asked_for_where_there_are_some():
@@ -197,9 +194,7 @@ def test_more_than_can_wait_are_told_to_come_again():
     with house(Limits(rows=1, queued=1)) as there:
         status, said, response = there.post(TEXT, prompt="x", n=3)
         assert (status, said["error"]["code"], response.getheader("Retry-After")) == (429, "busy", "1")
-        until = time.monotonic() + 20
-        while there.post(TEXT, prompt="x", n=2)[0] != 200:
-            assert time.monotonic() < until, "what was refused still takes a place"
+        wait_until(lambda: there.post(TEXT, prompt="x", n=2)[0] == 200)  # what was refused takes no place
 
 
 def test_what_takes_too_long_is_ended():
