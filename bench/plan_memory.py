@@ -217,6 +217,22 @@ BESIDES = {
     "llama, both in the host's memory": Case(
         config=LLAMA, rows=4, micro_batch=4, offload=frozenset({"activations", "optimizer"}), ema=0.99,
     ),
+    "llama, all recomputed, what blocks read in the host's memory": Case(
+        config=LLAMA, rows=8, micro_batch=4, again=Recompute("full"), offload=frozenset({"activations"}),
+    ),
+    "llama, all but products recomputed, likewise": Case(
+        config=LLAMA, rows=8, micro_batch=4, again=Recompute("selective"), offload=frozenset({"activations"}),
+    ),
+    "shard=2, activations in the host's memory": Case(
+        config=LLAMA, rows=16, micro_batch=4, offload=frozenset({"activations"}), layout=Layout(shard=2),
+    ),
+    "shard=2, zero=1, both in the host's memory": Case(
+        config=WIDE.replace(n_layers=4), rows=16, micro_batch=4, offload=frozenset({"activations", "optimizer"}),
+        layout=Layout(shard=2, zero=1),
+    ),
+    "shard=2, all recomputed, what blocks read in the host's memory": Case(
+        config=LLAMA, rows=16, micro_batch=4, again=Recompute("full"), offload=frozenset({"activations"}), layout=Layout(shard=2),
+    ),
     "shard=2, the optimiser in the host's memory": Case(
         config=LLAMA.replace(max_seq_len=64), rows=4, micro_batch=2, offload=frozenset({"optimizer"}), layout=Layout(shard=2),
     ),

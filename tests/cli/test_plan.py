@@ -5,13 +5,15 @@ After a change that is meant: python -m tests.cli.test_plan
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bloomery.cli import plan
-from bloomery.cli.plan import Means, chosen, print_outlook
+from bloomery.cli.plan import Means, chosen, print_outlook, print_trainings
 from bloomery.cli.show import console
+from bloomery.core.errors import ConfigError
 from bloomery.mesh import Layout
 from bloomery.planning.sizing import advice
 from bloomery.recipe import load_recipe
@@ -51,6 +53,12 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[:2]), NAMES[2]])
 def test_the_case_of_10b_parameters_1t_and_200b_tokens_is_planned_as_it_was(wide: None, name: str):
     assert told(name).strip() == GOLDEN.read_text().split("\n\n")[NAMES.index(name)].strip()
+
+
+def test_what_a_run_would_refuse_of_memory_is_refused_in_the_same_words():
+    with pytest.raises(ConfigError, match="--recompute 8 GiB with --offload activations: a size is for what stays on the device"):
+        print_trainings([], replace(MEANS, recompute="8GiB", offload="activations,optimizer"))
+    assert replace(MEANS, recompute="full", offload="activations").away == {"activations"}
 
 
 if __name__ == "__main__":

@@ -128,6 +128,16 @@ def test_state_that_waits_in_the_hosts_memory_comes_a_few_weights_at_a_time():
     assert few.optimizer >= 4 * config.n_params
 
 
+def test_what_blocks_read_that_are_computed_again_does_not_stay_where_activations_leave():
+    config = LlamaConfig(vocab_size=512, d_model=256, n_layers=6, n_heads=4, max_seq_len=256)
+    planned = Planned(config=config, time=256)
+    there, away = (anatomy_of(replace(planned, offload=one), 4) for one in (frozenset(), frozenset({"activations"})))
+    stream = 4 * 256 * 256 * 4
+    assert (there.sent, away.sent) == (0, config.n_layers * stream)
+    kept, left = (memory(one, Layout(), rows=4, recomputed=config.n_layers)[0] for one in (there, away))
+    assert kept.total - left.total == pytest.approx((config.n_layers - 1) * stream, abs=stream)  # the last one is back at the worst moment
+
+
 def test_thousands_of_ranks_are_planned_without_one():
     layout = Layout(pipeline=4, replicate=16, shard=16, context=2, tensor=4)
     places = memory(small(), layout, rows=16_384)

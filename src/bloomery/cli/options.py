@@ -28,7 +28,8 @@ def run_options(command: Any) -> Any:
         click.option("--recompute", default="none", show_default=True, metavar="none|full|selective|SIZE", help="Activations that training "
                      "computes again instead of keeping them; with a size (8GiB), as few as keep the rest within it."),
         click.option("--offload", default="none", show_default=True, metavar="none|activations|optimizer", help="What waits in the host's "
-                     "memory while a GPU does not need it; both with a comma. Activations only in steps that are not compiled."),
+                     "memory while a GPU does not need it; both with a comma. Activations only in steps that are not compiled, and "
+                     "with no SIZE for --recompute."),
         click.option("--tracker", "trackers", type=click.Choice(["tensorboard", "aim", "trackio", "wandb", "none"]), multiple=True,
                      default=("tensorboard",), show_default=True, help="Where figures go besides their JSON lines; several may be given."),
         click.option("--keep-every", type=click.IntRange(min=1), metavar="STEPS",

@@ -25,7 +25,7 @@ from bloomery.stages.anatomy import Planned
 from bloomery.stages.planner import here, planner_of, usual
 from bloomery.stages.train import Train
 from bloomery.train import Precision
-from bloomery.train.offload import parse_offload
+from bloomery.train.offload import Offloaded, check_together, parse_offload
 from bloomery.train.recompute import Recompute
 
 OPTIMIZERS = {"adamw": AdamW(), "muon": Muon()}
@@ -56,6 +56,13 @@ class Means:
     micro_batch: int | None
     recompute: str
     offload: str = "none"
+
+    @property
+    def away(self) -> frozenset[Offloaded]:
+        """What waits in the host's memory, which goes together with what is computed again."""
+        found = parse_offload(self.offload)
+        check_together(found, Recompute.parse(self.recompute))
+        return found
 
     @property
     def named(self) -> Machine:
@@ -89,7 +96,7 @@ def size(
     rows = max(1, round(count_of(batch_tokens) / time / share)) * share
     planned = Planned(
         config=config, time=time, optimizer=OPTIMIZERS[optimizer], task=usual_task(config), precision=precision, guarded=True,
-        offload=parse_offload(means.offload),
+        offload=means.away,
     )  # fmt: skip
     planner = planner_of(planned, means.named, rows, means.utilisation, new)
     console.print(Text(headline(model, config, time), "bold"))
@@ -123,13 +130,14 @@ def chosen(planner: Planner, means: Means, layout: Layout, ranks: int | None) ->
 
 def print_trainings(rows: Sequence[PlannedStage], means: Means) -> None:
     """The plan of each training that is to be made, as far as its model is known."""
+    away = means.away
     for row in rows:
         stage = row.stage
         if row.status == "ready" or not isinstance(stage, Train) or stage.learner is None:
             continue
         config = stage.learner
         tokens = stage.total_rows * stage.max_seq_len
-        planned = stage.planned(config, parse_offload(means.offload))
+        planned = stage.planned(config, away)
         planner = planner_of(planned, means.named, stage.rows, means.utilisation, tokens)
         console.print(Text(headline(stage.reference, config, stage.max_seq_len), "bold"))
         there = chosen(planner, means, Layout.parse(means.layout), None)

@@ -111,7 +111,7 @@ class Planner:
         """The anatomy in micro-batches of so many rows, from that of one and of two; but which tensors are large enough to wait in the host's
         memory goes by all rows."""
         if (rows, keeps) not in self._anatomies:
-            exact = keeps == "host"
+            exact = self.keeps == "host"
             self._anatomies[rows, keeps] = self.anatomy(rows, keeps) if exact else between(self.anatomy(1, keeps), self.anatomy(2, keeps), rows)
         return self._anatomies[rows, keeps]
 

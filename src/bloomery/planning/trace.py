@@ -102,12 +102,14 @@ class Stretch:
         forward: what its forward pass does.
         backward: what its backward pass does.
         weights: names of the parameters that it reads.
+        away: bytes of the residual stream that wait in the host's memory where the block is computed again, to come back for that.
     """
 
     reads: int
     forward: Change
     backward: Change
     weights: frozenset[str]
+    away: int = 0
 
     @property
     def block(self) -> bool:
@@ -117,11 +119,11 @@ class Stretch:
     @property
     def recomputed(self) -> Stretch:
         """The same block where it keeps no more than what it hands on, and is computed once more in the backward pass."""
-        again = self.forward.left.plus(Load(-self.reads))
+        again, kept, back = self.forward.left.plus(Load(-self.reads)), self.reads - self.away, Load(self.away)
         worst = max((self.forward.worst, again.plus(self.backward.worst)), key=lambda load: load.total)
-        left, calls = Load(-self.reads, gradients=self.backward.left.gradients), self.forward.calls
-        forward = Change(self.forward.worst, Load(self.reads), calls)
-        return replace(self, forward=forward, backward=Change(worst, left, calls + self.backward.calls))
+        left, calls = Load(-kept, gradients=self.backward.left.gradients), self.forward.calls
+        forward = Change(self.forward.worst, Load(kept), calls)
+        return replace(self, forward=forward, backward=Change(worst.plus(back), left, calls + self.backward.calls))
 
 
 class Tally(TorchDispatchMode):

@@ -30,7 +30,7 @@ from bloomery.planning.trace import Stretch, trace, without_memory
 from bloomery.train import Precision, offload
 from bloomery.train.guard import Guard
 from bloomery.train.manner import autocast
-from bloomery.train.offload import Away, Offloaded, offload_activations
+from bloomery.train.offload import Away, Offloaded, check_together, offload_activations
 from bloomery.train.recompute import Recompute, recompute
 
 
@@ -67,8 +67,18 @@ class Planned:
     before: Frozen | None = None
 
     def keeps(self, again: Recompute) -> Keeps:
-        """What its blocks keep; what is computed again is not there to be sent away, and what a size leaves to be kept is taken to stay."""
-        return "host" if "activations" in self.offload and again.kind == "none" else again.keeps
+        """What its blocks keep.
+
+        Raises:
+            ConfigError: not both can be.
+        """
+        check_together(self.offload, again)
+        return "host" if self.sends and again.kind == "none" else again.keeps
+
+    @property
+    def sends(self) -> bool:
+        """Whether activations wait in the host's memory: all that blocks keep, or what those read that are computed again."""
+        return "activations" in self.offload
 
 
 def anatomy_of(planned: Planned, rows: int, keeps: Keeps = "all") -> Anatomy:
@@ -84,15 +94,25 @@ def _anatomy_of(planned: Planned, rows: int, keeps: Keeps) -> Anatomy:
     with without_memory():
         model, batch, loss = micro_batch_of(planned, rows, planned.time, "all" if keeps == "host" else keeps)
         away = Unseen()
-        if keeps == "host":
+        if planned.sends and keeps != "all":
             offload_activations(model, away)
             loss()
         sent = away.bytes
-        return replace(dissect(
+        found = dissect(
             model, loss, lambda: Updates(planned, model), rows=rows, time=planned.time, row_bytes=bytes_of(batch) // rows,
             last=cache(partial(loss_of, planned)), asked=asked_by(planned.objective).values(),
             itself=planned.before in planned.objective.frozen(),
-        ), sent=sent)  # fmt: skip
+        )  # fmt: skip
+        return without_inputs(found) if planned.sends and keeps == "all" else replace(found, sent=sent)
+
+
+def without_inputs(anatomy: Anatomy) -> Anatomy:
+    """The same where what blocks read waits in the host's memory, all of them being computed again."""
+    first, further = (
+        tuple(replace(one, away=one.reads if one.reads >= offload.LEAST_BYTES else 0) for one in some)
+        for some in (anatomy.first, anatomy.further)
+    )
+    return replace(anatomy, first=first, further=further, sent=float(sum(one.away for one in first)))
 
 
 class Unseen(Away):

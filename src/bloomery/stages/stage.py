@@ -20,7 +20,7 @@ from bloomery.mesh import ALONE, Mesh
 from bloomery.store import Artifact, Store, Workspace
 from bloomery.store.files import os_errors
 from bloomery.text.engine import Executor, Processes, Ray
-from bloomery.train.offload import Offloaded
+from bloomery.train.offload import Offloaded, check_together
 from bloomery.train.recompute import Recompute
 
 TrackerName = Literal["tensorboard", "aim", "trackio", "wandb"]
@@ -180,6 +180,9 @@ class RunContext:
     trackers: tuple[TrackerName, ...] = ("tensorboard",)
     access: Access = field(default_factory=Access)
     _last_progress: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False)
+
+    def __post_init__(self) -> None:
+        check_together(self.offload, self.recompute)
 
     def executor(self) -> Executor:
         """Who works on documents."""

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
+from bloomery.core.units import human_bytes
 from bloomery.mesh.held import buckets
 from bloomery.nn.block import Block
 from bloomery.optim import Optimizer
 from bloomery.optim.graded import Stepper
+from bloomery.train.recompute import Recompute
 
 Offloaded = Literal["activations", "optimizer"]
 CHUNK_BYTES = 256 << 20  # of optimiser state that is on the device at a time
@@ -33,17 +35,29 @@ def parse_offload(text: str) -> frozenset[Offloaded]:
     return frozenset(names)  # type: ignore[arg-type]
 
 
+def check_together(offload: frozenset[Offloaded], again: Recompute) -> None:
+    """Refuses a size for activations on the device where they wait in the host's memory.
+
+    Raises:
+        ConfigError: both are asked for.
+    """
+    if "activations" in offload and again.kind == "budget":
+        raise ConfigError(f"--recompute {human_bytes(again.budget)} with --offload activations: a size is for what stays on the device, and "
+                          "activations wait in the host's memory; leave one of them out, or take --recompute full or selective")  # fmt: skip
+
+
 def offload_activations(model: nn.Module, away: Away) -> int:
     """Has what each block keeps for its backward pass wait in the host's memory; says how many blocks do so.
 
-    Each tensor leaves by a stream of its own as soon as it is there, and comes back when the backward pass asks for it.
+    Each tensor leaves by a stream of its own as soon as it is there, and comes back when the backward pass asks for it. Of a block that is
+    computed again only what it reads is kept, and leaves. Weights stay, those too that ZeRO has gathered.
 
     Source: Rhu et al. (2016), vDNN, arXiv 1602.08124; without its fetching ahead.
     """
     blocks = [module for module in model.modules() if isinstance(module, Block)]
     away.stays |= {identity(parameter) for parameter in model.parameters()}
     for block in blocks:
-        block.forward = partial(away.through, block.forward)
+        block.forward = partial(away.through, block, block.forward)
     return len(blocks)
 
 
@@ -65,14 +79,22 @@ class Away:
         """Memory that stays where it is."""
         self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
 
-    def through(self, forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """A forward pass that keeps its tensors away."""
-        with torch.autograd.graph.saved_tensors_hooks(self.leave, self.come_back):
+    def through(self, block: nn.Module, forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """A forward pass of a block that keeps its tensors away."""
+        gathered = {identity(parameter) for parameter in block.parameters()}  # under ZeRO weights lie elsewhere during a pass
+        with torch.autograd.graph.saved_tensors_hooks(partial(self.leave, gathered), self.come_back):
             return forward(*arguments, **named)
 
-    def leave(self, tensor: Tensor) -> Tensor | tuple[Tensor, torch.device]:
-        """What stands for a tensor that a backward pass will ask for."""
-        if tensor.device.type != self.device.type or tensor.nbytes < LEAST_BYTES or identity(tensor) in self.stays:
+    def leave(self, gathered: set[int], tensor: Tensor) -> Tensor | tuple[Tensor, torch.device]:
+        """What stands for a tensor that a backward pass will ask for.
+
+        Args:
+            gathered: memory of weights, which stays for now.
+            tensor: the tensor.
+        """
+        if tensor.device.type != self.device.type or tensor.nbytes < LEAST_BYTES:
+            return tensor
+        if (where := identity(tensor)) in self.stays or where in gathered:
             return tensor
         return self.send(tensor), tensor.device
 
