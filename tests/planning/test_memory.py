@@ -14,6 +14,7 @@ from bloomery.objectives import Distil
 from bloomery.optim import LastLayers
 from bloomery.planning.anatomy import Anatomy, Turn
 from bloomery.planning.memory import memory
+from bloomery.planning.trace import forward_of
 from bloomery.stages.anatomy import Planned, anatomy_of
 
 SMALL = LlamaConfig(vocab_size=4096, d_model=64, n_layers=8, n_heads=8, max_seq_len=64)
@@ -131,11 +132,14 @@ def test_state_that_waits_in_the_hosts_memory_comes_a_few_weights_at_a_time():
 def test_what_blocks_read_that_are_computed_again_does_not_stay_where_activations_leave():
     config = LlamaConfig(vocab_size=512, d_model=256, n_layers=6, n_heads=4, max_seq_len=256)
     planned = Planned(config=config, time=256)
-    there, away = (anatomy_of(replace(planned, offload=one), 4) for one in (frozenset(), frozenset({"activations"})))
-    stream = 4 * 256 * 256 * 4
+    there, away = (anatomy_of(replace(planned, offload=one), 16) for one in (frozenset(), frozenset({"activations"})))
+    stream = 16 * 256 * 256 * 4
     assert (there.sent, away.sent) == (0, config.n_layers * stream)
-    kept, left = (memory(one, Layout(), rows=4, recomputed=config.n_layers)[0] for one in (there, away))
-    assert kept.total - left.total == pytest.approx((config.n_layers - 1) * stream, abs=stream)  # the last one is back at the worst moment
+    kept, left = (forward_of(part.recomputed if part.block else part for part in one.first).left.total for one in (there, away))
+    assert kept - left == config.n_layers * stream
+    stays, comes_back = (one.first[one.blocks[1]].recomputed.backward.worst.total for one in (there, away))
+    assert comes_back - stays == stream
+    assert memory(away, Layout(), rows=16, recomputed=6)[0].total < memory(there, Layout(), rows=16, recomputed=6)[0].total
 
 
 def test_thousands_of_ranks_are_planned_without_one():
