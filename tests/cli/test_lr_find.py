@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from click.testing import CliRunner
+from tests.stages.test_train import training
 
 from bloomery.cli.lr_find import advice
 from bloomery.cli.main import cli
 from bloomery.core.errors import ConfigError
+from bloomery.objectives import CausalLM, Distil
+from bloomery.stages.lr_find import find_rate
+from bloomery.stages.stage import RunContext
+from bloomery.store import Store
 from bloomery.train.lr_find import RateSweep
+from bloomery.train.recompute import Recompute, recompute
+from bloomery.train.rollouts import Rollout
 
 RECIPE = """
 from bloomery.recipe import Recipe
@@ -50,6 +59,19 @@ def test_what_cannot_be_swept_is_told(recipe: Path, tmp_path: Path, options: lis
     assert isinstance(result.exception, ConfigError)
     assert words in str(result.exception)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_loss_that_asks_another_model_is_swept_as_a_run_computes_it(tmp_path: Path):
+    base = training(steps=2)
+    stage = training(name="taught", objective=0.5 * CausalLM() + 0.5 * Distil(teacher=base))
+    plain = RunContext(store=Store(tmp_path), quiet=True, trackers=())
+    lean = replace(plain, recompute=Recompute("full"), offload=frozenset({"activations", "optimizer"}))
+    with mock.patch("bloomery.stages.start.recompute", wraps=recompute) as again:
+        found = [find_rate(stage, context, 1e-4, 1e-2, 3).losses for context in (plain, lean)]
+    assert found[0] == found[1]
+    assert [call.args[1].kind for call in again.call_args_list][-2:] == ["none", "full"]
+    with pytest.raises(ConfigError, match="learns from what it writes and is paid for"):
+        find_rate(stage.model_copy(update={"rollout": Rollout(max_new_tokens=4)}), plain, 1e-4, 1e-2, 3)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from bloomery.core.errors import ConfigError
 from bloomery.stages.micro_batch import rows_at_a_time
 from bloomery.stages.planner import here
 from bloomery.stages.stage import Inputs, RunContext
+from bloomery.stages.start import manner_of, start
 from bloomery.stages.train import Train
 from bloomery.text.tokenizer import Tokenizer
-from bloomery.train import Course, Manner, StepReport, TrainState
+from bloomery.train import Course, StepReport
 from bloomery.train.lr_find import RateSweep, sweep_rates
 from bloomery.train.machine import row_meter
-from bloomery.train.spreading import check_course, spread_model
 
 
 def find_rate(stage: Train, context: RunContext, low: float, high: float, steps: int) -> RateSweep:
@@ -25,24 +25,23 @@ def find_rate(stage: Train, context: RunContext, low: float, high: float, steps:
         steps: how many rates are tried.
 
     Raises:
-        ConfigError: low is not below high, or the layout does not go with the training.
+        ConfigError: low is not below high, the training learns from what it writes itself, or the layout does not go with it.
     """
     if not low < high:
         raise ConfigError(f"--low {low:g} is not below --high {high:g}; {high / 1e4:g} would be")
+    if stage.rollout is not None:
+        raise ConfigError(f"{stage.reference} learns from what it writes and is paid for, in which no loss says how well a rate does; compare "
+                          "runs at several rates by their reward")  # fmt: skip
     inputs = Inputs({one.reference: one.run(context) for one in stage.inputs().values()})
     source = stage.posed(stage.source(inputs), Tokenizer.load(inputs[stage.tokenizer].checked("tokenizer.json")))
-    config, fill = stage.load(inputs)
-    mesh = context.mesh
-    check_course(mesh.layout, stage.rows, stage.max_seq_len, stage.objective)
-    spread = spread_model(config, mesh, fill, stage.trainable)
-    state = TrainState(spread.model, stage.optimizer.at(high).of(spread.members), holding=spread.holding)
+    config, state = start(stage, context, inputs, stage.optimizer.at(high))
     course = Course(
         objective=stage.objective, schedule=stage.schedule, steps=steps, rows=stage.rows, batch_rule=stage.batch_rule,
         clip_norm=stage.clip_norm, precision=stage.precision, seed=stage.seed,
     )
     measure = row_meter(state, source, stage.objective, stage.precision, context.device)
     rows = rows_at_a_time(stage, context, config, lambda: here(context.device, stage.precision), measure)
-    manner = Manner(micro_batch=rows, device=context.device)
+    manner = manner_of(context, state, rows, measure, flops=0.0)  # too few steps to repay being compiled
 
     def each(report: StepReport) -> None:
         context.progress(f"{stage.reference}: rate {report.learning_rate:.3g}, loss {report.loss:.3f}")

@@ -19,35 +19,32 @@ from bloomery.core.errors import ConfigError, StoppedError
 from bloomery.core.units import human_bytes, human_count, human_seconds
 from bloomery.data import Mixture, TokenShards
 from bloomery.models import AdaptedConfig, Model, read_model
-from bloomery.optim import Average, Everything
+from bloomery.optim import Everything
 from bloomery.planning.outlook import Outlook
 from bloomery.stages.example import example_of
 from bloomery.stages.forecast import compare
 from bloomery.stages.healed import in_summary, write_healing
 from bloomery.stages.leave import leave_model
-from bloomery.stages.look_back import beside_of
 from bloomery.stages.micro_batch import BEGUN, as_begun, rows_at_a_time
 from bloomery.stages.operations import flops_per_token
 from bloomery.stages.planner import COMPILED, UTILISATION, here, outlook_of
 from bloomery.stages.stage import Inputs, RunContext
+from bloomery.stages.start import manner_of, start
 from bloomery.stages.training import Training
 from bloomery.stages.watched import BEST, Watched
 from bloomery.store import Workspace, read_json, write_bytes, write_json
 from bloomery.text.tokenizer import Tokenizer
-from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, TrainState, train
+from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, train
 from bloomery.train.checkpoints.carried import carry_slots, leave_slots
 from bloomery.train.doctor.patient import packed_in
 from bloomery.train.loop import At
-from bloomery.train.machine import compile_pays, row_meter
+from bloomery.train.machine import row_meter
 from bloomery.train.memory import Needs, bytes_by_kind, bytes_there
-from bloomery.train.offload import Away, AwayOptimizer, offload_activations
 from bloomery.train.peak import Peak
-from bloomery.train.recompute import recompute
 from bloomery.train.records import Lines, NoLines, Progress
 from bloomery.train.rewards import Proxies
 from bloomery.train.rollouts import Rollout, Rollouts
 from bloomery.train.snapshots import OnDisk
-from bloomery.train.spreading import check_course, spread_model
 from bloomery.train.statistics import Inspector
 from bloomery.train.trackers import TRACKERS, Session, Trackers
 from bloomery.train.watch import answers, held_out
@@ -91,19 +88,12 @@ class Run:
         self.raw = stage.source(inputs)
         self.source = stage.posed(self.raw, self.tokenizer)
         self.held_out = {tokens.name: TokenShards.open(inputs[tokens]) for tokens in stage.watch.held_out}
-        self.config, fill = stage.load(inputs)
-        check_course(context.mesh.layout, stage.rows, stage.max_seq_len, stage.objective)
-        spread = spread_model(self.config, context.mesh, fill, stage.trainable)
-        live = {held.name: held.local for held in spread.holding.trainable()}
-        average = Average(live, stage.ema) if stage.ema is not None else None
-        beside = beside_of(stage.objective, inputs, spread.model, spread.holding, self.config, stage.judges)
-        updater, fixed = stage.updater.of(spread.members), self.config.fixed
-        updater = AwayOptimizer(updater) if "optimizer" in context.offload else updater
-        self.state = TrainState(spread.model, updater, average, holding=spread.holding, beside=beside, fixed=fixed)
+        self.config, self.state = start(stage, context, inputs, stage.updater)
+        trained = self.state.holding.trainable()
         if stage.rollout is not None:
             self.source = self.written(stage.rollout)
         frozen = not isinstance(stage.trainable, Everything)
-        self.trained = sum(prod(held.part.shape) for held in spread.holding.trainable()) if frozen else self.config.n_params
+        self.trained = sum(prod(held.part.shape) for held in trained) if frozen else self.config.n_params
         self.machine = here(context.device, stage.precision)
         self.plan = stage.planned(self.config, context.offload, self.machine.device)
         self.flops_per_token = self._flops_per_token()
@@ -121,7 +111,7 @@ class Run:
         resumed = self.checkpoints.resume(self.state)
         if not resumed and (before := stage.init.carried) is not None:
             carried = carry_slots(inputs[before].path / SLOTS, self.state)
-            self.say(f"{carried} of {len(spread.holding.trainable())} parameters go on with the optimiser's state of {before.reference}")
+            self.say(f"{carried} of {len(trained)} parameters go on with the optimiser's state of {before.reference}")
         self.metrics, self.samples = (
             Lines(self.folder / name, self.state.step if resumed else None) if context.mesh.leads else NoLines()
             for name in ("metrics.jsonl", "samples.jsonl")
@@ -392,13 +382,4 @@ class Run:
         micro_batch = as_begun(
             self.folder, mesh, context.micro_batch, lambda: rows_at_a_time(stage, context, self.config, lambda: self.machine, measure)
         )  # fmt: skip
-        recompute(self.state.model, context.recompute, None if mesh.layout.pipeline > 1 else lambda: micro_batch * measure())
-        planned = stage.total_rows * stage.max_seq_len * self.flops_per_token
-        compiled = {"auto": compile_pays(planned, context.device), "always": True, "never": False}[context.compile]
-        if "activations" in context.offload:
-            if context.compile == "always":
-                raise ConfigError("--offload activations: a compiled step keeps its activations out of reach; take --compile never, "
-                                  "or --recompute")  # fmt: skip
-            offload_activations(self.state.model, Away(context.device))
-            compiled = False
-        return Manner(micro_batch=micro_batch, compiled=compiled, device=context.device)
+        return manner_of(context, self.state, micro_batch, measure, stage.total_rows * stage.max_seq_len * self.flops_per_token)
