@@ -25,7 +25,7 @@ def test_a_number_is_not_its_text():
 def test_counts_bytes_and_seconds_read_well():
     assert [human_count(x) for x in (0, 999, 1234, 1_234_567, 6.9e9, 3.1e22)] == ["0", "999", "1.23k", "1.23M", "6.9B", "31Z"]
     assert [human_bytes(x) for x in (12, 1536, 3 * 2**30)] == ["12 B", "1.5 KiB", "3 GiB"]
-    assert [human_seconds(x) for x in (3.21, 75.3, 3 * 3600 + 120)] == ["3.2s", "1m15s", "3h02m"]
+    assert [human_seconds(x) for x in (0.0234, 3.21, 75.3, 3 * 3600 + 120)] == ["23ms", "3.2s", "1m15s", "3h02m"]
 
 
 def test_counts_and_sizes_are_read_as_they_are_written():

@@ -190,7 +190,8 @@ def print_speed(planner: Planner, there: Outlook, means: Means, tokens: float) -
     hours = tokens / speed.tokens_per_s / 3600
     money = f"{hours * world:,.0f} machine-hours" if hours * world >= 10 else f"{human_seconds(3600 * hours * world)} of machines"
     if means.price is not None:
-        money += f", {hours * world * means.price:,.0f} at {means.price:g} an hour"
+        cost = hours * world * means.price
+        money += f", {cost:,.{0 if cost >= 100 else 2}f} at {means.price:g} an hour"
     length = f"{hours / 24:,.1f} days" if hours >= 48 else human_seconds(3600 * hours)
     console.print(Text(f"{human_count(speed.tokens_per_s)} tokens/s, {human_seconds(speed.step_s)} a step; {human_count(tokens)} tokens, "
                        f"{human_count(tokens * work.flops_per_token)}FLOP: {length}, {money}"))  # fmt: skip

@@ -45,7 +45,9 @@ def bytes_of(text: str) -> float:
 
 
 def human_seconds(value: float) -> str:
-    """75.3 → '1m15s'."""
+    """75.3 → '1m15s', 0.0234 → '23ms'."""
+    if 0 < value < 0.0995:
+        return f"{1000 * value:.2g}ms"
     if value < 60:
         return f"{value:.1f}s"
     minutes, seconds = divmod(round(value), 60)
