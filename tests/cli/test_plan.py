@@ -15,8 +15,10 @@ from bloomery.cli.plan import Means, chosen, print_outlook, print_trainings
 from bloomery.cli.show import console
 from bloomery.core.errors import ConfigError
 from bloomery.mesh import Layout
+from bloomery.models import LlamaConfig
 from bloomery.planning.sizing import advice
 from bloomery.recipe import load_recipe
+from bloomery.stages.anatomy import Planned
 from bloomery.stages.planner import planner_of
 from bloomery.stages.train import Train
 
@@ -53,6 +55,17 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[:2]), NAMES[2]])
 def test_the_case_of_10b_parameters_1t_and_200b_tokens_is_planned_as_it_was(wide: None, name: str):
     assert told(name).strip() == GOLDEN.read_text().split("\n\n")[NAMES.index(name)].strip()
+
+
+def test_names_and_numbers_of_four_stages_stand_whole_in_a_narrow_window(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plan.console, "_width", 80)
+    config = LlamaConfig(vocab_size=512, d_model=64, n_layers=4, n_heads=4, max_seq_len=64)
+    planner = planner_of(Planned(config=config, time=64), MEANS.named, 64)
+    with console.capture() as capture:
+        print_outlook(planner, chosen(planner, MEANS, Layout(pipeline=4), None), MEANS, 1e9)
+    lines = capture.get().splitlines()
+    assert {"weights", "optimizer", "activations", "communication", "together"} <= {line[:16].strip() for line in lines}
+    assert not [line for line in lines if "…" in line]
 
 
 def test_what_a_run_would_refuse_of_memory_is_refused_in_the_same_words():

@@ -163,16 +163,16 @@ def print_outlook(planner: Planner, there: Outlook, means: Means, tokens: float)
     world, setting = there.setting.layout.world, there.setting
     console.print(Text(f"{setting} on {world} × {means.machine or HERE}"))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("memory of a rank")
+    table.add_column("memory of a rank", no_wrap=True)
     places = there.places if len(there.places) <= 4 else (there.places[0], there.memory, there.places[-1])
     names = [f"stage {i}" for i in range(len(there.places))] if len(there.places) <= 4 else ["first stage", "fullest stage", "last stage"]
     for name in names if len(places) > 1 else [""]:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    worst = there.memory
+    worst, room = there.memory, max(0, min(BAR, console.width - len("memory of a rank") - 12 * len(places)))
     for kind, most in worst.parts.items():
         cells = [human_bytes(place.parts[kind]) for place in places]
-        table.add_row(Text(kind), *(Text(cell) for cell in cells), Text("█" * round(BAR * most / worst.total), "cyan"))
+        table.add_row(Text(kind), *(Text(cell) for cell in cells), Text("█" * round(room * most / worst.total), "cyan"))
     style = "green" if there.fits else "red"
     filled = f"{there.memory.total / there.usable:.0%} of {human_bytes(there.usable)}"
     table.add_row(Text("together", "bold"), *(Text(human_bytes(place.total), "bold") for place in places), Text(filled, style))
