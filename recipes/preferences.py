@@ -17,6 +17,8 @@ from bloomery.recipe import Recipe
 from bloomery.recipe.tales import tale_optimizer
 from bloomery.stages.heads import HeadsOn
 from bloomery.stages.init import Continue, Scratch
+from bloomery.stages.left_by import LeftBy
+from bloomery.stages.own_pairs import OwnPairs
 from bloomery.stages.paired import Way
 from bloomery.stages.policies import Policies
 from bloomery.stages.preferences import Preferences
@@ -28,7 +30,7 @@ from bloomery.text.readers import TaleContinuations, TalePreferences, TaleStorie
 from bloomery.text.tales import Tales
 from bloomery.train.credit import GAE, Credit, GroupRelative, LeaveOneOut
 from bloomery.train.earnings import Earns, Toll
-from bloomery.train.rewards import Format, Likelier, TrueTale
+from bloomery.train.rewards import Format, Likelier, Reward, TrueTale
 from bloomery.train.rollouts import Rollout
 
 TIME, NEW, SAMPLES = 256, 28, 8
@@ -36,17 +38,19 @@ STATEMENT = r"[A-Z][a-z ]+, .+ (was|stayed|had|kept|felt) .+\."  # who states no
 
 
 def preferences(
-    *, methods: str = "rloo grpo ppo dpo ipo kto orpo simpo", stories: int = 8000, talks: int = 4000, pairs: int = 12_000, wrong: float = 0.5,
-    base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, paid_steps: int = 45, prompts: int = 8, toll: float = 0.02,
-    rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64, n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 350,
-    judge_rate: float = 5e-4, judge_width: int = 128, judge_layers: int = 4, judges: int = 3, seeds: int = 3, seed: int = 0,
+    *, methods: str = "rloo grpo ppo dpo own ipo kto orpo simpo", stories: int = 8000, talks: int = 4000, pairs: int = 12_000,
+    wrong: float = 0.5, base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, own_prompts: int = 600, own_beta: float = 0.3,
+    paid_steps: int = 45, prompts: int = 8, toll: float = 0.02, rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64,
+    n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 350, judge_rate: float = 5e-4, judge_width: int = 128,
+    judge_layers: int = 4, judges: int = 3, seeds: int = 3, seed: int = 0,
 ) -> Recipe:  # fmt: skip
     """A model learns to go on with tales from writers of whom `wrong` did not look. Of each pair of sentences the one that the tale's world
     makes true is preferred. A larger model, the judge, learns that, and is examined on pairs of worlds that none has read of. The tuned model
     is paid by what it says (the true reward is only watched), or learns from pairs directly. The table tells the truth of what all write.
 
-    --methods names what is compared, of "rloo grpo ppo dpo ipo kto orpo simpo"; `toll` is what a nat away from the tuned model costs. Where
-    there are fewer --judges than --seeds, they take turns.
+    --methods names what is compared, of "rloo grpo ppo dpo own ipo kto orpo simpo"; "own" is DPO on pairs of the tuned model's own texts, of
+    which the judge picks the best and the worst of eight. `toll` is what a nat away from the tuned model costs. Where there are fewer --judges
+    than --seeds, they take turns.
     """
     read, unread = (Tales(seed=seed, domain="farm", size="tiny", split=split) for split in ("train", "held_out"))
     corpus = Prepare(name="stories", source=TaleStories(tales=read, count=stories))
@@ -95,11 +99,22 @@ def preferences(
         """How much likelier a judge has come to find a text: its reward, of which no more is to be had once it says good."""
         return Likelier(name="judge", by=judge(number), before=learned, shape="log_sigmoid", weight=weight)
 
+    def paid_for(number: int) -> tuple[Reward, ...]:
+        """What texts earn, by one of the judges."""
+        return told_by(number % judges), Format(pattern=STATEMENT), TrueTale(weight=0.0)
+
+    def own_pairs(number: int) -> Tokenize:
+        """Pairs of what the tuned model writes itself."""
+        own = OwnPairs(
+            name=f"own_{number}", policy=chat, prompts=asked_tokens, rewards=paid_for(number), count=own_prompts, samples=SAMPLES,
+            max_seq_len=TIME, max_new_tokens=NEW, seed=seed + number,
+        )  # fmt: skip
+        return tokens(Prepare(name=f"own_{number}", source=LeftBy(stage=own), filters=()), Pairs(max_tokens=TIME))
+
     def paid(name: str, number: int, credit: Credit, objective: Objective, **changes: Any) -> Train:
         """The tuned model, paid by a judge."""
         init = changes.pop("init", Continue(base=chat))
-        rewards = (told_by(number % judges), Format(pattern=STATEMENT), TrueTale(weight=0.0))
-        earns = Earns(rewards=rewards, credit=credit, reference=chat, toll=Toll(beta=changes.pop("toll", toll)))
+        earns = Earns(rewards=paid_for(number), credit=credit, reference=chat, toll=Toll(beta=changes.pop("toll", toll)))
         updates = AdamW(learning_rate=changes.pop("rate", rate), weight_decay=0.0)
         rollout = Rollout(max_new_tokens=NEW, samples=changes.pop("samples", SAMPLES), earns=earns, **changes)
         return Train(
@@ -129,6 +144,8 @@ def preferences(
                 with_value = HeadsOn(init=Continue(base=chat), heads=(ValueConfig(),), language_head=True)
                 objective = PolicyGradient() + 0.1 * ValueLoss()
                 return paid(name, number, GAE(), objective, init=with_value, every=2, epochs=2, samples=4, rate=0.4 * rate)
+            case "own":
+                return direct(name, number, DPO(reference=chat, beta=own_beta), learnt=own_pairs(number))
             case "kto":
                 return direct(name, number, KTO(reference=chat, beta=1.0), learnt=verdict_tokens, task=Unpaired(), row=4 * TIME)
             case "orpo":

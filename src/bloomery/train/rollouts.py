@@ -201,6 +201,13 @@ class Rollouts(Source):
             found["flat"] = float(self.earnings.flat(there.judged.scores, self.rollout.samples)[which].mean())
         return self.earnings.figures(there.judged, which, there.texts(which)[1]) | found
 
+    def earned(self, first_row: int, rows: int) -> Float[np.ndarray, " rows"]:
+        """What the texts of some rows have earned: their rewards, weighed and added up."""
+        there = self._round(first_row, rows)
+        assert self.earnings is not None, "nobody judges these texts"
+        assert there.judged is not None
+        return (there.judged.scores @ self.earnings.weights)[there.which(first_row, rows)]
+
     def documents(self, first_row: int, rows: int) -> list[Span]:
         """The documents that gave the prompts of these rows."""
         there = None if self.rollout.epochs == 1 and not self.rollout.again else self._round(first_row, rows)
