@@ -7,7 +7,7 @@ STORE ?= store
 TESTERS ?= 2
 export PYTHON
 
-.PHONY: help quickstart chat test test-all check coverage bench-cpu bench-data bench-time bench-gpu lock clean
+.PHONY: help quickstart chat test test-all test-ranks check coverage bench-cpu bench-data bench-time bench-gpu lock clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,11 @@ test: check  ## everything that CI runs: checks and tests, without a GPU and wit
 
 test-all: check  ## the slow tests and those on real data too (BLOOMERY_DATA names its folder)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TESTERS) --dist worksteal
+
+RANKS := mesh faults planning optim train store stages/test_train_ranks.py stages/test_micro_batch.py cli/launch cli/test_plan.py
+
+test-ranks: .venv/.ready-dev  ## ranks, faults, checkpoints and plans, with every layout, kill and case: an hour or two
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "not real" $(addprefix tests/,$(RANKS))
 
 coverage: .venv/.ready-dev  ## line coverage of the rooms that everything stands on
 	@$(BIN)/pytest tests/core tests/store tests/recipe tests/cli --cov=bloomery.core --cov=bloomery.store --cov=bloomery.recipe --cov-report=term-missing

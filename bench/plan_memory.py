@@ -233,6 +233,15 @@ BESIDES = {
     "shard=2, all recomputed, what blocks read in the host's memory": Case(
         config=LLAMA, rows=16, micro_batch=4, again=Recompute("full"), offload=frozenset({"activations"}), layout=Layout(shard=2),
     ),
+    "tensor=2, activations in the host's memory": Case(
+        config=LLAMA, rows=8, micro_batch=8, offload=frozenset({"activations"}), layout=Layout(tensor=2),
+    ),
+    "context=2, activations in the host's memory": Case(
+        config=LLAMA, rows=8, micro_batch=8, offload=frozenset({"activations"}), layout=Layout(context=2),
+    ),
+    "pipeline=2, activations in the host's memory": Case(
+        config=LLAMA, rows=16, micro_batch=4, offload=frozenset({"activations"}), layout=Layout(pipeline=2),
+    ),
     "shard=2, the optimiser in the host's memory": Case(
         config=LLAMA.replace(max_seq_len=64), rows=4, micro_batch=2, offload=frozenset({"optimizer"}), layout=Layout(shard=2),
     ),

@@ -193,12 +193,12 @@ class _Rank:
         whole = max(sum(bulk), 1)
         used, held = bulk.used(layout) / whole, bulk.held(layout) / whole
         tokens, stream = 1.0 if loss else 1 / (layout.context * layout.tensor), stretch.reads / layout.context
-        gathered = GATHERED * stream * (1 - 1 / layout.tensor)
+        gathered, leaves = GATHERED * stream * (1 - 1 / layout.tensor), again or self.anatomy.sent > 0
         copied = (SUMMED * stream if layout.tensor > 1 else 0.0) + (SWAPPED * stream / layout.tensor if layout.context > 1 else 0.0)
 
         def local(change: Change, more: float) -> Change:
-            worst = change.worst.times(tokens, 1.0, used, used, 1.0).plus(Load(max(more, gathered if again else 0.0) + copied))
-            left = change.left.times(tokens, 1.0, used, held if layout.zero > 1 else used, 1.0).plus(Load(0.0 if again else more))
+            worst = change.worst.times(tokens, 1.0, used, used, 1.0).plus(Load(max(more, gathered if leaves else 0.0) + copied))
+            left = change.left.times(tokens, 1.0, used, held if layout.zero > 1 else used, 1.0).plus(Load(0.0 if leaves else more))
             worst, left = (Load(gradients=load.gradients, logits=load.kept) if loss else load for load in (worst, left))
             return Change(worst, left, change.calls)
 
