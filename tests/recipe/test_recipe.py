@@ -6,10 +6,10 @@ import pytest
 from tests.toys import Grain, Mine, Smelt
 
 from bloomery.core.errors import ArtifactError, ConfigError
-from bloomery.recipe import Recipe, diff, lineage, load_recipe, plan, read_lock, run, write_lock
+from bloomery.recipe import Recipe, diff, load_recipe, plan, read_lock, run, write_lock
 from bloomery.recipe.lock import lock_path
 from bloomery.stages.stage import RunContext
-from bloomery.store import Store
+from bloomery.store import Store, lineage
 
 
 def recipe(ore: str = "tin", heat: float = 1.0, size: int = 3) -> Recipe:

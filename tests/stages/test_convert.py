@@ -7,7 +7,7 @@ import pytest
 from bloomery.core.errors import ArtifactError, ConfigError
 from bloomery.models import LlamaConfig, read_model
 from bloomery.models.growth import Deepen, Duplicate, GroupHeads, Widen
-from bloomery.recipe import Recipe, lineage, plan
+from bloomery.recipe import Recipe, plan
 from bloomery.recipe.tales import tale_tokens
 from bloomery.stages.convert import Convert
 from bloomery.stages.evaluate import Evaluate
@@ -16,7 +16,7 @@ from bloomery.stages.init import Continue, Scratch
 from bloomery.stages.stage import RunContext
 from bloomery.stages.trace import documents_of_step
 from bloomery.stages.train import Share, Train
-from bloomery.store import Store
+from bloomery.store import Store, lineage
 
 MODEL = LlamaConfig(vocab_size=320, d_model=16, n_layers=2, n_heads=4, d_ff=32, max_seq_len=32)
 TALES = tale_tokens(count=60, vocab_size=300)

@@ -17,7 +17,6 @@ from bloomery.models import LlamaConfig, MultipleChoiceConfig, read_model
 from bloomery.nn import LastPoolingConfig
 from bloomery.objectives import HeadCrossEntropy
 from bloomery.optim import AdamW, Embeddings, Everything
-from bloomery.recipe.lineage import lineage
 from bloomery.stages.ensemble import Ensemble
 from bloomery.stages.evaluate import Evaluate
 from bloomery.stages.examine import Examine
@@ -29,7 +28,7 @@ from bloomery.stages.stage import RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
 from bloomery.stages.train import Share, Train
-from bloomery.store import Store, read_json
+from bloomery.store import Store, lineage, read_json
 from bloomery.text.readers import Files, Rows, TaleConversations
 from bloomery.text.tales import Tales
 

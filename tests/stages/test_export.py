@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from bloomery.core.errors import ArtifactError
+from bloomery.core.errors import ArtifactError, ConfigError
 from bloomery.generate import Greedy, stream
-from bloomery.models import LlamaConfig, load_hub, write_model
+from bloomery.models import LlamaConfig, load_hub, save_hub, write_model
+from bloomery.models.gguf import load_gguf
 from bloomery.nn import FanInInit, SequenceLayout
 from bloomery.stages.export import Export
 from bloomery.stages.init import Scratch
 from bloomery.stages.prepare import Prepare
+from bloomery.stages.sharing import folder
 from bloomery.stages.stage import RunContext
 from bloomery.stages.tokenize import Tokenize
 from bloomery.stages.tokenizer import TrainTokenizer
@@ -69,7 +72,7 @@ def test_the_folder_reads_back_as_the_same_model(exported):
 
 def test_all_files_of_a_hub_folder_are_there(exported):
     wanted = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json"}
-    assert set(exported.manifest.files) == wanted
+    assert set(exported.manifest.files) == wanted | {"README.md", "demo.html"}
     assert exported.manifest.summary["n_params"] == CONFIG.n_params
 
 
@@ -112,3 +115,50 @@ def test_a_torn_training_is_not_exported(training, context):
     weights.write_bytes(data)
     with pytest.raises(ArtifactError, match=r"model\.safetensors does not have the checksum"):
         Export(model=training).run(context)
+
+
+def test_weights_can_be_rounded_and_its_config_says_so(training, context):
+    exported = Export(model=training, weights="bf16").run(context)
+    assert json.loads(exported.file("config.json").read_text())["dtype"] == "bfloat16"
+    full = exported.manifest.summary["n_params"] * 4
+    assert exported.file("model.safetensors").stat().st_size < 0.6 * full
+    ours = CONFIG.build(3).state_dict()
+    for name, read in load_hub(exported.path)[1].state_dict().items():
+        assert torch.equal(read, ours[name].bfloat16().float()), name
+    assert "logits within" in exported.file("README.md").read_text()
+
+
+def test_gguf_files_stand_beside_it(training, context):
+    pytest.importorskip("gguf", reason="GGUF files need the gguf package")
+    exported = Export(model=training, gguf=("f32", "q8_0")).run(context)
+    card = exported.file("README.md").read_text()
+    assert "main-f32.gguf, read back: the same logits" in card
+    assert "main-q8\\_0.gguf, read back: logits within" in card
+    for parameter, ours in zip(load_gguf(exported.file("main-f32.gguf"), CONFIG).parameters(), CONFIG.build(3).parameters(), strict=True):
+        assert torch.equal(parameter, ours)
+
+
+@pytest.mark.parametrize("fault", ["a weight", "a field"])
+def test_what_does_not_read_back_as_the_model_is_no_export(fault, training, context, monkeypatch):
+    """A fault in the writing: two matrices of the same shape exchanged, or a field of the config that says something else."""
+
+    def faulty(model, config, folder, *rest):
+        save_hub(model, config, folder, *rest)
+        if fault == "a field":
+            plain = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps(plain | {"rms_norm_eps": 0.5}))
+            return
+        tensors = load_file(folder / "model.safetensors")
+        one, other = (f"model.layers.{layer}.self_attn.q_proj.weight" for layer in (0, 1))
+        save_file(tensors | {one: tensors[other], other: tensors[one]}, folder / "model.safetensors")
+
+    monkeypatch.setattr(folder, "save_hub", faulty)
+    told = "describes another model" if fault == "a field" else "does not read back as it was written"
+    with pytest.raises(ArtifactError, match=told):
+        Export(model=training).run(context)
+
+
+def test_a_measurement_of_another_model_is_refused(training):
+    other = training.replace(name="other", seed=5)
+    with pytest.raises(ConfigError, match=r"Export\.evaluated has Export/main-\w+, which measures another model than Train/main-"):
+        Export(model=training, evaluated=(Export(model=other),))

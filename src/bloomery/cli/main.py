@@ -11,6 +11,7 @@ import click
 from bloomery import __version__
 from bloomery.cli.given import artifact_of, context_of, device_of, dial_texts, flat_of, launching, recipe_of, store_at, told_by_another
 from bloomery.cli.options import launch_options, means_options, rule_options, run_options, store_option
+from bloomery.cli.share import export, import_, push
 from bloomery.core.errors import BloomeryError, ConfigError, NumericsError, StoppedError
 
 ALIKE = ConfigError, NumericsError, StoppedError  # what all ranks on one machine come to together, if one does
@@ -48,6 +49,10 @@ def cli() -> None:
           bloomery chat store/Train/chat-…          talk to a trained model
           bloomery generate store/Train/chat-… --prompts questions.txt --output answers.jsonl   ask it much
     """
+
+
+for verb in (export, import_, push):
+    cli.add_command(verb)
 
 
 @cli.command(
@@ -208,7 +213,7 @@ def pretrain(
 def show(artifact: str | None, verify: bool, store_path: Path) -> None:
     """Draw where ARTIFACT came from, back to its sources; without one, list the store."""
     from bloomery.cli.show import print_compared, print_lineage, print_store
-    from bloomery.recipe import lineage
+    from bloomery.store import lineage
 
     store = store_at(store_path)
     if artifact is None:

@@ -49,7 +49,8 @@ def serve(
     server = uvicorn.Server(settings)
     served.worker.start()
     at, asked = f"[{host}]" if ":" in host else host, ", asked for with a key" if keys else ""
-    click.echo(f"{artifact.reference} is {name!r} at http://{at}:{listener.getsockname()[1]}/v1{asked}; Ctrl-C ends it", err=True)
+    address = f"http://{at}:{listener.getsockname()[1]}"
+    click.echo(f"{artifact.reference} is {name!r} at {address}/v1{asked}; talk to it at {address}/; Ctrl-C ends it", err=True)
     try:
         asyncio.run(_until_ended(server, listener))
     finally:

@@ -13,9 +13,8 @@ from rich.tree import Tree
 
 from bloomery.core.units import human_bytes, human_seconds
 from bloomery.recipe import Change, Dials, PlannedStage, Recipe
-from bloomery.recipe.lineage import Lineage
 from bloomery.stages.forecast import rows_of
-from bloomery.store import Artifact, Store
+from bloomery.store import Artifact, Lineage, Store
 
 console = Console(highlight=False, soft_wrap=True)
 NEXT = {"Train": "bloomery chat {path}", "Convert": "bloomery chat {path}", "Report": "open {path}/report.html"}

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bloomery.core.errors import ConfigError, DataError
+from bloomery.core.errors import ConfigError, DataError, NumericsError
 from bloomery.models.families import FAMILIES, config_from_hub
 from bloomery.models.model import ExportableConfig, HubTensor, Model
 from bloomery.store.files import atomic_path, write_json
@@ -24,34 +24,40 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_SHARD_BYTES = 5_000_000_000
+Written = Literal["fp32", "bf16", "fp16"]
+"""What weights are written in."""
+DTYPES: Mapping[Written, torch.dtype] = MappingProxyType({"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16})
 NO_TOKEN_IDS: Mapping[str, int] = MappingProxyType({})
 OLD_ENDINGS = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}  # of checkpoints converted from the first BERT's
 DERIVED = ("rotary_emb.inv_freq",)  # buffers of old checkpoints that follow from the config
 
 
 def save_hub(
-    model: Model, config: ExportableConfig, folder: Path, token_ids: Mapping[str, int] = NO_TOKEN_IDS, max_shard_bytes: int = MAX_SHARD_BYTES,
+    model: Model, config: ExportableConfig, folder: Path, token_ids: Mapping[str, int] = NO_TOKEN_IDS, written: Written = "fp32",
+    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Writes weights and `config.json` so that `transformers` (4.57 or 5) reads the same model.
 
     The weights are `model.safetensors`, or, where they are larger than `max_shard_bytes`, shards with an index that is written last.
 
     Args:
-        model: on any device; its weights are written in float32.
+        model: on any device.
         config: what the model was built from.
         folder: made if it isn't there.
         token_ids: for `config.json` as well, by their names there ("bos_token_id").
+        written: what the weights are rounded to.
         max_shard_bytes: of one file; a tensor larger than that has a file of its own.
+
+    Raises:
+        ConfigError: the weights were made for other token ids.
+        NumericsError: a weight is too large for fp16.
     """
-    ours, all_parts = dict(model.named_parameters()), config.hub_parts()
-    shards = _shards(all_parts, max_shard_bytes)
+    all_parts, dtype = config.hub_parts(), DTYPES[written]
+    shards = _shards(all_parts, max_shard_bytes, dtype.itemsize)
     index: dict[str, str] = {}
     for number, names in enumerate(shards, 1):
-        state: dict[str, Tensor] = {}
-        for name in names:
-            parts = all_parts[name]
-            flat = ours[name].detach().float().cpu().flatten().split([prod(part.shape) for part in parts])
-            state |= {part.name: _theirs(tensor, part) for part, tensor in zip(parts, flat, strict=True)}
+        held = {name: all_parts[name] for name in names}
+        state = {part.name: _rounded(part.name, tensor, dtype) for part, tensor in hub_tensors(model, held)}
         file = WEIGHTS if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
         with atomic_path(folder / file) as temporary:
             save_file(state, temporary, metadata={"format": "pt"})
@@ -59,14 +65,43 @@ def save_hub(
     if len(shards) == 1:
         (folder / INDEX).unlink(missing_ok=True)
     else:
-        total = 4 * sum(prod(part.shape) for parts in all_parts.values() for part in parts)
+        total = dtype.itemsize * sum(prod(part.shape) for parts in all_parts.values() for part in parts)
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": index})
-    plain = config.to_hub()
+    plain = config.to_hub() | {"dtype": str(dtype).removeprefix("torch.")}
     for name, token_id in token_ids.items():
         if plain.get(name, token_id) != token_id:
             raise ConfigError(f"the weights of this {config.kind()} were made for {name}={plain[name]}, and the tokenizer has {token_id}; "
                               "build the model for the tokenizer's")  # fmt: skip
     write_json(folder / CONFIG, plain | dict(token_ids))
+
+
+def hub_tensors(model: Model, parts: Mapping[str, tuple[HubTensor, ...]]) -> Iterator[tuple[HubTensor, Tensor]]:
+    """A model's weights as the hub has them, one by one, in float32 on the CPU.
+
+    Args:
+        model: on any device.
+        parts: of its config's `hub_parts`, those that are wanted.
+    """
+    ours = dict(model.named_parameters())
+    for name, theirs in parts.items():
+        flat = ours[name].detach().float().cpu().flatten().split([prod(part.shape) for part in theirs])
+        for part, tensor in zip(theirs, flat, strict=True):
+            yield part, _theirs(tensor, part)
+
+
+def take_hub_tensors(model: Model, parts: Mapping[str, tuple[HubTensor, ...]], read: Callable[[HubTensor], Tensor]) -> None:
+    """Fills a model with what `hub_tensors` gives.
+
+    Args:
+        model: whose weights are written over.
+        parts: of its config's `hub_parts`, those that are to be filled.
+        read: a tensor as the hub has it.
+    """
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, theirs in parts.items():
+            flat = torch.cat([(read(part).mT if part.transposed else read(part)).flatten() for part in theirs])
+            parameters[name].copy_(flat.view(parameters[name].shape))
 
 
 def load_hub(folder: Path) -> tuple[ExportableConfig, Model]:
@@ -87,26 +122,22 @@ def load_hub(folder: Path) -> tuple[ExportableConfig, Model]:
         raise DataError(f"{folder / CONFIG} has model_type={model_type!r}, which cannot be read; those that can are {', '.join(FAMILIES)}")
     config = config_from_hub(plain)
     model = config.build(seed=0)
-    parameters = dict(model.named_parameters())
     with ExitStack() as opened:
         stored = {_modern(name): (_open(opened, folder / file), name) for name, file in _files_by_tensor(folder).items()}
         prefix = config.hub_optional_prefix
         if not any(name.startswith(prefix) for name in stored):
             stored = {name if name in config.hub_copies() else prefix + name: tensor for name, tensor in stored.items()}
         _refuse_unknown(set(stored), config, folder)
-        with torch.no_grad():
-            for name, parts in config.hub_parts().items():
-                flat = torch.cat([_tensor(stored, part, folder).flatten() for part in parts])
-                parameters[name].copy_(flat.view(parameters[name].shape))
+        take_hub_tensors(model, config.hub_parts(), lambda part: _tensor(stored, part, folder))
     return config, model
 
 
-def _shards(parts: Mapping[str, tuple[HubTensor, ...]], max_bytes: int) -> list[list[str]]:
+def _shards(parts: Mapping[str, tuple[HubTensor, ...]], max_bytes: int, itemsize: int) -> list[list[str]]:
     """Our parameters in files of at most so many bytes, in order."""
     shards: list[list[str]] = []
     room = 0
     for name, tensors in parts.items():
-        size = 4 * sum(prod(tensor.shape) for tensor in tensors)
+        size = itemsize * sum(prod(tensor.shape) for tensor in tensors)
         if not shards or size > room:
             shards.append([])
             room = max_bytes
@@ -155,7 +186,15 @@ def _tensor(stored: Mapping[str, tuple[Any, str]], part: HubTensor, folder: Path
     if tuple(tensor.shape) != part.shape:
         shapes = f"has shape {tuple(tensor.shape)}, and its config.json calls for {part.shape}"
         raise DataError(f"{folder}: the tensor {part.name!r} {shapes}; its files belong to different models")
-    return tensor.float().mT if part.transposed else tensor.float()
+    return tensor.float()
+
+
+def _rounded(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Raises `NumericsError` where a number that is finite would not be any more."""
+    rounded = tensor.to(dtype)
+    if not torch.equal(rounded.isfinite(), tensor.isfinite()):
+        raise NumericsError(f"{name} has weights up to {float(tensor.abs().max()):.3g}, which {dtype} cannot hold; write bf16 or fp32")
+    return rounded
 
 
 def _theirs(flat: Tensor, part: HubTensor) -> Tensor:

@@ -4,6 +4,7 @@
     POST /v1/completions        texts that go on with prompts, with `echo` and `logprobs` what the model says of the prompts themselves
     POST /v1/embeddings         texts as vectors
     GET  /v1/models  /health  /metrics
+    GET  /                      a page to talk to it
 
 What is wrong with a request is told in one sentence, with a status from 400 on; nothing of a request can make the server fail. A client that
 leaves has its texts dropped.
@@ -27,13 +28,15 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from bloomery.core.errors import BloomeryError
 from bloomery.core.rng import derive_seed
+from bloomery.core.units import human_count
 from bloomery.generate import Engine, Job, Spelling, Stops, job_by
 from bloomery.models.model import CausalModel
+from bloomery.stages.sharing.demo import demo_page
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.web.bodies import ChatBody, CompletionBody, EmbeddingBody, read_body
 from bloomery.web.embed import embedded
@@ -42,7 +45,7 @@ from bloomery.web.replies import Sheet, failure
 from bloomery.web.worker import BusyError, ClosingError, Ticket, Worker
 
 LOCAL = frozenset(("localhost", "127.0.0.1", "[::1]", "::1"))
-OPEN = ("/health",)  # what is told without a key
+OPEN = ("/health", "/")  # what is told without a key
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -113,6 +116,7 @@ class Served:
             Route("/v1/models/{name:path}", self._answered(self._models), methods=["GET"]),
             Route("/health", self._answered(self._health), methods=["GET"]),
             Route("/metrics", self._answered(self._page), methods=["GET"]),
+            Route("/", self._answered(self._demo), methods=["GET"]),
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
 
@@ -149,7 +153,8 @@ class Served:
         """Raises `RefusedError` where a request bears no key, or comes from a page that is none of ours."""
         if self.local and _host_of(request.headers.get("host", "")) not in LOCAL:
             raise RefusedError(403, "this server is asked as localhost or 127.0.0.1 only", "permission_error")
-        if (origin := request.headers.get("origin")) is not None and _host_of(origin.partition("://")[2]) not in LOCAL:
+        origin = request.headers.get("origin", "http://localhost").partition("://")[2]
+        if _host_of(origin) not in LOCAL and (self.local or origin != request.headers.get("host")):
             raise RefusedError(403, "requests from pages of other sites are not answered", "permission_error")
         if not self.keys or request.url.path in OPEN:
             return
@@ -312,6 +317,12 @@ class Served:
     async def _health(self, request: Request) -> Response:
         well = self.worker.is_alive()
         return JSONResponse({"status": "ok" if well else "the model's thread has ended"}, 200 if well else 503)
+
+    async def _demo(self, request: Request) -> Response:
+        about = [] if self.keys else [
+            (human_count(self.model.config.n_params), "parameters"), (f"{self.model.config.max_seq_len:,}", "tokens it reads"),
+        ]  # fmt: skip
+        return HTMLResponse(demo_page(self.name, about), headers={"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"})
 
     async def _page(self, request: Request) -> Response:
         return PlainTextResponse(self.metrics.text(), media_type="text/plain; version=0.0.4")

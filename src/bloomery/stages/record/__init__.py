@@ -1,8 +1,8 @@
 """The record of a prepared corpus: what each filter did, to which documents and why; looked at, asked and laid out. Nothing here changes it."""
 
+from bloomery.stages.inert import inert, one_line
 from bloomery.stages.record.card import card
 from bloomery.stages.record.html import html_page
-from bloomery.stages.record.inert import inert, one_line
 from bloomery.stages.record.page import figures, page_of, share
 from bloomery.stages.record.pairs import Leak, Pair, leaks, pairs
 from bloomery.stages.record.pieces import Piece, differences, excerpt

@@ -10,8 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 from bloomery.core.units import human_bytes
+from bloomery.stages.inert import inert, one_line
+from bloomery.stages.markdown import fenced, plain, table, yaml_head
 from bloomery.stages.record.census import Census, census
-from bloomery.stages.record.inert import inert, one_line
 from bloomery.stages.record.page import figures, share
 from bloomery.stages.record.pairs import DUPLICATE, LEAK_FILTER, leaks
 from bloomery.stages.record.record import Found, Record, containing
@@ -24,9 +25,9 @@ ROWS = 20  # of a table
 def card(record: Record, n: int = 3, seed: int = 0) -> str:
     """The card: what is in the corpus and where from, what was taken out and why, and n random documents."""
     counted, told = census(record), rules(record)
-    repeated = sum(table.num_rows for table in record.verdicts(lambda t: containing(t["reason"], DUPLICATE), ["reason"]))
+    repeated = sum(found.num_rows for found in record.verdicts(lambda t: containing(t["reason"], DUPLICATE), ["reason"]))
     parts = [
-        _head(record, counted), f"# {_plain(record.artifact.manifest.name)}", "", "Prepared by Bloomery. " + _sentence(record), "",
+        _head(record, counted), f"# {plain(record.artifact.manifest.name)}", "", "Prepared by Bloomery. " + _sentence(record), "",
         "## What is in it", "", *_counts("source", counted.sources), *_counts("language", counted.languages),
         *(_counts("licence", counted.licences) or ["The documents do not say under which licence they stand; ask their sources.", ""]),
         "## How it was filtered", "", *_filters(told), "## What was removed, and why", "", *_removed(record, told),
@@ -50,7 +51,7 @@ def _head(record: Record, counted: Census) -> str:
     splits = [{"split": split, "path": f"{kind}-*.parquet"} for split, kind in files.items() if record.files(kind)]
     head |= {"size_categories": [_size(documents)], "task_categories": ["text-generation"], "tags": ["bloomery"]}
     head["configs"] = [{"config_name": "default", "data_files": splits}]
-    return "\n".join(["---", *(f"{name}: {json.dumps(value, ensure_ascii=True)}" for name, value in head.items()), "---", ""])
+    return yaml_head(head)
 
 
 def _size(documents: int) -> str:
@@ -68,9 +69,9 @@ def _counts(name: str, counted: Counter[str]) -> list[str]:
     if not counted:
         return []
     whole = counted.total()
-    rows = [(_plain(value), f"{documents:,}", share(documents, whole)) for value, documents in counted.most_common(ROWS)]
+    rows = [(plain(value), f"{documents:,}", share(documents, whole)) for value, documents in counted.most_common(ROWS)]
     more = [f"… and {len(counted) - ROWS:,} more.", ""] if len(counted) > ROWS else []
-    return [*_table((name, "documents", "share"), rows), *more]
+    return [*table((name, "documents", "share"), rows), *more]
 
 
 def _filters(told: Sequence[Rule]) -> list[str]:
@@ -79,29 +80,29 @@ def _filters(told: Sequence[Rule]) -> list[str]:
         settings = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in rule.fields.items())
         parts = (rule.sentence, f"Bounds: {'; '.join(rule.bounds)}." if rule.bounds else "", f"Set: {settings}." if settings else "",
                  f"Source: {rule.source}." if rule.source else "")  # fmt: skip
-        lines.append(f"{place}. **{_plain(rule.flow.filter)}.** " + " ".join(_plain(part) for part in parts if part))
+        lines.append(f"{place}. **{plain(rule.flow.filter)}.** " + " ".join(plain(part) for part in parts if part))
     return [*(lines or ["No filter stood here."]), ""]
 
 
 def _removed(record: Record, told: Sequence[Rule]) -> list[str]:
     rows = [
-        (_plain(r.flow.filter), f"{r.flow.documents_in:,}", f"{r.dropped:,}", share(r.dropped, r.flow.documents_in),
+        (plain(r.flow.filter), f"{r.flow.documents_in:,}", f"{r.dropped:,}", share(r.dropped, r.flow.documents_in),
          human_bytes(r.flow.bytes_in - r.flow.bytes_out), f"{r.flow.rewritten:,}") for r in told
     ]  # fmt: skip
-    lines = _table(("filter", "documents in", "dropped", "share", "bytes removed", "rewritten"), rows)
+    lines = table(("filter", "documents in", "dropped", "share", "bytes removed", "rewritten"), rows)
     reasons = _reasons(record)
     if reasons:
         lines += ["Reasons, the most frequent first (names of documents left out):", ""]
-        rows = [(_plain(filter), _plain(reason), f"{count:,}") for (filter, reason), count in reasons.most_common(ROWS)]
-        lines += _table(("filter", "reason", "documents"), rows)
+        rows = [(plain(filter), plain(reason), f"{count:,}") for (filter, reason), count in reasons.most_common(ROWS)]
+        lines += table(("filter", "reason", "documents"), rows)
     return lines
 
 
 def _reasons(record: Record) -> Counter[tuple[str, str]]:
     """How often documents were dropped for which reason."""
     counted: Counter[tuple[str, str]] = Counter()
-    for table in record.verdicts(lambda t: containing(t["action"], "drop"), ["filter", "action", "reason"]):
-        for row in table.group_by(["filter", "reason"]).aggregate([([], "count_all")]).to_pylist():
+    for found in record.verdicts(lambda t: containing(t["action"], "drop"), ["filter", "action", "reason"]):
+        for row in found.group_by(["filter", "reason"]).aggregate([([], "count_all")]).to_pylist():
             reason = row["reason"].partition(DUPLICATE)
             counted[row["filter"], reason[0] + reason[1].removesuffix(" of ") if reason[1] else one_line(row["reason"], 80)] += row["count_all"]
         if len(counted) > 100_000:
@@ -124,8 +125,7 @@ def _samples(found: Sequence[Found], seed: int) -> list[str]:
     lines = [f"Picked at random (seed {seed}); long ones are cut.", ""]
     for one in found:
         text = inert(one.text[:SAMPLE_CHARS]) + (" …" if len(one.text) > SAMPLE_CHARS else "")
-        fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))  # longer than any in the text, so that none ends it
-        lines += [f"{_plain(one.id)}", "", f"{fence}text", text, fence, ""]
+        lines += [f"{plain(one.id)}", "", *fenced(text), ""]
     return lines
 
 
@@ -135,13 +135,3 @@ def _lineage(record: Record) -> list[str]:
     fields = json.dumps(manifest.fields, indent=2, ensure_ascii=True)
     version = manifest.made["bloomery"]
     return [f"`{record.artifact.reference}`, made with Bloomery {version}.", "", *inputs, *([""] if inputs else []), "```json", fields, "```"]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return [*("| " + " | ".join(line) + " |" for line in lines), ""]
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown takes as it stands: on one line, and with every sign escaped that could mean something."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!~$&])", r"\\\1", one_line(text, 2000))

@@ -10,8 +10,8 @@ from html import escape
 
 from bloomery.core.units import human_bytes
 from bloomery.stages import look
+from bloomery.stages.inert import inert, one_line
 from bloomery.stages.record.histogram import Histogram
-from bloomery.stages.record.inert import inert, one_line
 from bloomery.stages.record.page import Page, share
 from bloomery.stages.record.pairs import Leak, Pair
 from bloomery.stages.record.pieces import Piece, differences, excerpt

@@ -45,6 +45,7 @@ class Tokenizer:
         begin, end, user, assistant, system, pad: the ids of the control tokens.
         unknown: the id of what the vocabulary does not have; None where every text has ids.
         loses: what of a text does not survive, in words.
+        plain: what `save` writes, as plain data; not to be changed.
     """
 
     def __init__(self, backend: Backend, spelled: Mapping[str, str] | None = None) -> None:
@@ -59,18 +60,18 @@ class Tokenizer:
         """
         self._text = with_roles(backend, spelled) if spelled else backend
         self._json = self._text.to_str()
-        self._plain: Plain = json.loads(self._json)
+        self.plain: Plain = json.loads(self._json)
         self._text.encode_special_tokens = True  # the library's name for: a control token's characters are encoded as characters
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
-        self.controls = {token["id"]: token["content"] for token in self._plain["added_tokens"] if token["special"]}
+        self.controls = {token["id"]: token["content"] for token in self.plain["added_tokens"] if token["special"]}
         self.roles = {spelled_role(content): i for i, content in self.controls.items() if spelled_role(content)}
-        self.roles |= roles_in(self._plain)
+        self.roles |= roles_in(self.plain)
         if missing := [role for role in ROLES if role not in self.roles]:
             raise ArtifactError(f"the tokenizer has no control token '<|{missing[0]}|>'; add it, or train one with TrainTokenizer")
         self.begin, self.end, self.user, self.assistant, self.system, self.pad = (self.roles[role] for role in ROLES)
-        self.unknown = _unknown(self._plain["model"], vocabulary)
-        self.loses = losses(self._plain)
+        self.unknown = _unknown(self.plain["model"], vocabulary)
+        self.loses = losses(self.plain)
 
     @classmethod
     def train(cls, texts: Iterable[str], *, vocab_size: int, model: TokenModel | None = None, roles: Sequence[str] = ()) -> Tokenizer:
@@ -151,7 +152,7 @@ class Tokenizer:
 
     @cached_property
     def _words(self) -> ByWords | None:
-        return by_words(self._text, self._plain, self._ids_of)
+        return by_words(self._text, self.plain, self._ids_of)
 
     def _ids_of(self, encoding: Any) -> Sequence[int]:
         """The ids of an encoded text. A word that the model finds in its vocabulary as a control token is unknown instead."""
@@ -207,7 +208,7 @@ class Tokenizer:
         table = [b""] * self.vocab_size
         for token, i in self._text.get_vocab(with_added_tokens=False).items():
             table[i] = self._spelling.bytes_of(token)
-        for token in self._plain["added_tokens"]:
+        for token in self.plain["added_tokens"]:
             table[token["id"]] = b"" if token["special"] else token["content"].encode()
         if self.unknown is not None:
             table[self.unknown] = self._spelling.bytes_of("\ufffd")
@@ -233,7 +234,7 @@ class Tokenizer:
 
     @cached_property
     def _spelling(self) -> Spelling:
-        return spelling(self._plain)
+        return spelling(self.plain)
 
 
 def refuse_size(vocab_size: int, model: TokenModel, roles: int = 0) -> str:

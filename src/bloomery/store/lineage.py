@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bloomery.store import Artifact, Store
+from bloomery.store.artifact import Artifact
+from bloomery.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,12 @@ class Lineage:
 
     def verify(self) -> None:
         """Compares every file of the artifact and of all it came from with its checksum; raises `ArtifactError` at the first damage."""
-        for artifact in self._artifacts().values():
+        for artifact in self.artifacts().values():
             artifact.verify()
 
-    def _artifacts(self) -> dict[str, Artifact]:
+    def artifacts(self) -> dict[str, Artifact]:
         """Every artifact of the tree once, however many stand on it, inputs first."""
-        found = {reference: artifact for child in self.inputs.values() for reference, artifact in child._artifacts().items()}
+        found = {reference: artifact for child in self.inputs.values() for reference, artifact in child.artifacts().items()}
         return found if self.artifact is None else found | {self.reference: self.artifact}
 
 
