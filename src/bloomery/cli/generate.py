@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from bloomery.cli.given import artifact_of
 from bloomery.cli.values import value_of
 from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError, DataError
@@ -21,10 +22,14 @@ from bloomery.generate import (
     Contrastive,
     Decoding,
     DoLa,
+    Draft,
+    Drafter,
+    EarlyExit,
     Frequency,
     Greedy,
     Json,
     LogitBias,
+    Ngram,
     NoRepeatedSentence,
     NoRepeatNGram,
     OneOf,
@@ -44,6 +49,7 @@ from bloomery.text.tokenizer import Tokenizer
 AT_ONCE = 64  # texts that are written together: always the same ones, so that no interruption changes a bit
 TELL_EVERY_S = 2.0
 BY: dict[str, type[Config]] = {kind.kind(): kind for kind in (Greedy, Random, Beam, Contrastive)}
+DRAFTERS: dict[str, type[Config]] = {kind.kind(): kind for kind in (Ngram, Draft, EarlyExit)}
 RULES: dict[str, type[Config]] = {kind.kind(): kind for kind in (
     Repetition, Presence, Frequency, NoRepeatNGram, NoRepeatedSentence, LogitBias, OneOf, Regex, Json)}  # fmt: skip
 
@@ -61,13 +67,21 @@ class Prompt:
     ids: list[int]
 
 
-def decoding_of(by: str | Sampler, rules: Sequence[str], contrast: str | None, stops: Sequence[str], max_new_tokens: int) -> Decoding:
+def decoding_of(
+    by: str | Sampler, rules: Sequence[str], contrast: str | None, stops: Sequence[str], max_new_tokens: int, draft: Drafter | None = None
+) -> Decoding:
     """What the options come to."""
     return Decoding(
         by=value_of(by, "--by", BY) if isinstance(by, str) else by, rules=tuple(value_of(rule, "--rule", RULES) for rule in rules),
         contrast=None if contrast is None else value_of(contrast, "--contrast", {"DoLa": DoLa}), stops=tuple(stops),
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max_new_tokens, draft=draft,
     )  # fmt: skip
+
+
+def drafter_of(text: str | None, store_path: Path) -> Drafter | None:
+    """What an option says that guesses; the model of a `Draft` is told as any other."""
+    drafter = None if text is None else value_of(text, "--draft", DRAFTERS)
+    return drafter.replace(model=verified(artifact_of(str(drafter.model), store_path)).path) if isinstance(drafter, Draft) else drafter
 
 
 @dataclass(frozen=True)

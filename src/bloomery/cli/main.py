@@ -434,6 +434,8 @@ Example: bloomery generate Train/chat --prompts questions.txt --output answers.j
               "Random(temperature=0.8, top_p=0.95, top_k=…, min_p=…, typical_p=…), Beam(n_beams=4, …), Contrastive(top_k=5, alpha=0.6).")
 @rule_options
 @click.option("--contrast", metavar="VALUE", help="DoLa(layers='high'): take off what an earlier layer would say.")
+@click.option("--draft", metavar="VALUE", help="Guess several tokens and read them at once, with the same distribution of texts: Ngram(), "
+              "EarlyExit(n_layers=2), Draft(model='Train/small', n_tokens=4).")  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Texts to each prompt.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -442,14 +444,14 @@ Example: bloomery generate Train/chat --prompts questions.txt --output answers.j
 @store_option
 def generate(
     model: str, store_path: Path, prompts: Any, by: str, rules: tuple[str, ...], contrast: str | None, stops: tuple[str, ...],
-    max_new_tokens: int, device: str, **options: Any,
+    draft: str | None, max_new_tokens: int, device: str, **options: Any,
 ) -> None:
     """Have MODEL write to many prompts. Each text depends on its prompt, the options and the seed, not on what is written beside it; the same
     command goes on where it was interrupted."""
-    from bloomery.cli.generate import decoding_of
+    from bloomery.cli.generate import decoding_of, drafter_of
     from bloomery.cli.generate import generate as write
 
-    decoding = decoding_of(by, rules, contrast, stops, max_new_tokens)
+    decoding = decoding_of(by, rules, contrast, stops, max_new_tokens, drafter_of(draft, store_path))
     write(artifact_of(model, store_path), prompts, decoding, device=device_of(device), **options)
 
 

@@ -5,20 +5,22 @@ from bloomery.generate.constraints import OneOf
 from bloomery.generate.contrastive import Contrastive
 from bloomery.generate.decode import Reads, complete, complete_by, stream, stream_by
 from bloomery.generate.dola import DoLa
+from bloomery.generate.drafters import Draft, Drafter, EarlyExit, Ngram
 from bloomery.generate.draws import Draws
 from bloomery.generate.endpoint import Access, RefusedError, Reply, ask
 from bloomery.generate.engine import Engine, Job, job_by
 from bloomery.generate.grammar import Grammar, Json, Regex
+from bloomery.generate.picks import Picks
 from bloomery.generate.rules import Frequency, LogitBias, NoRepeatNGram, Presence, Repetition, Rule, Text
 from bloomery.generate.samplers import Greedy, Random, Sampler
 from bloomery.generate.search import Found, Search, search
 from bloomery.generate.sentences import NoRepeatedSentence
 from bloomery.generate.stops import Spelling, Stops
-from bloomery.generate.writer import Decoding, Picks, Writer, Written
+from bloomery.generate.writer import Decoding, Writer, Written
 
 __all__ = [
-    "Access", "Beam", "Contrastive", "Decoding", "DoLa", "Draws", "Engine", "Found", "Frequency", "Grammar", "Greedy", "Job", "Json",
-    "LogitBias", "NoRepeatNGram", "NoRepeatedSentence", "OneOf", "Picks", "Presence", "Random", "Reads", "RefusedError", "Regex",
-    "Repetition", "Reply", "Rule", "Sampler", "Search", "Spelling", "Stops", "Text", "Writer", "Written", "ask", "complete", "complete_by",
-    "job_by", "search", "stream", "stream_by",
+    "Access", "Beam", "Contrastive", "Decoding", "DoLa", "Draft", "Drafter", "Draws", "EarlyExit", "Engine", "Found", "Frequency",
+    "Grammar", "Greedy", "Job", "Json", "LogitBias", "Ngram", "NoRepeatNGram", "NoRepeatedSentence", "OneOf", "Picks", "Presence", "Random",
+    "Reads", "RefusedError", "Regex", "Repetition", "Reply", "Rule", "Sampler", "Search", "Spelling", "Stops", "Text", "Writer", "Written",
+    "ask", "complete", "complete_by", "job_by", "search", "stream", "stream_by",
 ]  # fmt: skip

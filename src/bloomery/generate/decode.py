@@ -219,6 +219,12 @@ def read_on(
     model: CausalModel, tokens: Sequence[Sequence[int]], starts: Sequence[int], cache: Cache, passage: Passage | None = None
 ) -> Float[Tensor, "batch time d_features"]:
     """Reads as many new tokens in each row, which stand from `starts` on."""
-    new = torch.tensor(tokens, device=model.device)  # (batch, time)
-    positions = torch.tensor(starts, device=model.device)[:, None] + torch.arange(new.shape[1], device=model.device)
+    return read_at(model, tokens, [range(start, start + len(row)) for start, row in zip(starts, tokens, strict=True)], cache, passage)
+
+
+def read_at(
+    model: CausalModel, tokens: Sequence[Sequence[int]], places: Sequence[Sequence[int]], cache: Cache, passage: Passage | None = None
+) -> Float[Tensor, "batch time d_features"]:
+    """Reads as many new tokens in each row, each at a place of its own."""
+    new, positions = torch.tensor(tokens, device=model.device), torch.tensor(places, device=model.device)  # (batch, time)
     return model.features(new, SequenceLayout(positions), cache, passage=passage)

@@ -24,10 +24,11 @@ from torch import Tensor
 
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.generate.decode import PREFILL, read_on
+from bloomery.generate.picks import Picks
 from bloomery.generate.prompts import room_behind
 from bloomery.generate.samplers import Sampler
 from bloomery.generate.stops import Stops
-from bloomery.generate.writer import Decoding, Picks
+from bloomery.generate.writer import Decoding
 from bloomery.models.model import CausalModel
 from bloomery.nn.cache import Cache
 from bloomery.text.tokenizer import Tokenizer
@@ -257,8 +258,8 @@ def job_by(
     """
     if not isinstance(decoding.by, Sampler):
         raise ConfigError(f"Decoding.by={decoding.by.kind()} needs all rows of a text at once, and an engine gives it one; take a sampler")
-    if decoding.contrast is not None or decoding.reads != "forward":
-        raise ConfigError("Decoding.contrast and Decoding.reads are of a whole engine's model, not of a text; leave them as they are")
+    if decoding.contrast is not None or decoding.draft is not None or decoding.reads != "forward":
+        raise ConfigError("Decoding.contrast, .draft and .reads are of a whole engine, not of a text; leave them as they are")
     picks = Picks(decoding.by, [rule.ready(tokenizer) for rule in decoding.rules], [prompt], [seed], tokenizer.end)
     until = Stops(decoding.stops, tokenizer).ended_by if decoding.stops else None
     return Job(prompt, lambda logits: int(picks(logits, [0])), decoding.max_new_tokens, until, tells, echoes)

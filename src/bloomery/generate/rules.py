@@ -34,6 +34,10 @@ class Text:
         """All of it."""
         return [*self.prompt, *self.new]
 
+    def then(self, tokens: Sequence[int]) -> Text:
+        """The text with some tokens more."""
+        return Text(self.prompt, [*self.new, *tokens])
+
 
 Shape = Callable[[Tensor, Sequence[Text]], Tensor]
 """(scores of the next token, (batch, vocab); the text of each row so far) → other scores; −∞ for tokens that may not come."""

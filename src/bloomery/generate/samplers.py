@@ -32,6 +32,30 @@ class Sampler(Config, ABC):
         """As `pick`, each row with random numbers of its own: what is picked in a row does not depend on those beside it."""
         return torch.cat([self.pick(row[None], generator) for row, generator in zip(logits, generators, strict=True)])
 
+    def guess_each(
+        self, logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]
+    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "batch vocab"] | None]:
+        """One token id per row as a guess, and the distributions that they were drawn from; None where they were not drawn: the likeliest."""
+        return logits.argmax(dim=-1), None
+
+    def checked(
+        self, logits: Float[Tensor, "time vocab"], guessed: Sequence[int], by: Float[Tensor, "guesses vocab"] | None, generator: torch.Generator
+    ) -> list[int]:
+        """As many of some guesses as stand, and one token more; see `speculate`.
+
+        Args:
+            logits: before each of the guesses, and behind the last one.
+            guessed: token ids, one after the other.
+            by: the distributions that they were drawn from; None where they were not drawn.
+            generator: as for `pick`.
+        """
+        kept: list[int] = []
+        for at, its in enumerate(logits):
+            kept.append(int(self.pick(its[None], generator)))
+            if at == len(guessed) or kept[at] != guessed[at]:
+                break
+        return kept
+
 
 class Greedy(Sampler):
     """The most likely token; among equals, the one with the lowest id."""
@@ -41,6 +65,12 @@ class Greedy(Sampler):
 
     def pick_each(self, logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " batch"]:
         return logits.argmax(dim=-1)
+
+    def checked(
+        self, logits: Float[Tensor, "time vocab"], guessed: Sequence[int], by: Float[Tensor, "guesses vocab"] | None, generator: torch.Generator
+    ) -> list[int]:
+        likeliest = logits.argmax(dim=-1).tolist()
+        return likeliest[: next((at for at, token in enumerate(guessed) if token != likeliest[at]), len(guessed)) + 1]
 
 
 class Random(Sampler):
@@ -70,8 +100,26 @@ class Random(Sampler):
         return torch.multinomial(kept, 1, generator=generator).squeeze(1).to(logits.device)
 
     def pick_each(self, logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " batch"]:
-        kept = self.probabilities(logits).cpu()
-        return torch.cat([torch.multinomial(row, 1, generator=g) for row, g in zip(kept, generators, strict=True)]).to(logits.device)
+        return _drawn(self.probabilities(logits), generators)
+
+    def guess_each(
+        self, logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]
+    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "batch vocab"] | None]:
+        q = self.probabilities(logits)
+        return _drawn(q, generators), q
+
+    def checked(
+        self, logits: Float[Tensor, "time vocab"], guessed: Sequence[int], by: Float[Tensor, "guesses vocab"] | None, generator: torch.Generator
+    ) -> list[int]:
+        if by is None:
+            return super().checked(logits, guessed, by, generator)
+        p = self.probabilities(logits)
+        for at, token in enumerate(guessed):
+            if float(torch.rand((), generator=generator)) * float(by[at, token]) >= float(p[at, token]):
+                rest = (p[at] - by[at]).clamp(min=0)
+                left = rest if bool(rest.any()) else p[at]  # of p = q nothing falls but by rounding
+                return [*guessed[:at], int(_drawn(left[None], [generator]))]
+        return [*guessed, int(_drawn(p[-1:], [generator]))]
 
     def probabilities(self, logits: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
         """The distribution that is drawn from, (batch, vocab), rows adding up to 1."""
@@ -109,6 +157,11 @@ class Random(Sampler):
             entropy = -(logp.exp() * logp).nansum(dim=-1, keepdim=True)  # 0 · −∞ is 0 here
             logits = _reaching(logits, (-logp - entropy).abs(), self.typical_p, at_least)
         return logits
+
+
+def _drawn(p: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " batch"]:
+    """One token id per row, each drawn with random numbers of its own."""
+    return torch.cat([torch.multinomial(row, 1, generator=g) for row, g in zip(p.cpu(), generators, strict=True)]).to(p.device)
 
 
 def _reaching(

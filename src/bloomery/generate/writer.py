@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from bloomery.core.config import Config
 from bloomery.core.units import Tokens
 from bloomery.generate.contrastive import Contrastive
-from bloomery.generate.decode import Reads, complete_by, random_numbers, stream_by
+from bloomery.generate.decode import Reads, complete_by, stream_by
 from bloomery.generate.dola import DoLa
-from bloomery.generate.rules import Rule, Shape, Text
+from bloomery.generate.drafters import Drafter
+from bloomery.generate.picks import Picks
+from bloomery.generate.prompts import check_passages
+from bloomery.generate.rules import Rule
 from bloomery.generate.samplers import Greedy, Sampler
 from bloomery.generate.search import Search, search
+from bloomery.generate.speculate import guessed
 from bloomery.generate.stops import Stops
 from bloomery.models.model import CausalModel
 from bloomery.text.tokenizer import Tokenizer
@@ -46,8 +47,13 @@ class Decoding(Config):
     """The longest text; the end of the model's context ends it too."""
     reads: Reads = "forward"
     """How prompts are read."""
+    draft: Drafter | None = None
+    """Guesses what comes next, so that several tokens are read at once: faster where it is right, and texts of the same distribution."""
 
     def check(self) -> None:
+        if self.draft is not None and (isinstance(self.by, Search) or self.reads != "forward"):
+            raise self.refuse("draft", f"guesses for texts that are picked token by token behind prompts that are read forward, not for those "
+                                       f"by={self.by} with reads={self.reads!r}; leave it out")  # fmt: skip
         if "" in self.stops:
             raise self.refuse("stops", "has an empty string, which ends every text before it begins; take it out")
         if self.contrast is not None and isinstance(self.by, Contrastive):
@@ -89,6 +95,7 @@ class Writer:
         self._shapes = [rule.ready(tokenizer) for rule in decoding.rules]
         self._stops = Stops(decoding.stops, tokenizer)
         self._ends = frozenset({tokenizer.end})
+        self._begin = None if decoding.draft is None else decoding.draft.ready(self.model, tokenizer.vocab_size)
 
     def write(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[int] | None = None, passages: Sequence[Sequence[int]] | None = None,
@@ -114,7 +121,13 @@ class Writer:
             )]  # fmt: skip
             return [self._written(prompt, found.tokens, found.score) for prompt, found in zip(prompts, best, strict=True)]
         picks = Picks(by, self._shapes, prompts, seeds or [0] * len(prompts), self.tokenizer.end)
-        told = complete_by(picks, self.model, prompts, self._ends, most, batch_rows, size, passages, self.decoding.reads, until)
+        if self._begin is None:
+            told = complete_by(picks, self.model, prompts, self._ends, most, batch_rows, size, passages, self.decoding.reads, until)
+        else:
+            check_passages(self.model, passages, len(prompts))
+            told = [[] for _ in prompts]
+            for row, token in guessed(self._begin, picks, self.model, self._ends, most, batch_rows, size, until):
+                told[row].append(token)
         return [self._written(prompt, tokens) for prompt, tokens in zip(prompts, told, strict=True)]
 
     def stream(self, prompt: Sequence[int], seed: int = 0, passage: Sequence[int] | None = None) -> Iterator[str]:
@@ -122,33 +135,13 @@ class Writer:
         if isinstance(self.decoding.by, Search) or self.decoding.reads != "forward":
             return iter([self.write([prompt], [seed], None if passage is None else [passage])[0].text])
         picks = Picks(self.decoding.by, self._shapes, [prompt], [seed], self.tokenizer.end)
-        return self._stops.streamed(
-            stream_by(picks, self.model, prompt, self._ends, self.decoding.max_new_tokens, self.tokenizer.vocab_size, passage)
-        )
+        most, size = self.decoding.max_new_tokens, self.tokenizer.vocab_size
+        if self._begin is None:
+            return self._stops.streamed(stream_by(picks, self.model, prompt, self._ends, most, size, passage))
+        check_passages(self.model, None if passage is None else [passage], 1)
+        return self._stops.streamed(token for _, token in guessed(self._begin, picks, self.model, self._ends, most, vocab_size=size))
 
     def _written(self, prompt: Sequence[int], tokens: list[int], score: float | None = None) -> Written:
         most = min(self.decoding.max_new_tokens, self.model.config.max_seq_len - len(prompt))
         stopped = bool(tokens) and self._stops.ended_by(tokens)
         return Written(self._stops.text(tokens), tokens, "stop" if stopped else "length" if len(tokens) >= most else "end", score)
-
-
-class Picks:
-    """Picks the tokens of some texts as a sampler does, once rules have changed their scores; a text that they leave nothing to say ends."""
-
-    def __init__(self, sampler: Sampler, shapes: Sequence[Shape], prompts: Sequence[Sequence[int]], seeds: Sequence[int], end: int) -> None:
-        self._sampler, self._shapes, self._end = sampler, shapes, end
-        self._texts = [Text(prompt) for prompt in prompts]
-        self._draws = [random_numbers(seed) for seed in seeds]
-
-    def __call__(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
-        texts = [self._texts[row] for row in rows]
-        scores = logits.float()
-        for shape in self._shapes:
-            scores = shape(scores, texts)
-        if self._shapes:
-            nothing = scores.amax(dim=-1) == -torch.inf
-            scores = scores.index_put((nothing.nonzero().flatten(), torch.tensor(self._end, device=scores.device)), scores.new_zeros(()))
-        picked = self._sampler.pick_each(scores, [self._draws[row] for row in rows])
-        for text, token in zip(texts, picked.tolist(), strict=True):
-            text.new.append(token)
-        return picked
