@@ -9,7 +9,7 @@ import pytest
 
 from bloomery.cli import generate as verb
 from bloomery.cli.chat import converse
-from bloomery.cli.generate import BY, RULES, decoding_of, generate, prompts_in
+from bloomery.cli.generate import BY, RULES, WEIGHTS, decoding_of, drafter_of, generate, prompts_in, writing
 from bloomery.cli.values import value_of
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.generate import Beam, Decoding, Greedy, Json, NoRepeatNGram, OneOf, Random, Repetition, Writer
@@ -59,6 +59,27 @@ def test_a_text_is_that_of_its_prompt_and_seed_alone(artifact, tmp_path):
     many = run(artifact, ["fox", "dog", "the"], tmp_path / "many.jsonl")
     assert run(artifact, ["fox", "the dog", "jumps", "over"], tmp_path / "other.jsonl")[0] == many[0]
     assert run(artifact, ["fox"], tmp_path / "seed.jsonl", seed=1)[0] != many[0]
+
+
+@pytest.mark.parametrize("draft", ["Ngram(n_tokens=4)", "Draft(model='Train/tiny', n_tokens=2)"])
+def test_guesses_change_no_likeliest_text(artifact, tmp_path, draft, monkeypatch):
+    monkeypatch.setattr(verb, "artifact_of", lambda text, store: artifact)
+    drafter = drafter_of(draft, tmp_path)
+    plain = Decoding(max_new_tokens=12)
+    told = run(artifact, ["fox", "the dog"], tmp_path / "drafted.jsonl", decoding=plain.replace(draft=drafter))
+    assert told == run(artifact, ["fox", "the dog"], tmp_path / "plain.jsonl", decoding=plain)
+    with pytest.raises(ConfigError, match="another decoding"):
+        run(artifact, ["fox", "the dog"], tmp_path / "drafted.jsonl", decoding=plain)
+
+
+@pytest.mark.parametrize("weights", [None, "plain", *WEIGHTS])
+def test_matrices_are_kept_as_asked(artifact, tmp_path, weights):
+    kept = writing(artifact, "cpu", weights).blocks[0].mixer.out
+    assert type(kept).__name__ == ("Linear" if weights in ("plain", "int4") else "KeptLinear")  # no group of 32 or more divides these rows
+    run(artifact, ["fox"], tmp_path / "out.jsonl", weights=weights)
+    if weights is not None:
+        with pytest.raises(ConfigError, match="another weights"):
+            run(artifact, ["fox"], tmp_path / "out.jsonl")
 
 
 def test_an_interrupted_one_goes_on_and_ends_in_the_same_bytes(artifact, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.rng import derive_seed
 from bloomery.generate import (
     Beam,
+    Bfloat16Weights,
     Contrastive,
     Decoding,
     DoLa,
@@ -27,20 +28,25 @@ from bloomery.generate import (
     EarlyExit,
     Frequency,
     Greedy,
+    Int4Weights,
+    Int8Weights,
     Json,
     LogitBias,
+    Nf4Weights,
     Ngram,
     NoRepeatedSentence,
     NoRepeatNGram,
     OneOf,
+    PackedWeights,
     Presence,
     Random,
     Regex,
     Repetition,
     Sampler,
+    Weights,
     Writer,
 )
-from bloomery.models import causal
+from bloomery.models.model import CausalModel, causal
 from bloomery.stages.trained import opened, tokenizer_of, verified
 from bloomery.store import Artifact, Journal, read_json, write_json
 from bloomery.text.chat import ChatTemplate
@@ -49,6 +55,9 @@ from bloomery.text.tokenizer import Tokenizer
 AT_ONCE = 64  # texts that are written together: always the same ones, so that no interruption changes a bit
 TELL_EVERY_S = 2.0
 BY: dict[str, type[Config]] = {kind.kind(): kind for kind in (Greedy, Random, Beam, Contrastive)}
+WEIGHTS: dict[str, Weights] = {
+    "packed": PackedWeights(), "bfloat16": Bfloat16Weights(), "int8": Int8Weights(), "int4": Int4Weights(), "nf4": Nf4Weights(),
+}  # fmt: skip
 DRAFTERS: dict[str, type[Config]] = {kind.kind(): kind for kind in (Ngram, Draft, EarlyExit)}
 RULES: dict[str, type[Config]] = {kind.kind(): kind for kind in (
     Repetition, Presence, Frequency, NoRepeatNGram, NoRepeatedSentence, LogitBias, OneOf, Regex, Json)}  # fmt: skip
@@ -129,8 +138,17 @@ class Job:
         return self.prompts[number // self.samples]
 
 
+def writing(artifact: Artifact, device: str, weights: str | None) -> CausalModel:
+    """The model of an artifact, its matrices kept as an option says; packed if it says nothing and they can be."""
+    model = causal(opened(verified(artifact), device))
+    if weights is None:
+        return WEIGHTS["packed"].applied(model) if WEIGHTS["packed"].can(model) else model
+    return model if weights == "plain" else WEIGHTS[weights].applied(model)
+
+
 def generate(
-    artifact: Artifact, lines: Iterable[str], decoding: Decoding, *, output: Path | None, samples: int, seed: int, raw: bool, device: str
+    artifact: Artifact, lines: Iterable[str], decoding: Decoding, *, output: Path | None, samples: int, seed: int, raw: bool, device: str,
+    weights: str | None = None,
 ) -> None:
     """Writes to each prompt, and puts what comes of it into `output`, or prints it.
 
@@ -139,12 +157,12 @@ def generate(
         ConfigError: the output is that of other prompts or settings.
     """
     tokenizer = tokenizer_of(artifact)
-    job = Job(Writer(causal(opened(verified(artifact), device)), tokenizer, decoding), list(prompts_in(lines, tokenizer, raw)), samples, seed)
+    job = Job(Writer(writing(artifact, device, weights), tokenizer, decoding), list(prompts_in(lines, tokenizer, raw)), samples, seed)
     journal, done = None, set()
     if output is not None:
         _same_as_before(output, {
             "model": artifact.reference, "decoding": decoding.identity(), "samples": samples, "seed": seed, "raw": raw,
-            "prompts": sha256(json.dumps([prompt.given for prompt in job.prompts]).encode()).hexdigest(),
+            "weights": weights, "prompts": sha256(json.dumps([prompt.given for prompt in job.prompts]).encode()).hexdigest(),
         })  # fmt: skip
         journal = Journal(output)
         done = {line["number"] for line in journal}

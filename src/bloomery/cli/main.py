@@ -10,7 +10,7 @@ import click
 
 from bloomery import __version__
 from bloomery.cli.given import artifact_of, context_of, device_of, dial_texts, flat_of, launching, recipe_of, store_at, told_by_another
-from bloomery.cli.options import launch_options, means_options, rule_options, run_options, store_option
+from bloomery.cli.options import launch_options, means_options, rule_options, run_options, store_option, weights_option
 from bloomery.cli.share import export, import_, push
 from bloomery.core.errors import BloomeryError, ConfigError, NumericsError, StoppedError
 
@@ -441,6 +441,7 @@ Example: bloomery generate Train/chat --prompts questions.txt --output answers.j
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--raw", is_flag=True, help="Go on with each text as it stands, without the chat template.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What to compute on.")
+@weights_option
 @store_option
 def generate(
     model: str, store_path: Path, prompts: Any, by: str, rules: tuple[str, ...], contrast: str | None, stops: tuple[str, ...],
@@ -465,6 +466,7 @@ Example: bloomery serve Train/chat
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option("--key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="API keys, one in each line.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What to compute on.")
+@weights_option
 @click.option("--rows", type=click.IntRange(min=1), default=32, show_default=True, help="Texts under way at a time.")
 @click.option("--queued", type=click.IntRange(min=0), default=256, show_default=True, help="Texts that may wait; more are told to come again.")
 @click.option("--capacity", type=click.IntRange(min=2), help="Tokens of a prompt and its answer at most; what the model reads unless given.")

@@ -12,6 +12,11 @@ store_option = click.option(
     help="Folder of the artifacts.",
 )  # fmt: skip
 
+weights_option = click.option(
+    "--weights", type=click.Choice(["plain", "packed", "bfloat16", "int8", "int4", "nf4"]), help="How matrices are kept, on a CPU: as they "
+    "are; the same numbers laid out for few rows (unless given); or rounded to fewer bits, of which int8 is the fastest.",
+)  # fmt: skip
+
 
 def run_options(command: Any) -> Any:
     """The options that say where and how to run; none of them changes a result."""

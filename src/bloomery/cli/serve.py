@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
+from bloomery.cli.generate import writing
 from bloomery.core.errors import ConfigError, ResourceError
-from bloomery.models import causal
-from bloomery.stages.trained import opened, tokenizer_of, verified
+from bloomery.stages.trained import tokenizer_of
 from bloomery.store import Artifact
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -22,6 +22,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 def serve(
     artifact: Artifact, *, name: str | None, host: str, port: int, key_file: Path | None, device: str, seconds: float, rows: int, queued: int,
     body_mib: float, capacity: int | None, remembers: int, grace: float,
+    weights: str | None,
 ) -> None:
     """Answers requests until it is told to end, and then those that it has begun."""
     try:
@@ -35,7 +36,7 @@ def serve(
         raise ConfigError(f"--host {host} lets other machines ask, and they need a key to; give --key-file FILE, with a key in each line")
     limits = Limits(rows=rows, queued=queued, body_bytes=int(body_mib * (1 << 20)), seconds=seconds, capacity=capacity, remembers=remembers)
     name = name or artifact.manifest.name
-    model = causal(opened(verified(artifact), device))
+    model = writing(artifact, device, weights)
     served = Served(
         model=model, tokenizer=tokenizer_of(artifact), name=name, keys=keys, limits=limits, local=host in LOCAL
     )

@@ -16,11 +16,13 @@ from bloomery.generate.samplers import Greedy, Random, Sampler
 from bloomery.generate.search import Found, Search, search
 from bloomery.generate.sentences import NoRepeatedSentence
 from bloomery.generate.stops import Spelling, Stops
+from bloomery.generate.weights import Bfloat16Weights, Int4Weights, Int8Weights, Nf4Weights, PackedWeights, Weights
 from bloomery.generate.writer import Decoding, Writer, Written
 
 __all__ = [
-    "Access", "Beam", "Contrastive", "Decoding", "DoLa", "Draft", "Drafter", "Draws", "EarlyExit", "Engine", "Found", "Frequency",
-    "Grammar", "Greedy", "Job", "Json", "LogitBias", "Ngram", "NoRepeatNGram", "NoRepeatedSentence", "OneOf", "Picks", "Presence", "Random",
-    "Reads", "RefusedError", "Regex", "Repetition", "Reply", "Rule", "Sampler", "Search", "Spelling", "Stops", "Text", "Writer", "Written",
-    "ask", "complete", "complete_by", "job_by", "search", "stream", "stream_by",
+    "Access", "Beam", "Bfloat16Weights", "Contrastive", "Decoding", "DoLa", "Draft", "Drafter", "Draws", "EarlyExit", "Engine", "Found",
+    "Frequency", "Grammar", "Greedy", "Int4Weights", "Int8Weights", "Job", "Json", "LogitBias", "Nf4Weights", "Ngram", "NoRepeatNGram",
+    "NoRepeatedSentence", "OneOf", "PackedWeights", "Picks", "Presence", "Random", "Reads", "RefusedError", "Regex", "Repetition", "Reply",
+    "Rule", "Sampler", "Search", "Spelling", "Stops", "Text", "Weights", "Writer", "Written", "ask", "complete", "complete_by", "job_by",
+    "search", "stream", "stream_by",
 ]  # fmt: skip

@@ -102,8 +102,12 @@ class LinearHead(OutputHead, Initialised):
             draw.fill(self.bias, 0.0)
 
     def forward(self, features: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
-        logits = nn.functional.linear(self._scaled(features), self.matrix, self.bias)
+        logits = self.linear(self._scaled(features))
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def linear(self, features: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab"]:
+        """W · features + b."""
+        return nn.functional.linear(features, self.matrix, self.bias)
 
     def cross_entropy(
         self, features: Float[Tensor, "n d_model"], targets: Int[Tensor, " n"], weights: Float[Tensor, " n"],
