@@ -11,7 +11,7 @@ import click
 from bloomery.core.errors import ConfigError
 
 if TYPE_CHECKING:  # annotations only; nothing of ours is imported the other way round
-    from bloomery.recipe import Dials
+    from bloomery.recipe import Dials, Recipe
     from bloomery.stages.stage import RunContext
     from bloomery.store import Store
 
@@ -30,7 +30,7 @@ def launching(ctx: click.Context, launcher: str | None, options: dict[str, Any])
     return found
 
 
-def recipe_of(spec: str, arguments: list[str]) -> tuple[Dials, dict[str, str]]:
+def recipe_of(spec: str, arguments: list[str]) -> tuple[Dials[Recipe], dict[str, str]]:
     """A recipe's dials, and what they are set to."""
     from bloomery.recipe import load_recipe
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 
 from bloomery import __version__
+from bloomery.cli.evaluate import evaluate, lm_eval
 from bloomery.cli.given import artifact_of, context_of, device_of, dial_texts, flat_of, launching, recipe_of, store_at, told_by_another
 from bloomery.cli.options import launch_options, means_options, rule_options, run_options, store_option, weights_option
 from bloomery.cli.share import export, import_, push
@@ -48,6 +49,7 @@ def cli() -> None:
           bloomery size 10b --ranks 64 --machine h100   what a large one would take, without having it
           bloomery chat store/Train/chat-…          talk to a trained model
           bloomery generate store/Train/chat-… --prompts questions.txt --output answers.jsonl   ask it much
+          bloomery eval store/Train/chat-… recipes/tasks/tales.py   put a task to it
     """
 
 
@@ -454,6 +456,10 @@ def generate(
 
     decoding = decoding_of(by, rules, contrast, stops, max_new_tokens, drafter_of(draft, store_path))
     write(artifact_of(model, store_path), prompts, decoding, device=device_of(device), **options)
+
+
+cli.add_command(evaluate)
+cli.add_command(lm_eval)
 
 
 @cli.command(epilog="""\b

@@ -1,6 +1,14 @@
 """Tasks and scorers: what is asked of a model, and how an answer is judged."""
 
+from bloomery.evals.choices import MultipleChoice
+from bloomery.evals.estimates import Estimate, Measure, Spread
 from bloomery.evals.exact_match import Answered, ExactMatch, Question, questions_of
-from bloomery.evals.task import EvalTask, Score
+from bloomery.evals.perplexity import Perplexity
+from bloomery.evals.prompts import Prompt
+from bloomery.evals.task import EvalTask, Outcome, Respondent, Score, Sitting
+from bloomery.evals.written import Generative
 
-__all__ = ["Answered", "EvalTask", "ExactMatch", "Question", "Score", "questions_of"]
+__all__ = [
+    "Answered", "Estimate", "EvalTask", "ExactMatch", "Generative", "Measure", "MultipleChoice", "Outcome", "Perplexity", "Prompt", "Question",
+    "Respondent", "Score", "Sitting", "Spread", "questions_of",
+]  # fmt: skip

@@ -1,26 +1,32 @@
 """A model of ours for lm-evaluation-harness, in process: registered as "bloomery" once this module is imported.
 
+    bloomery lm-eval --model bloomery --model_args path=store/Train/chat-… --tasks arc_easy    the harness's own command line
+
     from lm_eval import simple_evaluate
+    simple_evaluate("bloomery", model_args="path=store/Train/chat-…", tasks=["arc_easy"])
     simple_evaluate(Harnessed(model, tokenizer), tasks=["arc_easy"])
 
 Texts begin with `<|begin|>`, as documents do when they are learnt. Over HTTP the harness asks `bloomery serve` as "local-completions"; what it
-sends as ids there is read as it is.
+sends as ids there is read as it is, so that it is to be told add_bos_token=True for the same numbers.
 
 Source: Gao et al. (2021), "A framework for few-shot language model evaluation", version 0.4's interface `TemplateLM`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import torch
 from lm_eval.api.model import TemplateLM  # pyrefly: ignore[missing-import]
 from lm_eval.api.registry import register_model  # pyrefly: ignore[missing-import]
 
-from bloomery.evals.likelihood import told_tokens
+from bloomery.core.errors import ConfigError
+from bloomery.evals.likelihood import TOKENS_AT_ONCE, Pair, likelihoods, told_texts
 from bloomery.generate import Decoding, Greedy, Random, Writer
+from bloomery.models import causal, read_model
 from bloomery.models.model import CausalModel
+from bloomery.store import Artifact
 from bloomery.text.tokenizer import Tokenizer
 
 LONGEST = 256  # new tokens, where a task says nothing
@@ -33,14 +39,34 @@ class Harnessed(TemplateLM):
     Args:
         model: in the state in which models are asked.
         tokenizer: its own.
-        at_once: rows that are read beside each other; changes nothing but speed and memory.
+        tokens_at_once: of a batch; changes nothing but speed and memory.
         begins: token ids that every context begins with; `<|begin|>` unless given.
     """
 
-    def __init__(self, model: CausalModel, tokenizer: Tokenizer, at_once: int = 16, begins: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, model: CausalModel, tokenizer: Tokenizer, tokens_at_once: int = TOKENS_AT_ONCE, begins: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
-        self.asked, self.spells, self.at_once = model, tokenizer, at_once
+        self.asked, self.spells, self.tokens_at_once = model, tokenizer, tokens_at_once
         self.begins = [tokenizer.begin] if begins is None else list(begins)
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: Mapping[str, Any], additional_config: Mapping[str, Any] | None = None) -> Harnessed:
+        """From what the harness is told in `model_args`: path, the folder of an artifact that holds a model; tokens_at_once. And from its
+        option `--device`; its batch size, in rows, is passed over."""
+        unknown = ["no path"] if "path" not in arg_dict else [name for name in arg_dict if name not in ("path", "tokens_at_once")]
+        if unknown:
+            raise ConfigError(f"model_args={dict(arg_dict)} has {unknown[0]}; give path=FOLDER, of an artifact that holds a model, and if you "
+                              "like tokens_at_once=NUMBER")  # fmt: skip
+        artifact, device = Artifact.open(Path(arg_dict["path"])), (additional_config or {}).get("device") or "cpu"
+        artifact.verify("model/", "tokenizer/")
+        model, tokenizer = read_model(artifact.path / "model")[1].to(device).eval(), Tokenizer.load(artifact.path / "tokenizer/tokenizer.json")
+        return cls(causal(model), tokenizer, int(arg_dict.get("tokens_at_once", TOKENS_AT_ONCE)))
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> Harnessed:
+        """The same, of "path=…,tokens_at_once=…"."""
+        return cls.create_from_arg_obj(dict(part.split("=", 1) for part in arg_string.split(",") if "=" in part), additional_config)
 
     @property
     def eot_token_id(self) -> int:
@@ -62,35 +88,13 @@ class Harnessed(TemplateLM):
         return [*(self.begins if add_special_tokens is not False else []), *self.spells.encode(string)]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """log p of whole texts, each token told once; texts longer than the model reads are told in rows that follow each other, each from the
-        last token of the one before."""
-        longest, rows = self.asked.config.max_seq_len, list[tuple[int, list[int]]]()
-        for i, request in enumerate(requests):
-            ids = [self.prefix_token_id, *self.spells.encode(request.args[0])]
-            rows += [(i, ids[start : start + longest]) for start in range(0, max(1, len(ids) - 1), longest - 1)]
-        found = [0.0] * len(requests)
-        for (i, _), (total, _) in zip(rows, self._told([(ids[:1], ids[1:]) for _, ids in rows]), strict=True):
-            found[i] += total
-        return found
+        """log p of whole texts; see `told_texts`."""
+        return told_texts(self.asked, self.spells, [request.args[0] for request in requests])
 
     def _loglikelihood_tokens(self, requests: Sequence[tuple[Any, list[int], list[int]]], **kwargs: Any) -> list[tuple[float, bool]]:
         """log p of continuations, and whether each of their tokens is the likeliest. The beginning of what is too long is cut off."""
-        longest, pairs = self.asked.config.max_seq_len, []
-        for _, context, continuation in requests:
-            over = max(0, len(context) + len(continuation) - longest)
-            pairs.append((context[over:] or context[-1:], continuation[-(longest - 1) :]))
-        return self._told(pairs)
-
-    def _told(self, pairs: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, bool]]:
-        found: list[tuple[float, bool]] = []
-        for start in range(0, len(pairs), self.at_once):
-            part = pairs[start : start + self.at_once]
-            rows = [([*before, *after], [False] * len(before) + [True] * len(after)) for before, after in part]
-            told = told_tokens(self.asked, rows, str(self.asked.device))
-            totals = torch.zeros(len(part), dtype=torch.float64).index_add_(0, told.rows.cpu(), told.logprobs.double().cpu())
-            missed = torch.zeros(len(part)).index_add_(0, told.rows.cpu(), (~told.likeliest).float().cpu())
-            found += [(total, missed == 0) for total, missed in zip(totals.tolist(), missed.tolist(), strict=True)]
-        return found
+        pairs = [Pair(tuple(context), tuple(continuation)) for _, context, continuation in requests]
+        return [tuple(found) for found in likelihoods(self.asked, pairs, self.tokens_at_once)]
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """What is written to each prompt, up to one of the strings that a task says end it; greedily unless it says otherwise."""

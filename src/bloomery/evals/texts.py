@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import mean
+
+import numpy as np
+from jaxtyping import Float
 
 BLEU_ORDER, CHRF_ORDER, RECALL_WEIGHT = 4, 6, 2
 ENTITIES = (("&quot;", '"'), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"))
@@ -32,19 +34,26 @@ def bleu(expected: Sequence[str], said: Sequence[str]) -> float:
     Source: Papineni et al. (2002), "BLEU"; words, smoothing and the rest as in Post (2018), arXiv 1804.08771, the signature
     nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp.
     """
-    pairs = [(words_13a(want), words_13a(have)) for want, have in zip(expected, said, strict=True)]
-    counts = [overlap(grams(want, n), grams(have, n)) for n in range(1, BLEU_ORDER + 1) for want, have in pairs]
-    by_order = [counts[i * len(pairs) : (i + 1) * len(pairs)] for i in range(BLEU_ORDER)]
-    right = [sum(both for both, _, _ in order) for order in by_order]
-    total = [sum(have for _, _, have in order) for order in by_order]
-    if not any(right) or not all(total):
-        return 0.0
-    missed, logs = 0, 0.0
-    for hits, tried in zip(right, total, strict=True):
-        missed += not hits
-        logs += math.log(hits / tried if hits else 1 / (2**missed * tried))
-    wanted, had = sum(len(want) for want, _ in pairs), sum(len(have) for _, have in pairs)
-    return 100 * min(1.0, math.exp(1 - wanted / had)) * math.exp(logs / BLEU_ORDER)
+    return float(bleu_of(bleu_parts(expected, said).sum(0)))
+
+
+def bleu_parts(expected: Sequence[str], said: Sequence[str]) -> Float[np.ndarray, "texts 10"]:
+    """What BLEU is a function of the sums of: of each text the right n-grams of orders 1 to 4, all its n-grams, and words expected and said."""
+    parts = []
+    for want, have in zip(map(words_13a, expected), map(words_13a, said), strict=True):
+        counts = [overlap(grams(want, n), grams(have, n)) for n in range(1, BLEU_ORDER + 1)]
+        parts.append([*(both for both, _, _ in counts), *(had for _, _, had in counts), len(want), len(have)])
+    return np.array(parts, np.float64)
+
+
+def bleu_of(sums: Float[np.ndarray, "*draws 10"]) -> Float[np.ndarray, "*draws"]:
+    """BLEU from sums of `bleu_parts`."""
+    right, total, wanted, had = sums[..., :BLEU_ORDER], sums[..., BLEU_ORDER:-2], sums[..., -2], sums[..., -1]
+    none = right == 0
+    shares = np.where(none, 0.5 ** none.cumsum(-1), right) / np.maximum(total, 1)
+    short = np.minimum(0, 1 - wanted / np.maximum(had, 1))
+    said = right.any(-1) & total.all(-1)
+    return np.where(said, 100 * np.exp(short + np.log(np.where(shares > 0, shares, 1)).mean(-1)), 0.0)
 
 
 def chrf(expected: Sequence[str], said: Sequence[str]) -> float:
@@ -60,18 +69,28 @@ def chrf(expected: Sequence[str], said: Sequence[str]) -> float:
     Source: Popović (2015), "chrF", with β = 2; as in Post (2018), arXiv 1804.08771, the signature
     nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no.
     """
-    pairs = [("".join(want.split()), "".join(have.split())) for want, have in zip(expected, said, strict=True)]
-    precisions, recalls = list[float](), list[float]()
-    for n in range(1, CHRF_ORDER + 1):
-        counts = [overlap(grams(want, n), grams(have, n)) for want, have in pairs]
-        both, wanted, had = (sum(of_pair[i] for of_pair in counts if i < 2 or of_pair[1]) for i in range(3))  # none counts against no n-gram
-        if wanted and had:
-            precisions.append(both / had)
-            recalls.append(both / wanted)
-    if not any(precisions):
-        return 0.0
-    precision, recall, weight = mean(precisions), mean(recalls), RECALL_WEIGHT**2
-    return 100 * (1 + weight) * precision * recall / (weight * precision + recall)
+    return float(chrf_of(chrf_parts(expected, said).sum(0)))
+
+
+def chrf_parts(expected: Sequence[str], said: Sequence[str]) -> Float[np.ndarray, "texts 18"]:
+    """What chrF is a function of the sums of: of each text the n-grams of orders 1 to 6 that are in both, that are expected, that are said."""
+    parts = []
+    for want, have in zip(expected, said, strict=True):
+        want, have = "".join(want.split()), "".join(have.split())
+        counts = [overlap(grams(want, n), grams(have, n)) for n in range(1, CHRF_ORDER + 1)]
+        counts = [(both, wanted, had if wanted else 0) for both, wanted, had in counts]  # none counts against no n-gram
+        parts.append([count for kind in zip(*counts, strict=True) for count in kind])
+    return np.array(parts, np.float64)
+
+
+def chrf_of(sums: Float[np.ndarray, "*draws 18"]) -> Float[np.ndarray, "*draws"]:
+    """chrF from sums of `chrf_parts`."""
+    both, wanted, had = np.split(sums, 3, axis=-1)
+    there = (wanted > 0) & (had > 0)
+    orders = np.maximum(there.sum(-1), 1)
+    precision, recall = (np.where(there, both / np.maximum(of, 1), 0).sum(-1) / orders for of in (had, wanted))
+    weight = RECALL_WEIGHT**2
+    return 100 * (1 + weight) * precision * recall / np.where(precision > 0, weight * precision + recall, 1)
 
 
 def rouge(expected: Sequence[str], said: Sequence[str]) -> dict[str, float]:
@@ -85,10 +104,14 @@ def rouge(expected: Sequence[str], said: Sequence[str]) -> dict[str, float]:
     Source: Lin (2004), "ROUGE", sections 2 and 3; as in the package rouge-score without its stemmer. Departure: words may be of any script,
     where that one keeps a to z and 0 to 9 only.
     """
+    return {name: mean(of_texts) for name, of_texts in rouge_each(expected, said).items()}
+
+
+def rouge_each(expected: Sequence[str], said: Sequence[str]) -> dict[str, list[float]]:
+    """The same of each text."""
     pairs = [(WORD.findall(want.lower()), WORD.findall(have.lower())) for want, have in zip(expected, said, strict=True)]
-    scores = {f"rouge{n}": [f1_of(*overlap(grams(want, n), grams(have, n))) for want, have in pairs] for n in (1, 2)}
-    scores["rougeL"] = [f1_of(common(want, have), len(want), len(have)) for want, have in pairs]
-    return {name: 100 * mean(of_texts) for name, of_texts in scores.items()}
+    scores = {f"rouge{n}": [100 * f1_of(*overlap(grams(want, n), grams(have, n))) for want, have in pairs] for n in (1, 2)}
+    return scores | {"rougeL": [100 * f1_of(common(want, have), len(want), len(have)) for want, have in pairs]}
 
 
 def words_13a(text: str) -> list[str]:

@@ -4,9 +4,9 @@
 """
 
 from bloomery.recipe.graph import Recipe
-from bloomery.recipe.load import Dials, load_recipe
+from bloomery.recipe.load import Dials, load_recipe, load_task
 from bloomery.recipe.lock import read_lock, write_lock
 from bloomery.recipe.plan import Change, PlannedStage, diff, plan
 from bloomery.recipe.run import run
 
-__all__ = ["Change", "Dials", "PlannedStage", "Recipe", "diff", "load_recipe", "plan", "read_lock", "run", "write_lock"]
+__all__ = ["Change", "Dials", "PlannedStage", "Recipe", "diff", "load_recipe", "load_task", "plan", "read_lock", "run", "write_lock"]

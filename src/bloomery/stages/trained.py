@@ -17,9 +17,7 @@ from bloomery.text.tokenizer import Tokenizer
 
 def verified(trained: Artifact) -> Artifact:
     """It, once the checksums of its model and tokenizer are compared; raises where one differs."""
-    for name in trained.manifest.files:
-        if name.startswith(("model/", "tokenizer/")):
-            trained.checked(name)
+    trained.verify("model/", "tokenizer/")
     return trained
 
 

@@ -1,4 +1,4 @@
-"""`Templates`: several wordings of one task, of which each document gets one, always the same."""
+"""Wordings with slots; and `Templates`: several of them for one task, of which each document gets one, always the same."""
 
 from __future__ import annotations
 
@@ -34,8 +34,17 @@ class Templates(Config):
             values: by slot; empty ones count as missing. Braces in them stay as they are.
         """
         known = {name for name, value in values.items() if value}
-        fitting = [wording for wording in self.wordings if set(_SLOT.findall(wording)) <= known]
+        fitting = [wording for wording in self.wordings if slots(wording) <= known]
         if not fitting:
             return None
-        wording = fitting[derive_seed("template", self.seed, id) % len(fitting)]
-        return _SLOT.sub(lambda slot: values[slot[1]], wording)
+        return filled(fitting[derive_seed("template", self.seed, id) % len(fitting)], values)
+
+
+def slots(wording: str) -> set[str]:
+    """The names of a wording's slots."""
+    return set(_SLOT.findall(wording))
+
+
+def filled(wording: str, values: Mapping[str, str]) -> str:
+    """A wording with a value in each of its slots; braces in the values stay as they are, and so do those in it that enclose no name."""
+    return _SLOT.sub(lambda slot: values[slot[1]], wording)
