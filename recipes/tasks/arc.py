@@ -13,8 +13,8 @@ LETTERS = ("A", "B", "C", "D", "E")
 
 
 def arc(*, data: str, shown: str = "", name: str = "arc") -> MultipleChoice:
-    """Asks --data; examples are drawn from --shown, or from a tenth of --data that is not asked. OpenBookQA, CommonsenseQA, PIQA … have the same
-    columns: --name says what tables call them."""
+    """Asks --data; examples are drawn from --shown, or from a tenth of --data that is not asked. OpenBookQA, CommonsenseQA, PIQA … have the
+    same columns: --name says what tables call them."""
     columns = Rows(form="columns")
     return MultipleChoice(
         name=name, rows=Files(path=data, rows=columns), overlap="leave_out",

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from bloomery.evals import Perplexity
+from bloomery.evals import TextLikelihood
 from bloomery.text.readers import Files
 
 
-def foreseen(*, data: str, name: str = "foreseen") -> Perplexity:
+def foreseen(*, data: str, name: str = "foreseen") -> TextLikelihood:
     """Reads --data, a file, a folder or a pattern of names."""
-    return Perplexity(name=name, rows=Files(path=data))
+    return TextLikelihood(name=name, rows=Files(path=data))

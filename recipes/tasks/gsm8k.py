@@ -12,7 +12,7 @@ from bloomery.text.readers import Files, Rows
 
 
 def gsm8k(*, data: str, shown: str = "", max_new_tokens: int = 200) -> Generative:
-    """Asks --data, rows with question and answer, whose result stands behind ####; examples are drawn from --shown, or from a tenth of --data."""
+    """Asks --data, rows with question and answer, whose result stands behind ####; examples are from --shown, or from a tenth of --data."""
     columns = Rows(form="columns")
     return Generative(
         name="gsm8k", rows=Files(path=data, rows=columns), examples=Files(path=shown, rows=columns) if shown else Fold(number=0, of=10),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bloomery.data.folds import Fold
-from bloomery.evals import EvalTask, Generative, MultipleChoice, Perplexity, Prompt
+from bloomery.evals import EvalTask, Generative, MultipleChoice, Prompt, TextLikelihood
 from bloomery.generate import Decoding
 from bloomery.text.readers import TaleRows, TaleStories
 from bloomery.text.tales import Tales
@@ -27,4 +27,4 @@ def tales(*, count: int = 200, size: Literal["tiny", "small", "full", "short"] =
             Prompt(name="plain", ask="{story}\nQuestion: {question}\nAnswer:"),
         ),
     )  # fmt: skip
-    return goes_on, asked, Perplexity(name="foreseen", rows=TaleStories(tales=book, count=count, first=first))
+    return goes_on, asked, TextLikelihood(name="foreseen", rows=TaleStories(tales=book, count=count, first=first))

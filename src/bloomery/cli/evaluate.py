@@ -111,9 +111,9 @@ def _as_asked(task: Any, shots: int | None, variants: str, limit: int | None, se
         changes |= {} if shots is None else {"shots": shots}
         if variants != "all":
             names = [prompt.name for prompt in task.prompts]
-            if variants != "first" and variants not in names:
-                raise ConfigError(f"--variants: task {task.name!r} has no wording {variants!r}; it has {', '.join(names)}; or take all, or first")
-            changes |= {"prompts": (task.prompts[0 if variants == "first" else names.index(variants)],)}
+            if variants not in ("first", *names):
+                raise ConfigError(f"--variants {variants}: task {task.name!r} has no such wording; it has {', '.join(names)}; or take all")
+            changes |= {"wordings": (names[0] if variants == "first" else variants,)}
     return task.replace(**changes) if changes else task
 
 
@@ -127,8 +127,9 @@ def lm_eval(arguments: tuple[str, ...]) -> None:
     base_url=http://127.0.0.1:8000/v1/completions,model=NAME,tokenizer=FOLDER,add_bos_token=True.
     """
     try:
-        import bloomery.evals.harness  # noqa: F401  (registers our models)
         from lm_eval.__main__ import cli_evaluate  # pyrefly: ignore[missing-import]
+
+        import bloomery.evals.harness  # noqa: F401  (registers our models)
     except ModuleNotFoundError as error:
         raise ResourceError(f"this needs {error.name}, which is not installed; pip install 'bloomery[harness]'") from None
     sys.argv = ["bloomery lm-eval", *arguments]

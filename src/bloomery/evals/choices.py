@@ -55,7 +55,7 @@ class MultipleChoice(Prompted):
         return "accuracy"
 
     def content(self, row: Row) -> str:
-        return "\n".join([self.prompts[0].asked(row.columns, self.of(row)), *self.of(row)])
+        return f"{self.prompts[0].asked(row.columns)}\n{self.of(row)[self.number(row)]}"  # with whatever else there is to choose
 
     def parts(self) -> tuple[list[Row], list[Row], list[str]]:
         asked, shown, notes = super().parts()

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lm_eval.api.model import TemplateLM  # pyrefly: ignore[missing-import]
 from lm_eval.api.registry import register_model  # pyrefly: ignore[missing-import]
 
@@ -59,6 +60,8 @@ class Harnessed(TemplateLM):
             raise ConfigError(f"model_args={dict(arg_dict)} has {unknown[0]}; give path=FOLDER, of an artifact that holds a model, and if you "
                               "like tokens_at_once=NUMBER")  # fmt: skip
         artifact, device = Artifact.open(Path(arg_dict["path"])), (additional_config or {}).get("device") or "cpu"
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            device = "cpu"  # the harness says cuda:0 where nobody has said anything
         artifact.verify("model/", "tokenizer/")
         model, tokenizer = read_model(artifact.path / "model")[1].to(device).eval(), Tokenizer.load(artifact.path / "tokenizer/tokenizer.json")
         return cls(causal(model), tokenizer, int(arg_dict.get("tokens_at_once", TOKENS_AT_ONCE)))

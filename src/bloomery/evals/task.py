@@ -187,7 +187,9 @@ class Prompted(EvalTask):
     """A task with wordings, and examples before what is asked. Subclasses write `content`, `example`, `put` and `measured`."""
 
     prompts: tuple[Prompt, ...] = Field(min_length=1)
-    """Its wordings; the first one counts."""
+    """Its wordings; the first one counts, and says by what one row is another one."""
+    wordings: tuple[str, ...] = ()
+    """Names of those that are put; empty: all of them."""
     examples: Reader | Fold | None = None
     """Where examples are drawn from: rows of another source; or those of `rows` that a fold keeps, which are then not asked; None has none."""
     overlap: Literal["refuse", "leave_out"] = "refuse"
@@ -198,6 +200,8 @@ class Prompted(EvalTask):
     def check(self) -> None:
         if len({prompt.name for prompt in self.prompts}) < len(self.prompts):
             raise self.refuse("prompts", "must have different names; name each for what it does")
+        if unknown := set(self.wordings) - {prompt.name for prompt in self.prompts}:
+            raise self.refuse("wordings", f"has {min(unknown)!r}; the prompts are {', '.join(prompt.name for prompt in self.prompts)}")
         if self.shots and self.examples is None:
             raise self.refuse("shots", "needs examples to show; give examples=Files(…), or Fold(number=0, of=10) of the rows")
         if isinstance(self.examples, Fold) and self.examples.side != "this":
@@ -227,9 +231,10 @@ class Prompted(EvalTask):
     def sittings(self, respondent: Respondent, progress: Progress = lambda line: None) -> list[Sitting]:
         rows, shown, notes = self.parts()
         groups, found = self.groups(rows), []
-        for prompt in self.prompts:
+        chosen = [prompt for prompt in self.prompts if not self.wordings or prompt.name in self.wordings]
+        for prompt in chosen:
             examples = [self._named(row, lambda row, prompt=prompt: self.example(prompt, row)) for row in shown]
-            where = f"{respondent.name}: {self.name}" + (f", {prompt.name}" if len(self.prompts) > 1 else "")
+            where = f"{respondent.name}: {self.name}" + (f", {prompt.name}" if len(chosen) > 1 else "")
             outcomes = self.put(respondent, prompt, examples, rows, lambda line, where=where: progress(f"{where}: {line}"))
             before = prompt.context(examples, "")
             found.append(Sitting(self.name, prompt.name, outcomes, self.measured(outcomes, groups), self.right, before, notes))

@@ -1,4 +1,4 @@
-"""`Perplexity`: how well a model foresees texts."""
+"""`TextLikelihood`: how well a model foresees texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bloomery.evals.likelihood import told_texts
 from bloomery.evals.task import EvalTask, Outcome, Progress, Respondent, Sitting
 
 
-class Perplexity(EvalTask):
+class TextLikelihood(EvalTask):
     """Texts, told token by token:
 
         bits_per_byte        Σ −log₂ p / Σ bytes of UTF-8, which models of any vocabulary can be compared by
@@ -24,7 +24,7 @@ class Perplexity(EvalTask):
     `<|begin|>` stands before each, its end is not told; what is longer than the model reads is told in rows that follow each other.
 
     Example:
-        >>> Perplexity(name="books", rows=Files(path="held_out/*.txt"))
+        >>> TextLikelihood(name="books", rows=Files(path="held_out/*.txt"))
 
     Source: Gao et al. (2021), lm-evaluation-harness, whose bits_per_byte, byte_perplexity and word_perplexity these are.
     """
