@@ -127,6 +127,9 @@ def test_the_right_one_may_be_a_number_a_letter_or_a_text(tmp_path):
                               prompts=(Prompt(ask="{q}"),))  # fmt: skip
         with pytest.raises(DataError, match=r"row '.*r.jsonl#L1'.*none of 2 choices"):
             task.sittings(SMALL)
+    fewer = table(tmp_path / "r.jsonl", [{**columns, "A": "", "C": "green", "gold": "C"}, {**columns, "C": "", "gold": "A"}])
+    task = MultipleChoice(name="s", rows=fewer, choices=("A", "B", "C"), prompts=(Prompt(ask="{q}"),))
+    assert [(task.of(row), task.number(row)) for row in task.read()] == [(["blue", "green"], 1), (["red", "blue"], 0)]
     rows = table(tmp_path / "r.jsonl", [{"q": "?", "gold": True}])
     fixed = MultipleChoice(name="s", rows=rows, options=("no", "yes"), prompts=(Prompt(ask="{q}"),))
     assert fixed.sittings(SMALL)[0].outcomes[0].expected == ("yes",)

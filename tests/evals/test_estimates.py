@@ -88,6 +88,8 @@ def test_a_single_item_has_no_error():
     assert math.isnan(found.error)
     assert found.plain()["error"] is None
     assert str(found) == "0.3000"
+    assert str(Measure.mean([7e12, 9e12], unit="").estimate()) == "8e+12 ± 1e+12"
+    assert Measure.mean([0.0, 1.0]).estimate().interval() == "9.5 to 90.5%"
 
 
 def test_the_spread_of_wordings():

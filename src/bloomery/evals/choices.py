@@ -44,7 +44,7 @@ class MultipleChoice(Prompted):
     """
 
     choices: str | tuple[str, ...] = "choices"
-    """The column with the list of choices; or a column for each of them."""
+    """The column with the list of choices; or a column for each of them, of which a row may leave some empty."""
     options: tuple[str, ...] = ()
     """Choices that are the same for all rows; `choices` is not read then."""
     gold: str = "gold"
@@ -66,15 +66,20 @@ class MultipleChoice(Prompted):
         """The choices of a row; raises `DataError` where there are not two."""
         if self.options:
             return list(self.options)
-        listed = value_in(row.columns, self.choices) if isinstance(self.choices, str) else [value_in(row.columns, c) for c in self.choices]
-        if not isinstance(listed, list) or len(listed) < 2 or any(choice is None for choice in listed):
+        columns = self._columns(row)
+        listed = value_in(row.columns, self.choices) if isinstance(self.choices, str) else [row.columns[column] for column in columns]
+        if not isinstance(listed, list) or len(listed) < 2 or "" in listed or None in listed:
             raise DataError(f"{self.choices} holds no list of two choices or more, but {listed!r}; name another column")
         return [text_of(choice) for choice in listed]
+
+    def _columns(self, row: Row) -> list[str]:
+        """Of choices that have a column each, those that are there."""
+        return [] if isinstance(self.choices, str) else [column for column in self.choices if value_in(row.columns, column) is not None]
 
     def number(self, row: Row) -> int:
         """The number of the right choice, from 0; raises `DataError` where that is none."""
         value, choices = value_in(row.columns, self.gold), self.of(row)
-        names = [] if isinstance(self.choices, str) else list(self.choices)
+        names = self._columns(row)
         labels = next((list(prompt.labels) for prompt in self.prompts if prompt.labels), [])
         number = -1
         if isinstance(value, bool | int | float) and int(value) == value:

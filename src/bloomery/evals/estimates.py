@@ -48,14 +48,19 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
-        scale, places, sign = (100, 1, "%") if self.unit == "%" else (1, 4 if abs(self.value) < 10 else 2, "")
-        error = "" if math.isnan(self.error) else f" ± {scale * self.error:.{places}f}"
-        return f"{scale * self.value:.{places}f}{sign}{error}"
+        value = self._told(self.value) + ("%" if self.unit == "%" else "")
+        return value if math.isnan(self.error) else f"{value} ± {self._told(self.error)}"
 
     def interval(self) -> str:
-        """"from … to …", in the same unit."""
-        scale, places, sign = (100, 1, "%") if self.unit == "%" else (1, 4 if abs(self.value) < 10 else 2, "")
-        return "" if math.isnan(self.low) else f"{scale * self.low:.{places}f} to {scale * self.high:.{places}f}{sign}"
+        """"… to …", in the same unit."""
+        return "" if math.isnan(self.low) else f"{self._told(self.low)} to {self._told(self.high)}{'%' if self.unit == '%' else ''}"
+
+    def _told(self, number: float) -> str:
+        """A number as precise as the value is told."""
+        if self.unit == "%":
+            return f"{100 * number:.1f}"
+        size = abs(self.value)
+        return f"{number:.4f}" if size < 10 else f"{number:.2f}" if size < 1e5 else f"{number:.3g}"
 
     def plain(self) -> dict[str, Any]:
         """For JSON; what is not known is null."""
