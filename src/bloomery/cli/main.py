@@ -13,6 +13,7 @@ from bloomery.cli.evaluate import evaluate, lm_eval
 from bloomery.cli.given import artifact_of, context_of, device_of, dial_texts, flat_of, launching, recipe_of, store_at, told_by_another
 from bloomery.cli.options import launch_options, means_options, rule_options, run_options, store_option, weights_option
 from bloomery.cli.share import export, import_, push
+from bloomery.cli.ui import ui
 from bloomery.core.errors import BloomeryError, ConfigError, NumericsError, StoppedError
 
 ALIKE = ConfigError, NumericsError, StoppedError  # what all ranks on one machine come to together, if one does
@@ -53,7 +54,7 @@ def cli() -> None:
     """
 
 
-for verb in (export, import_, push):
+for verb in (export, import_, push, ui):
     cli.add_command(verb)
 
 

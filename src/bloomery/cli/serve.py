@@ -53,14 +53,14 @@ def serve(
     address = f"http://{at}:{listener.getsockname()[1]}"
     click.echo(f"{artifact.reference} is {name!r} at {address}/v1{asked}; talk to it at {address}/; Ctrl-C ends it", err=True)
     try:
-        asyncio.run(_until_ended(server, listener))
+        asyncio.run(until_ended(server, listener))
     finally:
         served.worker.close()
         served.worker.join(timeout=grace)
     click.echo("ended", err=True)
 
 
-async def _until_ended(server: Any, listener: socket.socket) -> None:
+async def until_ended(server: Any, listener: socket.socket) -> None:
     """The first signal lets what is under way come to its end, a second one does not."""
 
     def end() -> None:

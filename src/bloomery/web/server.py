@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hmac
 import json
 import time
 import uuid
@@ -38,13 +37,13 @@ from bloomery.generate import Engine, Job, Spelling, Stops, job_by
 from bloomery.models.model import CausalModel
 from bloomery.stages.sharing.demo import demo_page
 from bloomery.text.tokenizer import Tokenizer
+from bloomery.web.admission import Admission, RefusedError
 from bloomery.web.bodies import ChatBody, CompletionBody, EmbeddingBody, read_body
 from bloomery.web.embed import embedded
 from bloomery.web.metrics import Metrics
 from bloomery.web.replies import Sheet, failure
 from bloomery.web.worker import BusyError, ClosingError, Ticket, Worker
 
-LOCAL = frozenset(("localhost", "127.0.0.1", "[::1]", "::1"))
 OPEN = ("/health", "/")  # what is told without a key
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -68,14 +67,6 @@ class Limits:
     seconds: float = 600.0
     capacity: int | None = None
     remembers: int = 16_384
-
-
-class RefusedError(Exception):
-    """A request that gets no answer but why."""
-
-    def __init__(self, status: int, message: str, kind: str = "invalid_request_error", code: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.told = status, failure(message, kind, code)
 
 
 @dataclass(eq=False)
@@ -104,6 +95,7 @@ class Served:
             self.model, {self.tokenizer.end}, self.tokenizer.vocab_size, self.limits.rows, self.limits.capacity, self.limits.remembers
         )
         self.worker = Worker(engine, self.limits.queued, self.metrics)
+        self._admission = Admission(self.keys, self.local)
         self._began_s = int(time.time())
 
     def app(self) -> Any:
@@ -127,11 +119,11 @@ class Served:
             began = time.monotonic()
             path = request.scope["route"].path if "route" in request.scope else request.url.path
             try:
-                self._admit(request)
+                self._admission.check(request, free=request.url.path in OPEN)
                 async with asyncio.timeout(self.limits.seconds):
                     response = await answer(request)
             except RefusedError as error:
-                response = JSONResponse(error.told, error.status)
+                response = JSONResponse(failure(str(error), error.kind, error.code), error.status)
             except BusyError as error:
                 response = JSONResponse(failure(str(error), "rate_limit_error", "busy"), 429, {"Retry-After": str(error.after_s)})
             except ClosingError as error:
@@ -148,20 +140,6 @@ class Served:
             return response
 
         return told
-
-    def _admit(self, request: Request) -> None:
-        """Raises `RefusedError` where a request bears no key, or comes from a page that is none of ours."""
-        if self.local and _host_of(request.headers.get("host", "")) not in LOCAL:
-            raise RefusedError(403, "this server is asked as localhost or 127.0.0.1 only", "permission_error")
-        origin = request.headers.get("origin", "http://localhost").partition("://")[2]
-        if _host_of(origin) not in LOCAL and (self.local or origin != request.headers.get("host")):
-            raise RefusedError(403, "requests from pages of other sites are not answered", "permission_error")
-        if not self.keys or request.url.path in OPEN:
-            return
-        kind, _, key = request.headers.get("authorization", "").partition(" ")
-        known = [hmac.compare_digest(key.strip().encode(), one.encode()) for one in self.keys]  # all of them: the time tells nothing
-        if kind.lower() != "bearer" or not any(known):
-            raise RefusedError(401, "no such API key; send it as Authorization: Bearer KEY", "authentication_error", "invalid_api_key")
 
     async def _body(self, request: Request) -> Any:
         """The body of a request as JSON."""
@@ -348,8 +326,3 @@ async def _no_route(request: Request, error: Exception) -> Response:
 def _event(piece: dict[str, Any]) -> str:
     return f"data: {json.dumps(piece, ensure_ascii=False)}\n\n"
 
-
-def _host_of(place: str) -> str:
-    """host:port without the port."""
-    name, colon, port = place.rpartition(":")
-    return name if colon and port.isdecimal() else place

@@ -1,0 +1,182 @@
+"""`Pages`: the pages as an ASGI application; `bloomery ui` runs it.
+
+    GET  /                     the page; all others are parts of it
+    GET  /static/…             its script, style and the chart library
+    GET  /api/home             recipes as strips of stages, and what else the store holds
+    GET  /api/artifact?ref=…   a manifest, and the tree that it came from
+    GET  /api/run?ref=…        what a training has told so far; with `after=STEP`, what it has told since
+    GET  /api/step?ref=…&step=N    the rows of a step's batch, in tokens
+    GET  /api/tokenizers       tokenizers in the store
+    POST /api/tokens           a text, or a conversation, in the tokens of each of them
+
+Nothing is written. What a document says goes to the browser as JSON and is put on the page as text.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from bloomery.core.errors import BloomeryError
+from bloomery.store import Store
+from bloomery.web.admission import Admission, RefusedError
+from bloomery.web.ui.curves import Known, lines_of
+from bloomery.web.ui.pieces import loaded, rows_of_step, talk_in_pieces, text_in_pieces, tokenizers_of
+from bloomery.web.ui.strips import artifact_told, folder_of, loose, status_of, strips
+
+COOKIE = "bloomery_key"
+KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".LICENSE": "text/plain"}
+BODY_BYTES = 1 << 20
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
+}  # fmt: skip
+SAMPLES = 500
+
+
+class Pages:
+    """The pages of a store.
+
+    Args:
+        store: what is looked at.
+        keys: of which a browser must bring one, by `/?key=…`, where others than this machine may ask.
+        local: whether only this machine may.
+    """
+
+    def __init__(self, store: Store, keys: Sequence[str] = (), local: bool = True) -> None:
+        self.store, self.admission, self.curves = store, Admission(keys, local, COOKIE), Known()
+        root = files("bloomery.web.ui") / "static"
+        names = ["index.html", "app.css", "app.js", "home.js", "run.js", "tokens.js", "parts.js"]
+        names += [f"vendor/{name}" for name in ("uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE")]
+        self._static = {name: root.joinpath(name).read_bytes() for name in names}
+
+    def app(self) -> Starlette:
+        """The application."""
+        answers: dict[str, tuple[Callable[[Request], Any], str]] = {
+            "/api/home": (self._home, "GET"), "/api/artifact": (self._artifact, "GET"), "/api/run": (self._run, "GET"),
+            "/api/step": (self._step, "GET"), "/api/tokenizers": (self._tokenizers, "GET"),
+        }  # fmt: skip
+        routes = [Route(path, self._answered(answer), methods=[method]) for path, (answer, method) in answers.items()]
+        routes += [
+            Route("/api/tokens", self._posted, methods=["POST"]),
+            Route("/", self._page, methods=["GET"]), Route("/static/{name:path}", self._file, methods=["GET"]),
+        ]  # fmt: skip
+        return Starlette(routes=routes)
+
+    def _answered(self, answer: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
+        async def told(request: Request) -> Response:
+            return await self._told(request, lambda: answer(request))
+
+        return told
+
+    async def _told(self, request: Request, answer: Callable[[], Any]) -> Response:
+        """What an answer says as JSON, worked out beside the loop; and what is wrong, in one sentence."""
+        try:
+            self.admission.check(request)
+            return JSONResponse(await run_in_threadpool(answer), headers=HEADERS)
+        except RefusedError as error:
+            return JSONResponse({"error": str(error)}, error.status, HEADERS)
+        except BloomeryError as error:
+            return JSONResponse({"error": str(error)}, 400, HEADERS)
+
+    async def _page(self, request: Request) -> Response:
+        """The page; with a key in the address, a cookie keeps it and the address loses it."""
+        key = request.query_params.get("key", "")
+        try:
+            if key and self.admission.keys:
+                self.admission.check(request, free=True)
+                if self.admission.has(key):
+                    response = RedirectResponse("/", 303)
+                    response.set_cookie(COOKIE, key, httponly=True, samesite="strict", max_age=30 * 86_400)
+                    return response
+            self.admission.check(request)
+        except RefusedError as error:
+            told = "These pages need a key: open them as /?key=KEY" if error.status == 401 else "These pages are asked from this machine only"
+            return HTMLResponse(f"<!doctype html><meta charset=utf-8><title>Bloomery</title><p>{told}.</p>", error.status, HEADERS)
+        return Response(self._static["index.html"], headers=HEADERS, media_type="text/html")
+
+    async def _file(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self._static:
+            return JSONResponse({"error": "there is nothing of that name"}, 404, HEADERS)
+        kind = next((kind for end, kind in KINDS.items() if name.endswith(end)), "application/octet-stream")
+        return Response(self._static[name], headers=HEADERS, media_type=kind)
+
+    async def _posted(self, request: Request) -> Response:
+        data = b""
+        async for piece in request.stream():
+            data += piece
+            if len(data) > BODY_BYTES:
+                return JSONResponse({"error": f"the text has more than {BODY_BYTES} bytes; take a part of it"}, 413, HEADERS)
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":  # what a form of another site cannot send
+            return JSONResponse({"error": "send JSON, as application/json"}, 415, HEADERS)
+        return await self._told(request, lambda: self._tokens(data))
+
+    def _home(self, request: Request) -> Any:
+        return {"store": str(self.store.root), "now": time.time(), "recipes": strips(self.store), "others": loose(self.store)}
+
+    def _artifact(self, request: Request) -> Any:
+        told = artifact_told(self.store, reference := request.query_params.get("ref", ""))
+        if told is None:
+            raise RefusedError(404, f"the store holds no finished {reference[:200]!r}")
+        return told
+
+    def _run(self, request: Request) -> Any:
+        reference = request.query_params.get("ref", "")
+        folder = folder_of(self.store, reference)
+        curves = None if folder is None else self.curves.of(folder)
+        if folder is None or curves is None:
+            raise RefusedError(404, f"{reference[:200]!r} has told no figures; a training does from its first step on")
+        after = request.query_params.get("after", "-1")
+        artifact = self.store.find(reference)
+        return {
+            "reference": reference, "status": status_of(self.store, reference), "last": curves.last,
+            "curves": curves.thinned(after=int(after) if after.lstrip("-").isdecimal() else -1),
+            "samples": lines_of(folder / "samples.jsonl", SAMPLES), "events": curves.events,
+            "plan": {} if artifact is None else artifact.manifest.summary.get("plan", {}),
+            "fields": _fields(self.store, reference),
+        }  # fmt: skip
+
+    def _step(self, request: Request) -> Any:
+        step = request.query_params.get("step", "")
+        if not step.isdecimal():
+            raise RefusedError(400, f"step={step[:40]!r} is no number; give one from 1 on")
+        return rows_of_step(self.store.open(request.query_params.get("ref", "")), int(step))
+
+    def _tokenizers(self, request: Request) -> Any:
+        return [{"reference": one.reference, "vocab_size": one.manifest.summary.get("vocab_size")} for one in tokenizers_of(self.store)]
+
+    def _tokens(self, data: bytes) -> Any:
+        try:
+            asked = json.loads(data)
+            references, text, messages = asked["tokenizers"], asked.get("text"), asked.get("messages")
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise RefusedError(400, 'the body is {"tokenizers": […], "text": "…"} or, in place of "text", "messages"') from None
+        if not isinstance(references, list) or len(references) > 8 or not (isinstance(text, str) or isinstance(messages, list)):
+            raise RefusedError(400, "give up to eight tokenizers, and a text or messages")
+        found = {}
+        for reference in references:
+            if folder_of(self.store, str(reference)) is None:
+                raise RefusedError(404, f"the store holds no {str(reference)[:200]!r}")
+            tokenizer = loaded(self.store.open(str(reference)))
+            found[str(reference)] = text_in_pieces(tokenizer, text) if isinstance(text, str) else talk_in_pieces(tokenizer, messages)
+        return found
+
+
+def _fields(store: Store, reference: str) -> dict[str, Any]:
+    """The fields of a training on one level, finished or not, from the lock of the recipe that made it."""
+    for lock in store.root.glob("*.lock.json"):
+        for said in json.loads(lock.read_bytes())["stages"].values():
+            if said["reference"] == reference:
+                return said["fields"]
+    return {}

@@ -1,0 +1,138 @@
+"""`Curves`: what a training has told so far, from its `metrics.jsonl`, read further as it grows and thinned for the eye."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+POINTS = 2000  # of a curve, that a screen can tell apart
+KNOWN = 64  # files that are kept in memory
+
+
+class Curves:
+    """The figures of one file, by name; each its steps and values, in the order in which they were told.
+
+    Attributes:
+        tokens: by step, how many had been read.
+        last: the line of the last step.
+        events: what was done about bad steps.
+
+    A run that was interrupted tells some steps anew: what it told before of them is taken back, as the run itself does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read, self._inode = 0, 0
+        self._steps: dict[str, list[int]] = {}
+        self._values: dict[str, list[float]] = {}
+        self.tokens: dict[int, int] = {}
+        self.last: dict[str, Any] = {}
+        self.events: list[dict[str, Any]] = []
+
+    def read_on(self) -> None:
+        """Takes in the lines that are new; a file that was written anew is read anew."""
+        state = self.path.stat()
+        if state.st_ino != self._inode or state.st_size < self._read:
+            self.__init__(self.path)  # type: ignore[misc]
+            self._inode = state.st_ino
+        with open(self.path, "rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]  # the last line may be half written
+        self._read += len(whole)
+        for line in whole.splitlines():
+            try:
+                told = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(told, dict) and isinstance(told.get("step"), int):
+                self._take(told)
+
+    def _take(self, told: dict[str, Any]) -> None:
+        step = told["step"]
+        if "tokens" in told:
+            self.tokens[step] = told["tokens"]
+            self.last = told
+        self.events += told.get("healing", [])
+        for name, value in told.items():
+            if name in ("step", "tokens") or not isinstance(value, int | float):
+                continue
+            steps, values = self._steps.setdefault(name, []), self._values.setdefault(name, [])
+            while steps and steps[-1] >= step:
+                steps.pop()
+                values.pop()
+            steps.append(step)
+            values.append(float(value))
+
+    def thinned(self, points: int = POINTS, after: int = -1) -> dict[str, dict[str, list[Any]]]:
+        """Every figure as {"step": […], "tokens": […], "value": […]}.
+
+        Args:
+            points: of a curve at most: in each stretch of it the least and the greatest stay, so that no spike is lost.
+            after: steps up to this one are left out.
+        """
+        found = {}
+        for name, steps in self._steps.items():
+            x, y = np.array(steps), np.array(self._values[name])
+            x, y = x[x > after], y[x > after]
+            if len(x):
+                keep = extremes(y, points)
+                shown = x[keep].tolist()
+                told = [None if not np.isfinite(value) else float(f"{value:.6g}") for value in y[keep].tolist()]
+                found[name] = {"step": shown, "tokens": self._tokens_at(shown), "value": told}
+        return found
+
+    def _tokens_at(self, steps: Sequence[int]) -> list[int | None]:
+        return [0 if step == 0 else self.tokens.get(step) for step in steps]
+
+
+class Known:
+    """The curves of many runs, each read once."""
+
+    def __init__(self) -> None:
+        self._curves: dict[Path, Curves] = {}
+
+    def of(self, folder: Path) -> Curves | None:
+        """Those of a run, as far as it has told; None where it tells none."""
+        path = folder / "metrics.jsonl"
+        if not path.is_file():
+            return None
+        curves = self._curves.pop(path, None) or Curves(path)
+        self._curves[path] = curves
+        while len(self._curves) > KNOWN:
+            self._curves.pop(next(iter(self._curves)))
+        curves.read_on()
+        return curves
+
+
+def extremes(values: np.ndarray, points: int) -> np.ndarray:
+    """Places of at most so many values: the first, the last, and of each stretch the least and the greatest; one that is not finite stays."""
+    if len(values) <= points:
+        return np.arange(len(values))
+    edges = np.linspace(0, len(values), max(1, (points - 2) // 2) + 1).astype(int)
+    keep = {0, len(values) - 1}
+    for low, high in pairwise(edges.tolist()):
+        part = values[low:high]
+        least, greatest = np.where(np.isnan(part), np.inf, part), np.where(np.isnan(part), -np.inf, part)
+        keep |= {low + int(np.argmin(least)), low + int(np.argmax(greatest))}
+    return np.array(sorted(keep))
+
+
+def lines_of(path: Path, most: int) -> list[Mapping[str, Any]]:
+    """The last lines of a file of JSON lines, those that are whole; none where there is no file."""
+    try:
+        lines = path.read_bytes().splitlines()[-most:]
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [line for line in found if isinstance(line, dict)]

@@ -1,0 +1,196 @@
+// A run: its figures as they come, what it answered along the way, what was done about bad steps.
+import { ask, bytes, cards, el, number, runLink, seconds, table } from "./parts.js";
+
+const COLOURS = ["#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6", "#c2255c", "#0c8599"];
+const GROUPS = [
+  ["Loss", (name) => name === "loss" || name === "nll" || name.endsWith("/loss")],
+  ["Held out, bits per byte", (name) => name.endsWith("bits_per_byte")],
+  ["What it knows", (name) => name.startsWith("suite/") || name.endsWith("/accuracy")],
+  ["Norm of the gradient", (name) => name.startsWith("grad_norm")],
+  ["Learning rate", (name) => name.startsWith("learning_rate")],
+  ["Norm of the update", (name) => name.startsWith("update")],
+  ["Tokens a second", (name) => name === "tokens_per_s"],
+  ["Utilisation", (name) => name === "utilisation"],
+];
+const HIDDEN = new Set(["learnt"]);
+
+export async function runs({ box, every }) {
+  async function refresh() {
+    const said = await ask("/api/home");
+    const rows = said.recipes.flatMap((recipe) => recipe.stages.filter((stage) => stage.stage === "Train").map((stage) => [recipe.name, stage]));
+    rows.push(...said.others.filter((stage) => stage.stage === "Train").map((stage) => ["–", stage]));
+    box.replaceChildren(el("h1", { text: "Runs" }), rows.length ? table(["recipe", "training", "", "steps", "time"], rows.map(([recipe, stage]) => [
+      recipe, stage.status === "missing" ? stage.reference : runLink(stage.reference), stage.status, number(stage.figures?.steps ?? stage.step ?? 0), stage.seconds ? seconds(stage.seconds) : "",
+    ]), [3, 4]) : el("p", { text: "No training has been run into this store yet." }));
+  }
+  await refresh();
+  every(3000, refresh);
+}
+
+export async function run({ box, every, onleave }, reference) {
+  const path = `/api/run?ref=${encodeURIComponent(reference)}`;
+  const said = await ask(path);
+  const view = { axis: "step", said, plots: [], log: new Set() };
+  const top = el("div"), plots = el("div", { class: "plots" }), below = el("div");
+  const axis = el("select", { id: "axis", onchange: (event) => { view.axis = event.target.value; draw(view, plots); } },
+    el("option", { value: "step", text: "by step" }), el("option", { value: "tokens", text: "by tokens" }));
+  box.replaceChildren(el("h1", {}, el("span", { text: reference })), top,
+    el("div", { class: "row", style: "margin: 1rem 0 .6rem" }, el("label", { for: "axis", text: "Figures" }), axis), plots, below);
+  const all = () => { head(view.said, top); draw(view, plots); foot(view.said, below, reference); };
+  requestAnimationFrame(all);
+  const again = () => draw(view, plots);
+  addEventListener("resize", again);
+  addEventListener("theme", again);
+  onleave(() => { removeEventListener("resize", again); removeEventListener("theme", again); view.plots.forEach((plot) => plot.destroy()); });
+  if (said.status === "done") return;
+  every(1000, async () => {
+    const news = await ask(`${path}&after=${view.said.last.step ?? -1}`);
+    if ((news.last.step ?? 0) < (view.said.last.step ?? 0)) { view.said = await ask(path); all(); return; }  // it went back
+    const grown = merge(view.said, news);
+    view.said = { ...news, curves: grown };
+    if (Object.values(news.curves).length || news.status !== said.status) all();
+  });
+}
+
+function merge(before, news) {
+  const curves = { ...before.curves };
+  for (const [name, more] of Object.entries(news.curves)) {
+    const own = curves[name] ?? { step: [], tokens: [], value: [] };
+    curves[name] = { step: own.step.concat(more.step), tokens: own.tokens.concat(more.tokens), value: own.value.concat(more.value) };
+  }
+  return curves;
+}
+
+function head(said, top) {
+  const of = said.fields.steps ?? (said.fields.tokens && said.fields.batch_tokens ? Math.ceil(said.fields.tokens / said.fields.batch_tokens) : null);
+  const last = said.last, figures = [[said.status, "state"]];
+  if (last.step !== undefined) figures.push([of ? `${number(last.step)} of ${number(of)}` : number(last.step), "steps"]);
+  for (const [name, what] of [["loss", "loss"], ["tokens_per_s", "tokens a second"], ["tokens", "tokens read"], ["learning_rate", "learning rate"]]) {
+    if (last[name] !== undefined) figures.push([number(last[name]), what]);
+  }
+  if (said.status === "running" && of && last.tokens_per_s && said.fields.batch_tokens) {
+    figures.push([seconds(((of - last.step) * said.fields.batch_tokens) / last.tokens_per_s), "to go"]);
+  }
+  if (last.utilisation !== undefined) figures.push([`${(100 * last.utilisation).toFixed(1)} %`, "of the machine's peak"]);
+  const plan = Object.entries(said.plan).map(([name, one]) => [name.replaceAll("_", " "),
+    ...["planned", "measured"].map((kind) => (name.endsWith("per_s") ? number(one[kind]) : bytes(one[kind]))), number(one.ratio)]);
+  top.replaceChildren(cards(figures), ...(of && said.status !== "done" ? [el("div", { class: "bar", role: "progressbar", "aria-label": "Steps done", "aria-valuemin": 0, "aria-valuemax": of, "aria-valuenow": last.step ?? 0 }, el("i", { style: `width: ${(100 * (last.step ?? 0)) / of}%` }))] : []),
+    ...(plan.length ? [el("details", {}, el("summary", { text: "Planned beside measured" }), table(["", "planned", "measured", "ratio"], plan, [1, 2, 3]))] : []));
+}
+
+function groups(curves) {
+  const names = Object.keys(curves).filter((name) => !HIDDEN.has(name)), taken = new Set(), found = [];
+  for (const [title, belongs] of GROUPS) {
+    const own = names.filter((name) => belongs(name) && !taken.has(name));
+    own.forEach((name) => taken.add(name));
+    const same = new Set(own);
+    if (same.has("nll") && same.has("loss") && String(curves.nll.value) === String(curves.loss.value)) own.splice(own.indexOf("nll"), 1);
+    if (own.length) found.push([title, own]);
+  }
+  for (const name of names.filter((one) => !taken.has(one))) found.push([name, [name]]);
+  return found;
+}
+
+function draw(view, box) {
+  view.plots.forEach((plot) => plot.destroy());
+  view.plots = [];
+  const dim = resolve("--dim"), line = resolve("--line");
+  const figures = groups(view.said.curves).map(([title, names]) => {
+    const area = el("div"), log = view.log.has(title);
+    const button = el("button", { type: "button", "aria-pressed": String(log), text: log ? "linear" : "log", onclick: () => { if (log) view.log.delete(title); else view.log.add(title); draw(view, box); } });
+    const figure = el("figure", { "aria-label": title }, el("figcaption", {}, el("span", { text: title }), button), area, summary(view.said.curves, names));
+    return { title, names, area, figure, log };
+  });
+  box.replaceChildren(...figures.map(({ figure }) => figure));
+  for (const { names, area, log } of figures) {
+    const data = aligned(view.said.curves, names, view.axis);
+    view.plots.push(new uPlot({
+      width: Math.max(240, area.clientWidth), height: 220, cursor: { sync: { key: "run" } }, legend: { live: true },
+      scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
+      axes: [{ stroke: dim, grid: { stroke: line }, ticks: { stroke: line }, values: (_, ticks) => ticks.map(short) },
+        { stroke: dim, grid: { stroke: line }, ticks: { stroke: line }, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : short(tick))) }],
+      series: [{ label: view.axis, value: (_, v) => (v === null ? "–" : number(v)) }, ...names.map((name, i) => ({
+        label: name, stroke: COLOURS[i % COLOURS.length], width: 1.5, spanGaps: true, points: { show: data[i + 1].filter((v) => v !== null).length < 60 },
+        value: (_, v) => (v === null || v === undefined ? "–" : number(v)),
+      }))],
+    }, data, area));
+  }
+}
+
+function resolve(name) {  // a colour that a canvas understands
+  const probe = el("i", { style: `color: var(${name})` });
+  document.body.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}
+
+function short(value) {
+  const size = Math.abs(value);
+  if (size >= 1e9) return `${+(value / 1e9).toPrecision(3)}G`;
+  if (size >= 1e6) return `${+(value / 1e6).toPrecision(3)}M`;
+  if (size >= 1e4) return `${+(value / 1e3).toPrecision(3)}k`;
+  return size && size < 1e-3 ? value.toExponential(0) : String(+value.toPrecision(4));
+}
+
+function aligned(curves, names, axis) {  // several curves over one axis, with gaps where one has nothing
+  const at = new Map();
+  names.forEach((name, i) => curves[name][axis].forEach((x, place) => {
+    if (x === null) return;
+    if (!at.has(x)) at.set(x, new Array(names.length).fill(null));
+    at.get(x)[i] = curves[name].value[place];
+  }));
+  const xs = [...at.keys()].sort((a, b) => a - b);
+  return [xs, ...names.map((_, i) => xs.map((x) => at.get(x)[i]))];
+}
+
+function summary(curves, names) {  // the same in words, for who does not see the plot
+  const told = names.map((name) => {
+    const values = curves[name].value.filter((value) => value !== null);
+    return `${name}: last ${number(values.at(-1))}, least ${number(Math.min(...values))}, greatest ${number(Math.max(...values))}`;
+  });
+  return el("details", {}, el("summary", { text: "In numbers" }), el("ul", {}, told.map((text) => el("li", { text }))));
+}
+
+function foot(said, below, reference) {
+  const parts = [];
+  if (said.events.length) {
+    parts.push(el("h2", { text: "Bad steps, and what was done" }), table(["step", "why", "what was done", "loss", "documents"], said.events.map((event) => [
+      number(event.step), event.cause, event.rung + (event.back_to !== undefined && event.rung === "roll back" ? ` to step ${event.back_to}` : ""),
+      event.loss === null ? "–" : number(event.loss), (event.documents ?? []).map((one) => `${one.source} ${one.id}`).join(", "),
+    ]), [0, 3]));
+  }
+  if (said.samples.length) {
+    const steps = [...new Set(said.samples.map((one) => one.step))], list = el("div"), label = el("output", { for: "at" });
+    const slider = el("input", { id: "at", type: "range", min: 0, max: steps.length - 1, value: steps.length - 1, oninput: tell });
+    function tell() {
+      const step = steps[Number(slider.value)];
+      label.textContent = `step ${number(step)}`;
+      list.replaceChildren(...said.samples.filter((one) => one.step === step).map((one) => el("div", { class: "card" }, el("p", { class: "dim", text: one.prompt }), el("p", { text: one.answer, style: "white-space: pre-wrap; margin: 0" }))));
+    }
+    tell();
+    parts.push(el("h2", { text: "What it answers" }), el("div", { class: "row" }, el("label", { for: "at", text: "At" }), slider, label), list);
+  }
+  if (said.status === "done" && said.last.step) {
+    const rows = el("div"), input = el("input", { id: "step", type: "number", min: 1, max: said.last.step, value: 1 });
+    const form = el("form", { class: "row", onsubmit: async (event) => {
+      event.preventDefault();
+      try { rows.replaceChildren(...batch(await ask(`/api/step?ref=${encodeURIComponent(reference)}&step=${Number(input.value)}`))); }
+      catch (error) { rows.replaceChildren(el("p", { class: "bad", text: error.message })); }
+    } }, el("label", { for: "step", text: "The batch of step" }), input, el("button", { text: "Show" }));
+    parts.push(el("h2", { text: "What it has read" }), form, rows);
+  }
+  below.replaceChildren(...parts);
+}
+
+function batch(said) {
+  const told = el("p", { class: "dim", text: `${number(said.documents)} documents in ${number(said.rows)} rows; the first rows:` });
+  return [told, ...said.spans.map((span) => el("div", { class: "card" },
+    el("p", { class: "dim", text: `row ${span.row + 1} · ${span.source} · ${span.id} · tokens ${number(span.start)}–${number(span.stop)}` }), pieces(span.pieces)))];
+}
+
+export function pieces(list) {
+  return el("div", { class: "pieces" }, list.map((piece) => el("span", {
+    title: `id ${piece.id}`, class: [piece.control ? "control" : "", piece.unlearnt ? "unlearnt" : ""].join(" ").trim() || null, text: piece.text,
+  })));
+}

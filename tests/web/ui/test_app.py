@@ -1,0 +1,142 @@
+"""What the pages are told, over real connections; and who is told nothing."""
+
+from __future__ import annotations
+
+import json
+from http.client import HTTPConnection
+
+import pytest
+
+from bloomery.store import Store
+from tests.web.ui.places import HOSTILE, leased, line, made, served, small_store
+
+
+def ask(address: str, path: str, body=None, **headers):
+    """Status, body (as JSON where it is some) and response."""
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=30)
+    data = None if body is None else json.dumps(body).encode()
+    connection.request("GET" if body is None else "POST", path, data, {"Content-Type": "application/json"} | headers)
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status, json.loads(content) if "json" in response.getheader("Content-Type", "") else content.decode(), response
+
+
+def test_a_recipe_is_a_strip_of_what_is_there_and_what_is_not(address, looked_at):
+    status, said, _ = ask(address, "/api/home")
+    assert status == 200
+    (recipe,) = said["recipes"]
+    assert [(stage["label"], stage["status"]) for stage in recipe["stages"]] == [
+        ("TrainTokenizer/main", "done"), ("Train/base", "done"), ("Train/chat", "stopped"), ("Evaluate/exam", "missing"),
+    ]  # fmt: skip
+    assert (recipe["stages"][2]["step"], recipe["stages"][2]["of"]) == (2, 100)
+    assert recipe["stages"][3]["inputs"] == ["Train/chat"]
+    assert recipe["next"] == "bloomery run recipes/small.py"
+    with leased(looked_at, "Train/chat-2"):
+        (recipe,) = ask(address, "/api/home")[1]["recipes"]
+        assert (recipe["stages"][2]["status"], recipe["next"]) == ("running", "")
+
+
+def test_looking_takes_no_lease(looked_at, address):
+    ask(address, "/api/home")
+    waited = []
+    with looked_at.lease("Train/chat-2", on_wait=lambda: waited.append(1)):
+        pass
+    assert waited == []
+
+
+def test_what_belongs_to_no_last_run_is_there_too(tmp_path):
+    store = Store(tmp_path)
+    small_store(store)
+    made(store, "Train/old-9", summary={"steps": 5})
+    with served(store) as there:
+        assert [one["reference"] for one in ask(there, "/api/home")[1]["others"]] == ["Train/old-9"]
+
+
+def test_an_artifact_tells_where_it_came_from(address):
+    status, said, _ = ask(address, "/api/artifact?ref=Train/base-1")
+    assert status == 200
+    assert said["lineage"]["inputs"] == [{"field": "tokenizer", "reference": "TrainTokenizer/main-0", "there": True, "inputs": []}]
+    assert said["summary"]["parameters"] == 1234
+    assert {file["name"] for file in said["files"]} == {"metrics.jsonl", "samples.jsonl"}
+
+
+def test_a_run_tells_its_figures_and_then_what_is_new(tmp_path):
+    store = Store(tmp_path)
+    small_store(store)
+    with served(store) as there:
+        said = ask(there, "/api/run?ref=Train/chat-2")[1]
+        assert (said["status"], said["curves"]["loss"]["step"], said["last"]["step"]) == ("stopped", [0, 1, 2], 2)
+        assert said["fields"]["steps"] == 100
+        with open(store.path("Train/chat-2.partial") / "metrics.jsonl", "a") as file:
+            file.write(line(3))
+        said = ask(there, "/api/run?ref=Train/chat-2&after=2")[1]
+        assert (said["curves"]["loss"]["step"], said["last"]["step"]) == ([3], 3)
+        done = ask(there, "/api/run?ref=Train/base-1")[1]
+        assert [event["step"] for event in done["events"]] == [7]
+        assert [one["step"] for one in done["samples"]] == [0, 40]
+
+
+def test_texts_are_told_in_tokens(address):
+    (known,) = ask(address, "/api/tokenizers")[1]
+    body = {"tokenizers": [known["reference"]], "text": "the fox — é"}
+    said = ask(address, "/api/tokens", body)[1][known["reference"]]
+    whole = "".join(piece["text"] for piece in said["pieces"])
+    assert whole == "the fox \\xe2\\x80\\x94 \\xc3\\xa9"
+    assert (said["tokens"], said["characters"], said["bytes"]) == (len(said["pieces"]), 11, 14)
+    talk = [{"role": "user", "content": "the fox"}, {"role": "assistant", "content": "quick"}]
+    said = ask(address, "/api/tokens", {"tokenizers": [known["reference"]], "messages": talk})[1][known["reference"]]
+    learnt = "".join(piece["text"] for piece in said["pieces"] if "unlearnt" not in piece)
+    assert learnt == "quick<|end|>"
+    assert [piece["text"] for piece in said["pieces"] if piece.get("control")] == [
+        "<|begin|>", "<|user|>", "<|end|>", "<|assistant|>", "<|end|>",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "status"), [
+    ("/api/run?ref=Train/none-0", None, 404), ("/api/run", None, 404), ("/api/run?ref=../../etc", None, 404),
+    ("/api/artifact?ref=Train/..", None, 404), ("/api/artifact?ref=Train/chat-2", None, 404), ("/api/artifact?ref=%00/x", None, 404),
+    ("/api/step?ref=Train/base-1&step=x", None, 400), ("/api/step?ref=TrainTokenizer/main-0&step=1", None, 400),
+    ("/static/../app.py", None, 404), ("/static/nothing.js", None, 404),
+    ("/api/tokens", {"tokenizers": ["../x"], "text": "a"}, 404), ("/api/tokens", {"text": "a"}, 400), ("/api/tokens", [], 400),
+    ("/api/tokens", {"tokenizers": ["TrainTokenizer/main-0"], "text": "a" * 30_000}, 400),
+    ("/api/tokens", {"tokenizers": ["TrainTokenizer/main-0"], "messages": [{"role": "x", "content": 3}]}, 400),
+    ("/api/tokens", {"tokenizers": [], "text": "a" * (2 << 20)}, 413),
+], ids=str)  # fmt: skip
+def test_what_cannot_be_told_is_refused_in_a_sentence(address, path, body, status):
+    found, said, _ = ask(address, path, body)
+    assert found == status
+    assert len(said["error"]) > 10
+
+
+def test_pages_of_other_sites_and_other_names_get_nothing(address):
+    assert ask(address, "/api/home", Origin="https://evil.example")[0] == 403
+    assert ask(address, "/api/home", Host="evil.example")[0] == 403
+    assert ask(address, "/", Host="evil.example")[0] == 403
+    assert ask(address, "/api/tokens", {"tokenizers": [], "text": ""}, **{"Content-Type": "text/plain"})[0] == 415
+
+
+def test_nothing_from_elsewhere_may_run_and_no_other_page_may_hold_it(address):
+    response = ask(address, "/")[2]
+    policy = response.getheader("Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert response.getheader("X-Content-Type-Options") == "nosniff"
+
+
+def test_a_key_in_the_address_becomes_a_cookie(looked_at):
+    with served(looked_at, keys=("a-long-enough-key",)) as there:
+        assert ask(there, "/")[0] == ask(there, "/api/home")[0] == ask(there, "/?key=wrong")[0] == 401
+        status, _, response = ask(there, "/?key=a-long-enough-key")
+        cookie = response.getheader("Set-Cookie")
+        assert (status, response.getheader("Location")) == (303, "/")
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert ask(there, "/api/home", Cookie=cookie.partition(";")[0])[0] == 200
+        assert ask(there, "/api/home", Authorization="Bearer a-long-enough-key")[0] == 200
+
+
+def test_hostile_names_are_told_as_they_are(address):
+    """The browser puts them on the page as text; see test_browser.py."""
+    assert ask(address, "/api/artifact?ref=Train/base-1")[1]["fields"]["name"] == HOSTILE
