@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.data.folds import Fold
 from bloomery.evals import MultipleChoice, Prompt
-from bloomery.evals.choices import calibration_error, reliability, tenths
-from bloomery.evals.metrics import mean_average_precision
+from bloomery.evals.choices import calibration_error, f1_macro, judged, reliability, tenths
+from bloomery.evals.metrics import f1, mean_average_precision
 from bloomery.text.learned.metrics import calibration
 from tests.evals.small import MODEL, SMALL, TOKENIZER, table, told, told_text
 
@@ -65,6 +65,18 @@ def test_every_variant_is_that_of_the_models_own_likelihoods(rows):
         if name != "confidence":
             assert sitting.measures[name].value == pytest.approx(np.mean(values), abs=1e-4)
     assert {one.id for one in sitting.wrong} == {o.id for o, right in zip(sitting.outcomes, counts["accuracy"], strict=True) if not right}
+
+
+def test_each_variant_can_choose_otherwise():
+    answers, tokens = ["éé", "abc"], np.array([1, 3])
+
+    def chosen(given, alone=(0.0, 0.0)):
+        found = judged(answers, np.array(given), np.array(alone), tokens, 0, 3)
+        return [name.removeprefix("accuracy") for name, right in found.items() if name.startswith("accuracy") and right]
+
+    assert chosen([-2.1, -3.0]) == ["", "_per_byte", "_unconditional"]  # 1.05 and 1 a character, 0.525 and 1 a byte, 2.1 and 1 a token
+    assert chosen([-3.0, -2.0], (-2.0, 0.0)) == ["_unconditional"]
+    assert chosen([-0.5, -3.0], (0.0, -3.0)) == ["", "_per_character", "_per_byte", "_per_token"]
 
 
 def test_labels_are_weighed_where_the_choices_are_listed(rows):
@@ -132,7 +144,18 @@ def test_the_right_one_may_be_a_number_a_letter_or_a_text(tmp_path):
     assert [(task.of(row), task.number(row)) for row in task.read()] == [(["blue", "green"], 1), (["red", "blue"], 0)]
     rows = table(tmp_path / "r.jsonl", [{"q": "?", "gold": True}])
     fixed = MultipleChoice(name="s", rows=rows, options=("no", "yes"), prompts=(Prompt(ask="{q}"),))
-    assert fixed.sittings(SMALL)[0].outcomes[0].expected == ("yes",)
+    (sitting,) = fixed.replace(k=1).sittings(SMALL)
+    assert sitting.outcomes[0].expected == ("yes",)
+    assert {"map_at_1", "f1_macro"} < sitting.measures.keys()
+    assert sitting.measures["f1_macro"].value == sitting.measures["accuracy"].value  # of one row
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
+def test_f1_of_options_is_that_of_classes(pairs):
+    right, said = (np.array(of) for of in zip(*pairs, strict=True))
+    assert f1_macro(np.eye(9)[3 * right + said].sum(0)) == pytest.approx(f1(right, said, 3).macro)
+    drawn = np.stack([np.eye(9)[3 * right + said].sum(0), np.eye(9)[0]])
+    assert f1_macro(drawn) == pytest.approx([f1(right, said, 3).macro, 1])
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40))

@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from pydantic import Field
 
 from bloomery.core.errors import DataError
 from bloomery.data.columns import value_in
-from bloomery.evals.estimates import Measure
+from bloomery.evals.estimates import Measure, Unit
 from bloomery.evals.likelihood import likelihoods
 from bloomery.evals.metrics import mean_average_precision
 from bloomery.evals.prompts import Prompt, Shown, text_of
 from bloomery.evals.task import Choice, Outcome, Progress, Prompted, Respondent, Row
 from bloomery.text.learned.metrics import BINS, calibration
-
-K = 3
 
 
 class MultipleChoice(Prompted):
@@ -28,7 +27,8 @@ class MultipleChoice(Prompted):
         accuracy                  argmax log p(choice | question)
         accuracy_per_character    the same, divided by the characters of the choice; _per_byte by its bytes in UTF-8, _per_token by its tokens
         accuracy_unconditional    argmax log p(choice | question) − log p(choice), of choices by themselves, behind `Prompt.alone`
-        map_at_3                  the mean of 1 / rank of the right one, 0 beyond the third
+        map_at_3                  the mean of 1 / rank of the right one, 0 beyond the third; or another k
+        f1_macro                  where options are the same for all rows: the mean over them of F1 = 2·both / (right + said) of each
         calibration_error         how far the probability of the likeliest choice is from how often it is right, in tenths
         brier                     the mean of Σ over choices of (p − 1 if it is the right one)²
 
@@ -47,6 +47,8 @@ class MultipleChoice(Prompted):
     """The column with the list of choices; or a column for each of them, of which a row may leave some empty."""
     options: tuple[str, ...] = ()
     """Choices that are the same for all rows; `choices` is not read then."""
+    k: int = Field(default=3, ge=1)
+    """Of MAP@k: from which rank on a choice counts nothing."""
     gold: str = "gold"
     """The column that says which is right: its number from 0, its column's name where each has one, a label of a prompt, or its text."""
 
@@ -116,20 +118,26 @@ class MultipleChoice(Prompted):
             choices = tuple(Choice(*one) for one in zip(answers, with_question.tolist(), shares.tolist(), strict=True))
             outcomes.append(Outcome(
                 id=row.id, asked=prompt.asked(row.columns, self.of(row)), expected=(answers[right],),
-                said=answers[int(with_question.argmax())], numbers=judged(answers, with_question, alone, tokens, right), choices=choices,
+                said=answers[int(with_question.argmax())], choices=choices,
+                numbers=judged(answers, with_question, alone, tokens, right, self.k),
             ))  # fmt: skip
         return outcomes
 
     def measured(self, outcomes: Sequence[Outcome], groups: Sequence[str] | None) -> dict[str, Measure]:
         numbers = {name: np.array([one.numbers[name] for one in outcomes]) for name in outcomes[0].numbers}
-        found = {name: Measure.mean(values, groups, "" if name in ("brier", "map_at_3") else "%") for name, values in numbers.items()
-                 if name != "confidence"}  # fmt: skip
+        units: dict[str, Unit] = {"brier": "", f"map_at_{self.k}": ""}
+        found = {name: Measure.mean(values, groups, units.get(name, "%")) for name, values in numbers.items() if name != "confidence"}
         found["calibration_error"] = Measure(tenths(numbers["confidence"], numbers["accuracy"]), calibration_error, groups)
+        if self.options:
+            answers = [choice.text for choice in outcomes[0].choices]
+            right, said = (np.array([answers.index(text) for text in of]) for of in
+                           ([one.expected[0] for one in outcomes], [one.said for one in outcomes]))  # fmt: skip
+            found["f1_macro"] = Measure(np.eye(len(answers) ** 2)[len(answers) * right + said], f1_macro, groups)
         return found
 
 
 def judged(
-    answers: Sequence[str], given: Float[np.ndarray, " choices"], alone: Float[np.ndarray, " choices"], tokens: Any, right: int
+    answers: Sequence[str], given: Float[np.ndarray, " choices"], alone: Float[np.ndarray, " choices"], tokens: Any, right: int, k: int
 ) -> Mapping[str, float]:
     """What a question counts, by name.
 
@@ -139,6 +147,7 @@ def judged(
         alone: by itself.
         tokens: of each.
         right: the number of the right one.
+        k: of MAP@k.
     """
     characters, octets = (np.array([max(1, len(size)) for size in sizes]) for sizes in (answers, [a.encode() for a in answers]))
     scores = {
@@ -147,7 +156,7 @@ def judged(
     }  # fmt: skip
     shares = softmax(given)
     return {name: float(score.argmax() == right) for name, score in scores.items()} | {
-        "map_at_3": mean_average_precision(given[None], np.array([right]), K),
+        f"map_at_{k}": mean_average_precision(given[None], np.array([right]), k),
         "brier": float(((shares - (np.arange(len(given)) == right)) ** 2).sum()), "confidence": float(shares.max()),
     }  # fmt: skip
 
@@ -169,6 +178,14 @@ def tenths(confidence: Float[np.ndarray, " n"], right: Float[np.ndarray, " n"]) 
 def calibration_error(sums: Float[np.ndarray, "*draws parts"]) -> Float[np.ndarray, "*draws"]:
     """Σ over the tenths of |Σ confidence − Σ right| / n."""
     return np.abs(sums[..., :BINS]).sum(-1) / sums[..., BINS]
+
+
+def f1_macro(sums: Float[np.ndarray, "*draws table"]) -> Float[np.ndarray, "*draws"]:
+    """The mean F1 of classes, over those that are right or said somewhere, from the table of (right, said)."""
+    classes = round(sums.shape[-1] ** 0.5)
+    tables = sums.reshape(*sums.shape[:-1], classes, classes)
+    both, seen = np.diagonal(tables, axis1=-2, axis2=-1), tables.sum(-1) + tables.sum(-2)
+    return (2 * both / np.maximum(seen, 1)).sum(-1) / (seen > 0).sum(-1)
 
 
 def reliability(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
