@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bloomery.core.errors import ConfigError, DataError
@@ -115,6 +115,7 @@ def test_an_example_that_is_asked_too_is_refused_or_left_out(rows, tmp_path):
         task.replace(overlap="leave_out", shots=2).parts()
 
 
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 9), min_size=4, max_size=40), st.integers(0, 5))
 def test_a_fold_of_examples_is_never_asked(tmp_path_factory, numbers, seed):
     rows = table(tmp_path_factory.mktemp("fold") / "rows.jsonl", [{"question": f"q{n}", "choices": ["a", "b"], "gold": 0} for n in numbers])

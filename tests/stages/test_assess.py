@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -75,8 +76,8 @@ def test_a_model_beside_none_has_no_differences(tasks):
     assert "difference" not in alone.plain()["tasks"]["chosen"]["prompts"]["plain"]
 
 
-def test_the_stage_leaves_page_figures_and_every_answer_and_reads_what_stages_left(tmp_path, tasks):
-    context = RunContext(store=Store(tmp_path), quiet=True, trackers=())
+def test_the_stage_leaves_page_figures_and_every_answer_and_reads_what_stages_left(store_folder, tasks):
+    context = RunContext(store=Store(Path(store_folder)), quiet=True, trackers=())
     base, more = (training(name=name, init=Scratch(model=MODEL.replace(max_seq_len=128)), steps=steps, ema=None, watch=Watch())
                   for name, steps in (("base", 1), ("more", 2)))  # fmt: skip
     prepared = TextLikelihood(name="tales", rows=LeftBy(stage=TALES, split="held_out"), limit=3)

@@ -107,7 +107,7 @@ class Assessment:
             if sitting.before:
                 parts.append(f'<details><summary>before each question</summary><div class="text">{escape(sitting.before)}</div></details>')
             parts += [_wrong(name, one) for name, one in beside.items() if one.right]
-        return document(self.title, "\n".join(parts))
+        return document(self.title, "\n".join(parts), style="td.figure { white-space: nowrap } body { max-width: 75rem }")
 
     def plain(self) -> dict[str, Any]:
         """The figures as plain data."""
@@ -159,7 +159,7 @@ def diagram(sittings: Mapping[str, Sitting]) -> str:
         axes.set_ylim(-0.02, 1.02)
         axes.set_ylabel("share that is right")
 
-    return plot("Sure and right", draw, "probability of the likeliest choice; a dot's size is its share of the questions")
+    return plot("Sure and right", draw, "probability of the likeliest choice; dots by their questions")
 
 
 def _wrong(name: str, sitting: Sitting) -> str:
