@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bloomery.core.errors import ConfigError, did_you_mean
 from bloomery.data import Compared, Each, Fit, RowTask, Unpaired
 from bloomery.data.encodings import Chat, Encoding, Plain
 from bloomery.data.pairs import Pairs, Verdicts
@@ -34,23 +35,24 @@ from bloomery.train.rewards import Format, Likelier, Reward, TrueTale
 from bloomery.train.rollouts import Rollout
 
 TIME, NEW, SAMPLES = 256, 28, 8
+PAID = ("rloo", "grpo", "ppo")
 STATEMENT = r"[A-Z][a-z ]+, .+ (was|stayed|had|kept|felt) .+\."  # who states nothing is never wrong, which no judge has seen
 
 
 def preferences(
-    *, methods: str = "rloo grpo ppo dpo own ipo kto orpo simpo", stories: int = 8000, talks: int = 4000, pairs: int = 12_000,
-    wrong: float = 0.5, base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, own_prompts: int = 600, own_beta: float = 0.3,
+    *, methods: str = "rloo grpo ppo dpo ipo kto orpo simpo own_dpo own_orpo", stories: int = 8000, talks: int = 4000, pairs: int = 12_000,
+    wrong: float = 0.5, base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, direct_beta: float = 1.0, own_prompts: int = 600,
     paid_steps: int = 45, prompts: int = 8, toll: float = 0.02, rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64,
-    n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 350, judge_rate: float = 5e-4, judge_width: int = 128,
+    n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 450, judge_rate: float = 5e-4, judge_width: int = 128,
     judge_layers: int = 4, judges: int = 3, seeds: int = 3, seed: int = 0,
 ) -> Recipe:  # fmt: skip
     """A model learns to go on with tales from writers of whom `wrong` did not look. Of each pair of sentences the one that the tale's world
     makes true is preferred. A larger model, the judge, learns that, and is examined on pairs of worlds that none has read of. The tuned model
     is paid by what it says (the true reward is only watched), or learns from pairs directly. The table tells the truth of what all write.
 
-    --methods names what is compared, of "rloo grpo ppo dpo own ipo kto orpo simpo"; "own" is DPO on pairs of the tuned model's own texts, of
-    which the judge picks the best and the worst of eight. `toll` is what a nat away from the tuned model costs. Where there are fewer --judges
-    than --seeds, they take turns.
+    --methods names what is compared, of "rloo grpo ppo dpo ipo kto orpo simpo"; "own_dpo" and the like learn from pairs of the tuned model's
+    own texts, of which the judge picks the best and the worst of eight. `toll` is what a nat away from the tuned model costs. Where there are
+    fewer --judges than --seeds, they take turns.
     """
     read, unread = (Tales(seed=seed, domain="farm", size="tiny", split=split) for split in ("train", "held_out"))
     corpus = Prepare(name="stories", source=TaleStories(tales=read, count=stories))
@@ -92,7 +94,7 @@ def preferences(
         return Train(
             name=f"judge_{number}", init=Continue(base=learned), sources=(Share(tokens=pair_tokens),), task=Compared(), max_seq_len=2 * TIME,
             objective=DPO(reference=learned, beta=1.0), optimizer=tale_optimizer(judge_rate, 2.5 * judge_rate), steps=judge_steps,
-            seed=seed + number, **of_completions,
+            seed=seed + number, **of_completions | {"schedule": WarmupCosine(final=0.0)},
         )  # fmt: skip
 
     def told_by(number: int, weight: float = 0.2) -> Likelier:
@@ -144,13 +146,17 @@ def preferences(
                 with_value = HeadsOn(init=Continue(base=chat), heads=(ValueConfig(),), language_head=True)
                 objective = PolicyGradient() + 0.1 * ValueLoss()
                 return paid(name, number, GAE(), objective, init=with_value, every=2, epochs=2, samples=4, rate=0.4 * rate)
-            case "own":
-                return direct(name, number, DPO(reference=chat, beta=own_beta), learnt=own_pairs(number))
             case "kto":
                 return direct(name, number, KTO(reference=chat, beta=1.0), learnt=verdict_tokens, task=Unpaired(), row=4 * TIME)
-            case "orpo":
-                return direct(name, number, ORPO(strength=1.0), rate=3 * direct_rate)  # which goes on tuning, and can go faster
-        return direct(name, number, {"dpo": DPO(reference=chat, beta=1.0), "ipo": IPO(reference=chat), "simpo": SimPO()}[name])
+        kind = name.removeprefix("own_")
+        learnt = pair_tokens if kind == name else own_pairs(number)
+        losses = {
+            "dpo": DPO(reference=chat, beta=direct_beta), "ipo": IPO(reference=chat), "simpo": SimPO(), "orpo": ORPO(strength=1.0),
+        }  # fmt: skip
+        if kind not in losses:
+            raise ConfigError(f"--methods {name}: {did_you_mean(name, [*PAID, 'kto', *losses], 'it is none of those that there are')}")
+        faster = 3 if kind == "orpo" else 1  # which goes on tuning, and can go faster
+        return direct(name, number, losses[kind], rate=faster * direct_rate, learnt=learnt)
 
     ways = tuple(Way(name=name, runs=tuple(trained(name, number) for number in range(seeds))) for name in methods.split())
     examined = tuple(
