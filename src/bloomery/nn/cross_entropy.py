@@ -42,7 +42,8 @@ def chunks_of(device: str) -> Iterator[None]:
 
 def places_per_chunk(vocab: int, device: torch.device) -> int:
     """Positions whose logits are held at a time."""
-    return max(64, (CHUNK_LOGITS if (_FORETOLD.get() or device.type) == "cpu" else GPU_CHUNK_LOGITS) // vocab)
+    foretold = None if torch.compiler.is_compiling() else _FORETOLD.get()  # which a compiled graph cannot ask, and no plan compiles
+    return max(64, (CHUNK_LOGITS if (foretold or device.type) == "cpu" else GPU_CHUNK_LOGITS) // vocab)
 
 
 def naive_cross_entropy(
