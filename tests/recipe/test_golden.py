@@ -41,7 +41,9 @@ def test_recipe_is_what_it_was(name: str):
 
 def test_every_recipe_has_a_golden_config():
     recipes = ROOT / "recipes"
-    assert {str(path.relative_to(recipes).with_suffix("")) for path in recipes.rglob("*.py")} == {name.removesuffix("_full") for name in DIALS}
+    paths = {path.relative_to(recipes) for path in recipes.rglob("*.py")}
+    names = {str(path.with_suffix("")) for path in paths if path.parts[0] != "tasks"}  # whose functions return tasks
+    assert names == {name.removesuffix("_full") for name in DIALS}
 
 
 if __name__ == "__main__":
