@@ -11,6 +11,7 @@ import click
 from bloomery import __version__
 from bloomery.cli.evaluate import evaluate, lm_eval
 from bloomery.cli.given import artifact_of, context_of, device_of, dial_texts, flat_of, launching, recipe_of, store_at, told_by_another
+from bloomery.cli.label import label
 from bloomery.cli.options import launch_options, means_options, rule_options, run_options, store_option, weights_option
 from bloomery.cli.share import export, import_, push
 from bloomery.cli.ui import ui
@@ -54,7 +55,7 @@ def cli() -> None:
     """
 
 
-for verb in (export, import_, push, ui):
+for verb in (export, import_, label, push, ui):
     cli.add_command(verb)
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from bloomery.stages.labels import Item, Judgements
 from bloomery.store import Store, write_json
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.web.ui.app import Pages
@@ -51,6 +52,8 @@ def small_store(store: Store) -> None:
     ])  # fmt: skip
     going = store.workspace("Train/chat-2").path / "metrics.jsonl"
     going.write_text(line(0) + line(1) + line(2))
+    ask = ({"role": "user", "content": "How hot is it?"},)
+    Judgements(store.root / "labels" / "first.sqlite").add_items([Item(ask, ("very", HOSTILE)), Item(ask, ("a", "b", "c"))])
     label = {"steps": 100, "batch_tokens": 512, "init.base": "→ Train/base", "tokenizer": "→ TrainTokenizer/main"}
     write_json(store.root / "small.lock.json", {"recipe": "small", "bloomery": "0", "stages": {
         "TrainTokenizer/main": {"reference": "TrainTokenizer/main-0", "fields": {}},

@@ -101,7 +101,11 @@ def test_texts_are_told_in_tokens(address):
     ("/api/tokens", {"tokenizers": ["../x"], "text": "a"}, 404), ("/api/tokens", {"text": "a"}, 400), ("/api/tokens", [], 400),
     ("/api/tokens", {"tokenizers": ["TrainTokenizer/main-0"], "text": "a" * 30_000}, 400),
     ("/api/tokens", {"tokenizers": ["TrainTokenizer/main-0"], "messages": [{"role": "x", "content": 3}]}, 400),
-    ("/api/tokens", {"tokenizers": [], "text": "a" * (2 << 20)}, 413),
+    ("/api/tokens", {"tokenizers": [], "text": "a" * (2 << 20)}, 413), ("/api/label?set=none&labeler=ann", None, 404),
+    ("/api/label?set=../x&labeler=ann", None, 404), ("/api/label?set=first", None, 400), ("/api/judge", {"set": "first"}, 400),
+    ("/api/judge", {"set": "first", "labeler": "zoe", "token": "a-token-of-it", "kind": "undo"}, 400),
+    ("/api/judge", {"set": "first", "labeler": "zoe", "token": "a-token-of-it", "kind": "ranks", "item": "x", "ranks": [1, 2]}, 400),
+    ("/api/judge", {"set": "first", "labeler": "zoe", "token": "a-token-of-it", "kind": "drop", "item": "x"}, 400),
 ], ids=str)  # fmt: skip
 def test_what_cannot_be_told_is_refused_in_a_sentence(address, path, body, status):
     found, said, _ = ask(address, path, body)
@@ -140,3 +144,10 @@ def test_a_key_in_the_address_becomes_a_cookie(looked_at):
 def test_hostile_names_are_told_as_they_are(address):
     """The browser puts them on the page as text; see test_browser.py."""
     assert ask(address, "/api/artifact?ref=Train/base-1")[1]["fields"]["name"] == HOSTILE
+
+
+def test_who_judges_sees_neither_an_order_nor_what_is_known(address):
+    said = ask(address, "/api/label?set=first&labeler=cat")[1]
+    assert set(said["item"]) == {"id", "prompt", "answers"}
+    assert (said["done"], said["of"]) == (0, 2)
+    assert ask(address, "/api/judge", {"set": "first"}, Origin="https://evil.example")[0] == 403

@@ -7,13 +7,14 @@ import time
 
 import pytest
 
+from bloomery.stages.labels import Judgements
 from bloomery.store import Store
 from tests.web.ui.places import line, served, small_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright")
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
-PAGES = {"home": "#/", "runs": "#/run", "run": "#/run/Train%2Fbase-1", "tokens": "#/tokens"}
+PAGES = {"home": "#/", "runs": "#/run", "run": "#/run/Train%2Fbase-1", "tokens": "#/tokens", "labels": "#/label", "label": "#/label/first"}
 every_page = pytest.mark.parametrize("page", PAGES)
 
 
@@ -149,3 +150,54 @@ def test_tokens_follow_what_is_typed(looked, address):
     tab.wait_for_selector(".pieces .control")
     assert tab.inner_text(".pieces .control >> nth=0") == "<|begin|>"
     assert tab.locator(".pieces .unlearnt").count() > 3
+
+
+def test_answers_are_ranked_by_keys_kept_and_taken_back(browser, tmp_path):
+    store = Store(tmp_path)
+    small_store(store)
+    judgements = Judgements(store.root / "labels" / "first.sqlite")
+    with served(store) as there:
+        looked = Looked(browser)
+        tab = looked.open(there, "label")
+        tab.fill("#who", "ann")
+        tab.click("text=Go on")
+        tab.wait_for_selector("text=0 of 2 judged")
+        tab.keyboard.press("Tab")
+        tab.keyboard.press("2")
+        tab.wait_for_selector("text=1 of 2 judged")
+        tab.reload()  # who judged goes on where they were
+        tab.wait_for_selector("text=1 of 2 judged")
+        for key in "31":
+            tab.keyboard.press(key)
+        tab.wait_for_selector("text=That was all")
+        two, three = judgements.items()
+        by_item = {one.item: one.ranks for one in judgements.standing()}
+        assert [by_item[two.id][place] for place in two.order_for("ann")] == [2, 1]
+        assert [by_item[three.id][place] for place in three.order_for("ann")] == [2, 3, 1]
+        tab.keyboard.press("u")
+        tab.wait_for_selector("text=1 of 2 judged")
+        assert [one.item for one in judgements.standing()] == [two.id]
+        assert looked.wrong == []
+        assert tab.evaluate("window.hacked") is None
+        looked.tab.close()
+
+
+def test_what_the_server_had_no_time_to_answer_is_sent_again_once(browser, tmp_path):
+    store = Store(tmp_path)
+    small_store(store)
+    judgements = Judgements(store.root / "labels" / "first.sqlite")
+    with served(store) as there:
+        looked = Looked(browser)
+        tab = looked.open(there, "label")
+        tab.fill("#who", "ben")
+        tab.click("text=Go on")
+        tab.wait_for_selector("text=0 of 2 judged")
+        tab.route("**/api/judge", lambda route: (route.fetch(), route.abort())[1])  # it is taken, and the answer is lost
+        tab.click("text=t · A tie")
+        tab.wait_for_selector("text=Not kept yet")
+        assert len(judgements.standing()) == 1
+        tab.unroute("**/api/judge")
+        tab.click("text=Go on")
+        tab.wait_for_selector("text=1 of 2 judged")
+        assert judgements.count() == 1
+        looked.tab.close()

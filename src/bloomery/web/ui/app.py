@@ -8,8 +8,10 @@
     GET  /api/step?ref=…&step=N    the rows of a step's batch, in tokens
     GET  /api/tokenizers       tokenizers in the store
     POST /api/tokens           a text, or a conversation, in the tokens of each of them
+    GET  /api/labels  /api/label?set=…&labeler=…  /api/agreement?set=…    what is to be compared, the next of it, how far people agree
+    POST /api/judge            a judgement: all that is ever written
 
-Nothing is written. What a document says goes to the browser as JSON and is put on the page as text.
+What a document says goes to the browser as JSON and is put on the page as text.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from bloomery.core.errors import BloomeryError
 from bloomery.store import Store
 from bloomery.web.admission import Admission, RefusedError
 from bloomery.web.ui.curves import Known, lines_of
+from bloomery.web.ui.labelling import Labelling
 from bloomery.web.ui.pieces import loaded, rows_of_step, talk_in_pieces, text_in_pieces, tokenizers_of
 from bloomery.web.ui.strips import artifact_told, folder_of, loose, status_of, strips
 
@@ -54,21 +57,24 @@ class Pages:
     """
 
     def __init__(self, store: Store, keys: Sequence[str] = (), local: bool = True) -> None:
-        self.store, self.admission, self.curves = store, Admission(keys, local, COOKIE), Known()
+        self.store, self.admission, self.curves, self.labelling = store, Admission(keys, local, COOKIE), Known(), Labelling(store)
         root = files("bloomery.web.ui") / "static"
-        names = ["index.html", "app.css", "app.js", "home.js", "run.js", "tokens.js", "parts.js"]
+        names = ["index.html", "app.css", "app.js", "home.js", "label.js", "run.js", "tokens.js", "parts.js"]
         names += [f"vendor/{name}" for name in ("uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE")]
         self._static = {name: root.joinpath(name).read_bytes() for name in names}
 
     def app(self) -> Starlette:
         """The application."""
-        answers: dict[str, tuple[Callable[[Request], Any], str]] = {
-            "/api/home": (self._home, "GET"), "/api/artifact": (self._artifact, "GET"), "/api/run": (self._run, "GET"),
-            "/api/step": (self._step, "GET"), "/api/tokenizers": (self._tokenizers, "GET"),
+        answers: dict[str, Callable[[Request], Any]] = {
+            "/api/home": self._home, "/api/artifact": self._artifact, "/api/run": self._run,
+            "/api/step": self._step, "/api/tokenizers": self._tokenizers, "/api/labels": lambda request: self.labelling.sets(),
+            "/api/label": lambda request: self.labelling.next(request.query_params),
+            "/api/agreement": lambda request: self.labelling.agreed(request.query_params),
         }  # fmt: skip
-        routes = [Route(path, self._answered(answer), methods=[method]) for path, (answer, method) in answers.items()]
+        routes = [Route(path, self._answered(answer), methods=["GET"]) for path, answer in answers.items()]
         routes += [
-            Route("/api/tokens", self._posted, methods=["POST"]),
+            Route("/api/tokens", self._posted(self._tokens), methods=["POST"]),
+            Route("/api/judge", self._posted(self.labelling.judge), methods=["POST"]),
             Route("/", self._page, methods=["GET"]), Route("/static/{name:path}", self._file, methods=["GET"]),
         ]  # fmt: skip
         return Starlette(routes=routes)
@@ -112,15 +118,24 @@ class Pages:
         kind = next((kind for end, kind in KINDS.items() if name.endswith(end)), "application/octet-stream")
         return Response(self._static[name], headers=HEADERS, media_type=kind)
 
-    async def _posted(self, request: Request) -> Response:
-        data = b""
-        async for piece in request.stream():
-            data += piece
-            if len(data) > BODY_BYTES:
-                return JSONResponse({"error": f"the text has more than {BODY_BYTES} bytes; take a part of it"}, 413, HEADERS)
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":  # what a form of another site cannot send
-            return JSONResponse({"error": "send JSON, as application/json"}, 415, HEADERS)
-        return await self._told(request, lambda: self._tokens(data))
+    def _posted(self, answer: Callable[[Any], Any]) -> Callable[[Request], Awaitable[Response]]:
+        """An answer to a body of JSON, which a form of another site cannot send."""
+
+        async def told(request: Request) -> Response:
+            data = b""
+            async for piece in request.stream():
+                data += piece
+                if len(data) > BODY_BYTES:
+                    return JSONResponse({"error": f"the text has more than {BODY_BYTES} bytes; take a part of it"}, 413, HEADERS)
+            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+                return JSONResponse({"error": "send JSON, as application/json"}, 415, HEADERS)
+            try:
+                plain = json.loads(data)
+            except (ValueError, RecursionError) as error:
+                return JSONResponse({"error": f"the body is no JSON: {str(error)[:200]}"}, 400, HEADERS)
+            return await self._told(request, lambda: answer(plain))
+
+        return told
 
     def _home(self, request: Request) -> Any:
         return {"store": str(self.store.root), "now": time.time(), "recipes": strips(self.store), "others": loose(self.store)}
@@ -156,11 +171,10 @@ class Pages:
     def _tokenizers(self, request: Request) -> Any:
         return [{"reference": one.reference, "vocab_size": one.manifest.summary.get("vocab_size")} for one in tokenizers_of(self.store)]
 
-    def _tokens(self, data: bytes) -> Any:
+    def _tokens(self, asked: Any) -> Any:
         try:
-            asked = json.loads(data)
             references, text, messages = asked["tokenizers"], asked.get("text"), asked.get("messages")
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (TypeError, KeyError, AttributeError):
             raise RefusedError(400, 'the body is {"tokenizers": […], "text": "…"} or, in place of "text", "messages"') from None
         if not isinstance(references, list) or len(references) > 8 or not (isinstance(text, str) or isinstance(messages, list)):
             raise RefusedError(400, "give up to eight tokenizers, and a text or messages")

@@ -1,6 +1,7 @@
 // The shell: which page is shown, its colours, and what goes wrong.
 import { ask, el } from "./parts.js";
 import { home } from "./home.js";
+import { label } from "./label.js";
 import { run, runs } from "./run.js";
 import { tokens } from "./tokens.js";
 
@@ -30,6 +31,7 @@ async function show() {
   };
   try {
     if (page === "tokens") await tokens(context);
+    else if (page === "label") await label(context, argument);
     else if (page === "run" && argument) await run(context, argument);
     else if (page === "run") await runs(context);
     else await home(context);

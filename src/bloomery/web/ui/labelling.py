@@ -1,0 +1,94 @@
+"""What the Label page is told and tells: the next item, blind and shuffled; a judgement; how far people agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bloomery.core.errors import DataError
+from bloomery.stages.labels import Item, Judgement, Judgements, agreement
+from bloomery.store import Store
+from bloomery.web.admission import RefusedError
+
+FOLDER = "labels"
+
+
+class Labelling:
+    """The sets of a store.
+
+    Args:
+        store: whose `labels/` has a file for each set.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.folder = store.root / FOLDER
+
+    def sets(self) -> list[dict[str, Any]]:
+        """All of them, with how many items and judgements each has."""
+        found = [(path.stem, Judgements(path)) for path in sorted(self.folder.glob("*.sqlite"))]
+        return [{"name": name, "items": len(one.items()), "judged": len(one.standing())} for name, one in found]
+
+    def next(self, asked: Mapping[str, str]) -> dict[str, Any]:
+        """What somebody is to judge next: nothing in it says who wrote what, or what is known to be right."""
+        judgements, labeler = self._of(asked), _name(asked)
+        item, done, of = judgements.next_for(labeler)
+        return {"done": done, "of": of, "item": None if item is None else _shown(item, labeler)}
+
+    def judge(self, told: Any) -> dict[str, Any]:
+        """Takes a judgement; the answer says that it is on the disk, and what comes next."""
+        if not isinstance(told, dict) or not isinstance(told.get("token"), str) or not 8 <= len(told["token"]) <= 80:
+            raise RefusedError(400, 'the body is {"set", "labeler", "item", "token", "kind", "ranks", "seconds"}, its token of 8 to 80 signs')
+        judgements, labeler = self._of(told), _name(told)
+        kind, item, seconds = told.get("kind"), told.get("item"), told.get("seconds")
+        if kind not in ("ranks", "skip", "flag", "undo"):
+            raise RefusedError(400, f"kind={str(kind)[:40]!r} is none of ranks, skip, flag, undo")
+        if kind == "undo":
+            last = judgements.last_of(labeler)
+            if last is None:
+                raise RefusedError(400, f"{labeler[:60]} has said nothing that could be taken back")
+            item = last.item
+        ranks = None if kind != "ranks" else self._unshuffled(judgements, str(item), labeler, told.get("ranks"))
+        took = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 86_400 else None
+        new = judgements.add(Judgement(str(item), labeler, kind, ranks, took), told["token"])
+        return {"new": new} | self.next({"set": str(told["set"]), "labeler": labeler}) | ({"undone": item} if kind == "undo" else {})
+
+    def agreed(self, asked: Mapping[str, str]) -> dict[str, Any]:
+        """How far people agree."""
+        judgements = self._of(asked)
+        told = agreement(judgements.items(), judgements.standing())
+        return {
+            "judged": dict(told.judged), "kappa": told.kappa, "gold": {who: list(right) for who, right in told.gold.items()},
+            "between": [{"who": list(pair), "kappa": kappa, "same": same, "pairs": n} for pair, (kappa, same, n) in told.between.items()],
+        }  # fmt: skip
+
+    def _of(self, asked: Mapping[str, Any]) -> Judgements:
+        name = str(asked.get("set", ""))
+        path: Path = self.folder / f"{name}.sqlite"
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or not path.is_file():
+            raise RefusedError(404, f"there is no set {name[:64]!r} here; begin it with: bloomery label NAME --add answers.jsonl")
+        return Judgements(path)
+
+    def _unshuffled(self, judgements: Judgements, id: str, labeler: str, shown: Any) -> tuple[int, ...]:
+        """Ranks of the answers as they stand in the item, from those of the answers as they were shown."""
+        item = next((one for one in judgements.items() if one.id == id), None)
+        if item is None:
+            raise DataError(f"there is no item {id[:40]!r} here; look at the page again")
+        if not isinstance(shown, list) or len(shown) != len(item.answers) or not all(type(rank) is int for rank in shown):
+            raise RefusedError(400, f"ranks={str(shown)[:60]} is no rank for each of {len(item.answers)} answers")
+        ranks = [0] * len(shown)
+        for place, rank in zip(item.order_for(labeler), shown, strict=True):
+            ranks[place] = rank
+        return tuple(ranks)
+
+
+def _name(asked: Mapping[str, Any]) -> str:
+    name = str(asked.get("labeler", "")).strip()
+    if not 0 < len(name) <= 60:
+        raise RefusedError(400, "who judges needs a name of 1 to 60 characters; give one")
+    return name
+
+
+def _shown(item: Item, labeler: str) -> dict[str, Any]:
+    return {"id": item.id, "prompt": list(item.prompt), "answers": [item.answers[place] for place in item.order_for(labeler)]}
