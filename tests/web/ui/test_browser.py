@@ -9,12 +9,15 @@ import pytest
 
 from bloomery.stages.labels import Judgements
 from bloomery.store import Store
-from tests.web.ui.places import line, served, small_store
+from tests.web.ui.places import line, made, served, small_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright")
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
-PAGES = {"home": "#/", "runs": "#/run", "run": "#/run/Train%2Fbase-1", "tokens": "#/tokens", "labels": "#/label", "label": "#/label/first"}
+PAGES = {
+    "home": "#/", "runs": "#/run", "run": "#/run/Train%2Fbase-1", "compare": "#/compare/Train%2Fbase-1,Train%2Fchat-2", "tokens": "#/tokens",
+    "labels": "#/label", "label": "#/label/first",
+}  # fmt: skip
 every_page = pytest.mark.parametrize("page", PAGES)
 
 
@@ -200,4 +203,32 @@ def test_what_the_server_had_no_time_to_answer_is_sent_again_once(browser, tmp_p
         tab.click("text=Go on")
         tab.wait_for_selector("text=1 of 2 judged")
         assert judgements.count() == 1
+        looked.tab.close()
+
+
+def test_runs_are_compared_by_what_differs(looked, address):
+    tab = looked.open(address, "#/compare")
+    for box in ("Train/base-1", "Train/chat-2"):
+        tab.check(f"input[value='{box}']")
+        tab.wait_for_selector(f"input[value='{box}']:checked")
+    tab.wait_for_selector("text=What differs")
+    told = tab.inner_text("main")
+    assert "steps\t40\t100" in told
+    assert "batch_tokens\t512" not in told  # both have it
+    assert tab.locator("figure").count() >= 2
+    assert looked.wrong == []
+
+
+def test_a_page_that_a_stage_has_left_reaches_nothing(browser, tmp_path):
+    store = Store(tmp_path)
+    script = "<script>fetch('/api/home').then(() => { document.title = 'reached' }, () => { document.title = 'refused' })</script>"
+    made(store, "Report/main-0", files=[("report.html", f"<!doctype html><title>waits</title><h1>Report</h1>{script}"), ("weights.bin", "x")])
+    with served(store) as there:
+        looked = Looked(browser)
+        looked.tab.goto(f"{there}/file/Report/main-0/report.html")
+        looked.tab.wait_for_selector("h1")
+        looked.tab.wait_for_timeout(300)
+        assert looked.tab.title() == "refused"
+        for name in ("weights.bin", "manifest.json", "none.html", "..%2F..%2Fx.html"):
+            assert looked.tab.goto(f"{there}/file/Report/main-0/{name}").status == 404
         looked.tab.close()

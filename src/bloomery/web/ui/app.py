@@ -4,6 +4,7 @@
     GET  /static/…             its script, style and the chart library
     GET  /api/home             recipes as strips of stages, and what else the store holds
     GET  /api/artifact?ref=…   a manifest, and the tree that it came from
+    GET  /file/REFERENCE/NAME  a page, plot or text that a stage has left, where it can reach nothing
     GET  /api/run?ref=…        what a training has told so far; with `after=STEP`, what it has told since
     GET  /api/step?ref=…&step=N    the rows of a step's batch, in tokens
     GET  /api/tokenizers       tokenizers in the store
@@ -44,6 +45,14 @@ HEADERS = {
     "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
 }  # fmt: skip
+APART = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; sandbox allow-scripts"
+)  # the origin of such a page is none: it can ask neither this server nor any other
+SHOWN = {
+    ".html": "text/html", ".svg": "image/svg+xml", ".txt": "text/plain", ".md": "text/plain", ".json": "text/plain", ".jsonl": "text/plain",
+}  # fmt: skip
+FILE_BYTES = 64 << 20
 SAMPLES = 500
 
 
@@ -59,7 +68,7 @@ class Pages:
     def __init__(self, store: Store, keys: Sequence[str] = (), local: bool = True) -> None:
         self.store, self.admission, self.curves, self.labelling = store, Admission(keys, local, COOKIE), Known(), Labelling(store)
         root = files("bloomery.web.ui") / "static"
-        names = ["index.html", "app.css", "app.js", "home.js", "label.js", "run.js", "tokens.js", "parts.js"]
+        names = ["index.html", "app.css", "app.js", "charts.js", "compare.js", "home.js", "label.js", "run.js", "tokens.js", "parts.js"]
         names += [f"vendor/{name}" for name in ("uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE")]
         self._static = {name: root.joinpath(name).read_bytes() for name in names}
 
@@ -75,7 +84,8 @@ class Pages:
         routes += [
             Route("/api/tokens", self._posted(self._tokens), methods=["POST"]),
             Route("/api/judge", self._posted(self.labelling.judge), methods=["POST"]),
-            Route("/", self._page, methods=["GET"]), Route("/static/{name:path}", self._file, methods=["GET"]),
+            Route("/", self._page, methods=["GET"]), Route("/static/{name:path}", self._part, methods=["GET"]),
+            Route("/file/{stage}/{artifact}/{name:path}", self._file, methods=["GET"]),
         ]  # fmt: skip
         return Starlette(routes=routes)
 
@@ -111,12 +121,29 @@ class Pages:
             return HTMLResponse(f"<!doctype html><meta charset=utf-8><title>Bloomery</title><p>{told}.</p>", error.status, HEADERS)
         return Response(self._static["index.html"], headers=HEADERS, media_type="text/html")
 
-    async def _file(self, request: Request) -> Response:
+    async def _part(self, request: Request) -> Response:
         name = request.path_params["name"]
         if name not in self._static:
             return JSONResponse({"error": "there is nothing of that name"}, 404, HEADERS)
         kind = next((kind for end, kind in KINDS.items() if name.endswith(end)), "application/octet-stream")
         return Response(self._static[name], headers=HEADERS, media_type=kind)
+
+    async def _file(self, request: Request) -> Response:
+        """A file of a finished artifact, as it is; a page among them is in a place of its own, which reaches nothing of ours."""
+        try:
+            self.admission.check(request)
+            stage, artifact, name = (request.path_params[part] for part in ("stage", "artifact", "name"))
+            kind = next((kind for end, kind in SHOWN.items() if name.endswith(end)), None)
+            if kind is None or folder_of(self.store, f"{stage}/{artifact}") is None:
+                raise RefusedError(404, "there is no page, plot or text of that name")
+            path = await run_in_threadpool(lambda: self.store.open(f"{stage}/{artifact}").file(name))
+            if path.stat().st_size > FILE_BYTES:
+                raise RefusedError(413, f"{name} has more than {FILE_BYTES >> 20} MiB; open it where it lies")
+            return Response(await run_in_threadpool(path.read_bytes), headers=HEADERS | {"Content-Security-Policy": APART}, media_type=kind)
+        except RefusedError as error:
+            return JSONResponse({"error": str(error)}, error.status, HEADERS)
+        except BloomeryError as error:
+            return JSONResponse({"error": str(error)}, 404, HEADERS)
 
     def _posted(self, answer: Callable[[Any], Any]) -> Callable[[Request], Awaitable[Response]]:
         """An answer to a body of JSON, which a form of another site cannot send."""

@@ -1,5 +1,6 @@
 // The shell: which page is shown, its colours, and what goes wrong.
 import { ask, el } from "./parts.js";
+import { compare } from "./compare.js";
 import { home } from "./home.js";
 import { label } from "./label.js";
 import { run, runs } from "./run.js";
@@ -31,6 +32,7 @@ async function show() {
   };
   try {
     if (page === "tokens") await tokens(context);
+    else if (page === "compare") await compare(context, argument);
     else if (page === "label") await label(context, argument);
     else if (page === "run" && argument) await run(context, argument);
     else if (page === "run") await runs(context);

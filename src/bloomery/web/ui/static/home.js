@@ -72,7 +72,12 @@ async function tell(stage, detail) {
   detail.replaceChildren(head, cards(figures.map(([name, value]) => [number(value), name])),
     el("details", { open: true }, el("summary", { text: "Where it came from" }), tree(told.lineage)),
     el("details", {}, el("summary", { text: "Its fields" }), el("pre", { text: JSON.stringify(told.fields, null, 2) })),
-    el("details", {}, el("summary", { text: `Its files (${told.files.length})` }), table(["file", "size"], told.files.map((file) => [file.name, bytes(file.bytes)]), [1])));
+    el("details", {}, el("summary", { text: `Its files (${told.files.length})` }), table(["file", "size"], told.files.map((file) => [fileLink(stage.reference, file.name), bytes(file.bytes)]), [1])));
+}
+
+const SHOWN = /\.(html|svg|txt|md|json|jsonl)$/;
+function fileLink(reference, name) {
+  return SHOWN.test(name) ? el("a", { href: `/file/${reference.split("/").map(encodeURIComponent).join("/")}/${name.split("/").map(encodeURIComponent).join("/")}`, target: "_blank", rel: "noopener", text: name }) : name;
 }
 
 function tree(node, field = "") {

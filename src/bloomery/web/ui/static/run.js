@@ -1,4 +1,5 @@
 // A run: its figures as they come, what it answered along the way, what was done about bad steps.
+import { charts } from "./charts.js";
 import { ask, bytes, cards, el, number, runLink, seconds, table } from "./parts.js";
 
 const COLOURS = ["#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6", "#c2255c", "#0c8599"];
@@ -30,18 +31,15 @@ export async function runs({ box, every }) {
 export async function run({ box, every, onleave }, reference) {
   const path = `/api/run?ref=${encodeURIComponent(reference)}`;
   const said = await ask(path);
-  const view = { axis: "step", said, plots: [], log: new Set() };
-  const top = el("div"), plots = el("div", { class: "plots" }), below = el("div");
-  const axis = el("select", { id: "axis", onchange: (event) => { view.axis = event.target.value; draw(view, plots); } },
+  const view = { said };
+  const top = el("div"), place = el("div", { class: "plots" }), below = el("div"), plots = charts(place, []);
+  const axis = el("select", { id: "axis", onchange: (event) => plots.draw(event.target.value) },
     el("option", { value: "step", text: "by step" }), el("option", { value: "tokens", text: "by tokens" }));
   box.replaceChildren(el("h1", {}, el("span", { text: reference })), top,
-    el("div", { class: "row", style: "margin: 1rem 0 .6rem" }, el("label", { for: "axis", text: "Figures" }), axis), plots, below);
-  const all = () => { head(view.said, top); draw(view, plots); foot(view.said, below, reference); };
+    el("div", { class: "row", style: "margin: 1rem 0 .6rem" }, el("label", { for: "axis", text: "Figures" }), axis), place, below);
+  const all = () => { head(view.said, top); plots.set(groups(view.said.curves)); foot(view.said, below, reference); };
   requestAnimationFrame(all);
-  const again = () => draw(view, plots);
-  addEventListener("resize", again);
-  addEventListener("theme", again);
-  onleave(() => { removeEventListener("resize", again); removeEventListener("theme", again); view.plots.forEach((plot) => plot.destroy()); });
+  onleave(plots.end);
   if (said.status === "done") return;
   every(1000, async () => {
     const news = await ask(`${path}&after=${view.said.last.step ?? -1}`);
@@ -85,71 +83,14 @@ function groups(curves) {
     own.forEach((name) => taken.add(name));
     const same = new Set(own);
     if (same.has("nll") && same.has("loss") && String(curves.nll.value) === String(curves.loss.value)) own.splice(own.indexOf("nll"), 1);
-    if (own.length) found.push([title, own]);
+    if (own.length) found.push(group(title, own, curves));
   }
-  for (const name of names.filter((one) => !taken.has(one))) found.push([name, [name]]);
+  for (const name of names.filter((one) => !taken.has(one))) found.push(group(name, [name], curves));
   return found;
 }
 
-function draw(view, box) {
-  view.plots.forEach((plot) => plot.destroy());
-  view.plots = [];
-  const dim = resolve("--dim"), line = resolve("--line");
-  const figures = groups(view.said.curves).map(([title, names]) => {
-    const area = el("div"), log = view.log.has(title);
-    const button = el("button", { type: "button", "aria-pressed": String(log), text: log ? "linear" : "log", onclick: () => { if (log) view.log.delete(title); else view.log.add(title); draw(view, box); } });
-    const figure = el("figure", { "aria-label": title }, el("figcaption", {}, el("span", { text: title }), button), area, summary(view.said.curves, names));
-    return { title, names, area, figure, log };
-  });
-  box.replaceChildren(...figures.map(({ figure }) => figure));
-  for (const { names, area, log } of figures) {
-    const data = aligned(view.said.curves, names, view.axis);
-    view.plots.push(new uPlot({
-      width: Math.max(240, area.clientWidth), height: 220, cursor: { sync: { key: "run" } }, legend: { live: true },
-      scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
-      axes: [{ stroke: dim, grid: { stroke: line }, ticks: { stroke: line }, values: (_, ticks) => ticks.map(short) },
-        { stroke: dim, grid: { stroke: line }, ticks: { stroke: line }, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : short(tick))) }],
-      series: [{ label: view.axis, value: (_, v) => (v === null ? "–" : number(v)) }, ...names.map((name, i) => ({
-        label: name, stroke: COLOURS[i % COLOURS.length], width: 1.5, spanGaps: true, points: { show: data[i + 1].filter((v) => v !== null).length < 60 },
-        value: (_, v) => (v === null || v === undefined ? "–" : number(v)),
-      }))],
-    }, data, area));
-  }
-}
-
-function resolve(name) {  // a colour that a canvas understands
-  const probe = el("i", { style: `color: var(${name})` });
-  document.body.append(probe);
-  const colour = getComputedStyle(probe).color;
-  probe.remove();
-  return colour;
-}
-
-function short(value) {
-  const size = Math.abs(value);
-  if (size >= 1e9) return `${+(value / 1e9).toPrecision(3)}G`;
-  if (size >= 1e6) return `${+(value / 1e6).toPrecision(3)}M`;
-  if (size >= 1e4) return `${+(value / 1e3).toPrecision(3)}k`;
-  return size && size < 1e-3 ? value.toExponential(0) : String(+value.toPrecision(4));
-}
-
-function aligned(curves, names, axis) {  // several curves over one axis, with gaps where one has nothing
-  const at = new Map();
-  names.forEach((name, i) => curves[name][axis].forEach((x, place) => {
-    if (x === null) return;
-    if (!at.has(x)) at.set(x, new Array(names.length).fill(null));
-    at.get(x)[i] = curves[name].value[place];
-  }));
-  const xs = [...at.keys()].sort((a, b) => a - b);
-  return [xs, ...names.map((_, i) => xs.map((x) => at.get(x)[i]))];
-}
-
-function summary(curves, names) {  // the same in words, for who does not see the plot
-  const told = names.map((name) => {
-    const values = curves[name].value.filter((value) => value !== null);
-    return `${name}: last ${number(values.at(-1))}, least ${number(Math.min(...values))}, greatest ${number(Math.max(...values))}`;
-  });
-  return el("details", {}, el("summary", { text: "In numbers" }), el("ul", {}, told.map((text) => el("li", { text }))));
+function group(title, names, curves) {
+  return { title, curves: names.map((name, i) => ({ label: name, colour: COLOURS[i % COLOURS.length], ...curves[name] })) };
 }
 
 function foot(said, below, reference) {

@@ -1,0 +1,78 @@
+// Charts of curves {label, colour, step, tokens, value}, drawn by uPlot; what they show is there in words, too.
+import { el, number } from "./parts.js";
+
+export function charts(box, groups) {
+  const log = new Set();
+  let plots = [], axis = "step";
+  function draw(by = axis) {
+    axis = by;
+    plots.forEach((plot) => plot.destroy());
+    plots = [];
+    const dim = resolve("--dim"), line = resolve("--line");
+    const figures = groups.map((group) => figure(group, log.has(group.title), () => { if (!log.delete(group.title)) log.add(group.title); draw(); }));
+    box.replaceChildren(...figures.map((one) => one.figure));
+    for (const { group, area, logged } of figures) plots.push(new uPlot(options(group, area, logged, axis, dim, line), aligned(group.curves, axis), area));
+  }
+  const again = () => draw();
+  addEventListener("resize", again);
+  addEventListener("theme", again);
+  return {
+    draw, set: (now) => { groups = now; draw(); },
+    end: () => { removeEventListener("resize", again); removeEventListener("theme", again); plots.forEach((plot) => plot.destroy()); },
+  };
+}
+
+function figure(group, logged, turn) {
+  const area = el("div"), button = el("button", { type: "button", "aria-pressed": String(logged), text: logged ? "linear" : "log", onclick: turn });
+  return { group, area, logged, figure: el("figure", { "aria-label": group.title }, el("figcaption", {}, el("span", { text: group.title }), button), area, inWords(group.curves)) };
+}
+
+function options(group, area, logged, axis, dim, line) {
+  const ruled = { stroke: dim, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
+  return {
+    width: Math.max(240, area.clientWidth), height: 220, cursor: { sync: { key: "run" } }, legend: { live: true },
+    scales: { x: { time: false }, y: { distr: logged ? 3 : 1 } },
+    axes: [{ ...ruled, values: (_, ticks) => ticks.map(short) }, { ...ruled, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : short(tick))) }],
+    series: [{ label: axis, value: (_, v) => (v === null ? "–" : number(v)) }, ...group.curves.map((curve) => ({
+      label: curve.label, stroke: curve.colour, width: 1.5, spanGaps: true, points: { show: curve.value.filter((v) => v !== null).length < 60 },
+      value: (_, v) => (v === null || v === undefined ? "–" : number(v)),
+    }))],
+  };
+}
+
+function resolve(name) {  // a colour that a canvas understands
+  const probe = el("i", { style: `color: var(${name})` });
+  document.body.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}
+
+function short(value) {
+  const size = Math.abs(value);
+  if (size >= 1e9) return `${+(value / 1e9).toPrecision(3)}G`;
+  if (size >= 1e6) return `${+(value / 1e6).toPrecision(3)}M`;
+  if (size >= 1e4) return `${+(value / 1e3).toPrecision(3)}k`;
+  return size && size < 1e-3 ? value.toExponential(0) : String(+value.toPrecision(4));
+}
+
+function aligned(curves, axis) {  // several curves over one axis, with gaps where one has nothing
+  const at = new Map();
+  curves.forEach((curve, i) => curve[axis].forEach((x, place) => {
+    if (x === null) return;
+    if (!at.has(x)) at.set(x, new Array(curves.length).fill(null));
+    at.get(x)[i] = curve.value[place];
+  }));
+  const xs = [...at.keys()].sort((a, b) => a - b);
+  return [xs, ...curves.map((_, i) => xs.map((x) => at.get(x)[i]))];
+}
+
+function inWords(curves) {
+  const told = curves.map(({ label, value }) => {
+    const values = value.filter((one) => one !== null);
+    if (!values.length) return `${label}: nothing`;
+    const [least, greatest] = values.reduce(([low, high], one) => [Math.min(low, one), Math.max(high, one)], [Infinity, -Infinity]);
+    return `${label}: last ${number(values.at(-1))}, least ${number(least)}, greatest ${number(greatest)}`;
+  });
+  return el("details", {}, el("summary", { text: "In numbers" }), el("ul", {}, told.map((text) => el("li", { text }))));
+}
