@@ -42,9 +42,9 @@ def table(path: Path, rows: list[dict]) -> Files:
     return Files(path=str(path), rows=Rows(form="columns"))
 
 
-def left(folder: Path, name: str, model=MODEL) -> Artifact:
+def left(folder: Path, name: str, model=MODEL, config=CONFIG) -> Artifact:
     """An artifact that holds a model, as trainings leave it."""
     workspace = Store(folder).workspace(f"Train/{name}-0123456789ab")
-    write_model(workspace.path / "model", CONFIG, model)
+    write_model(workspace.path / "model", config, model)
     TOKENIZER.save(workspace.path / "tokenizer" / "tokenizer.json")
     return workspace.finish(stage="Train", name=name, key="0123456789ab", fields={}, inputs={}, summary={})

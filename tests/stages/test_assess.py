@@ -11,14 +11,15 @@ import pytest
 from bloomery.core.errors import ConfigError
 from bloomery.evals import Generative, MultipleChoice, Prompt, TextLikelihood
 from bloomery.generate import Decoding
-from bloomery.stages.assess import Assess
+from bloomery.models import BertConfig, T5Config
+from bloomery.stages.assess import Assess, respondent
 from bloomery.stages.assessment import Assessment
 from bloomery.stages.init import Scratch
 from bloomery.stages.left_by import LeftBy
 from bloomery.stages.stage import RunContext
 from bloomery.stages.train import Watch
 from bloomery.store import Store, read_json
-from tests.evals.small import BESIDE, SMALL, table
+from tests.evals.small import BESIDE, CONFIG, SMALL, left, table
 from tests.stages.test_train import MODEL, TALES, training
 
 EVIL = "<script>alert('&')</script>"
@@ -98,3 +99,10 @@ def test_what_cannot_be_told_apart_is_refused(tasks):
         Assess(model=training(), tasks=tasks, against=training(steps=3))
     with pytest.raises(ConfigError, match="different names"):
         Assess(model=training(), tasks=(tasks[0], tasks[0]))
+
+
+def test_what_does_not_go_on_with_a_text_is_refused(tmp_path):
+    sizes = {"vocab_size": CONFIG.vocab_size, "d_model": 16, "n_layers": 1, "n_heads": 2, "d_ff": 24, "max_seq_len": 32}
+    for config, said in ((T5Config(**sizes), "writes about a passage"), (BertConfig(**sizes), "sees what comes after")):
+        with pytest.raises(ConfigError, match=said):
+            respondent(left(tmp_path, config.kind().lower(), config.build(0), config), "it", "cpu")

@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 from bloomery.cli.main import cli
 from bloomery.core.errors import ArtifactError, ConfigError
 from bloomery.evals import EvalTask, Generative, MultipleChoice, Prompt, Respondent, TextLikelihood
-from bloomery.generate import Decoding, complete
+from bloomery.generate import Decoding, Writer, complete
 from bloomery.models import write_model
 from bloomery.nn import SequenceLayout
 from bloomery.store import Artifact, Store
@@ -126,7 +126,15 @@ CHOICES = {
 }  # fmt: skip
 SHOWN = [{"question": "what is up", "choices": ["sky", "sea"], "answer": 0}, {"question": "who", "choices": ["me", "him"], "answer": 1}]
 TEXTS = [{"text": "a short text of words"}, {"text": "another é one, that is longer"}, {"text": "x"}]
-SAID = [{"q": "what is red", "a": "0"}, {"q": "who sings", "a": "1"}, {"q": "where is it", "a": "2"}]
+STOPS, LONGEST = ("e", "\n"), 12
+
+
+def said() -> list[dict[str, str]]:
+    """Questions of which the model answers two as expected."""
+    asked = ["what is red", "who sings", "where is it"]
+    written = Writer(MODEL, TOKENIZER, Decoding(stops=STOPS, max_new_tokens=LONGEST)).write(
+        [[TOKENIZER.begin, *TOKENIZER.encode(f"{q}:")] for q in asked])  # fmt: skip
+    return [{"q": q, "a": one.text if i < 2 else "otherwise"} for i, (q, one) in enumerate(zip(asked, written, strict=True))]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +142,7 @@ def files(tmp_path_factory) -> dict[str, Files]:
     """The rows of the tasks, as ours read them."""
     folder, found = tmp_path_factory.mktemp("rows"), {}
     fours = [{**one, "choices": (one["choices"] * 2)[:3]} for one in QUESTIONS]  # as the harness's Brier score wants them: of one number
-    for name, rows in {"asked": fours, "shown": SHOWN, "texts": TEXTS, "said": SAID}.items():
+    for name, rows in {"asked": fours, "shown": SHOWN, "texts": TEXTS, "said": said()}.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
         found[name] = Files(path=str(folder / f"{name}.jsonl"), rows=Rows(form="columns"))
     return found
@@ -144,13 +152,13 @@ def ours_of(files) -> dict[str, EvalTask]:
     """Tasks as values of ours."""
     prompt = Prompt(ask="{question}?")
     chosen = MultipleChoice(name="chosen", rows=files["asked"], gold="answer", prompts=(prompt,))
-    said = Generative(
-        name="said", rows=files["said"], expected="a", prompts=(Prompt(ask="{q}:"),), decoding=Decoding(stops=("e", "\n"), max_new_tokens=12),
-        taken=r"[\s\S]*", ignored=(r"\D",),
+    written = Generative(
+        name="said", rows=files["said"], expected="a", prompts=(Prompt(ask="{q}:"),), ignored=(r"\W",),
+        decoding=Decoding(stops=STOPS, max_new_tokens=LONGEST),
     )  # fmt: skip
     return {
         "chosen": chosen, "shown": chosen.replace(name="shown", examples=files["shown"], shots=2),
-        "texts": TextLikelihood(name="texts", rows=files["texts"]), "said": said,
+        "texts": TextLikelihood(name="texts", rows=files["texts"]), "said": written,
     }  # fmt: skip
 
 
@@ -171,8 +179,8 @@ def theirs_of(files, tasks) -> list[dict]:
         task("texts", files["texts"].path, output_type="loglikelihood_rolling", doc_to_text="", doc_to_target="{{text}}",
              metric_list=[{"metric": name} for name in ("word_perplexity", "byte_perplexity", "bits_per_byte")]),
         task("said", files["said"].path, output_type="generate_until", doc_to_text="{{q}}:", doc_to_target="{{a}}",
-             generation_kwargs={"until": ["e", "\n"], "max_gen_toks": 12},
-             metric_list=[{"metric": "exact_match", "regexes_to_ignore": [r"\D"]}]),
+             generation_kwargs={"until": list(STOPS), "max_gen_toks": LONGEST},
+             metric_list=[{"metric": "exact_match", "regexes_to_ignore": [r"\W"]}]),
     ]  # fmt: skip
 
 
@@ -184,8 +192,8 @@ NAMES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("where", ["in process", "by name", "over HTTP"])
-def test_tasks_of_the_harness_give_the_numbers_of_our_own(where, over_http, begun_over_http, files, tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["in process", "by name", "over HTTP", "over HTTP by name"])
+def test_tasks_of_the_harness_give_the_numbers_of_our_own(where, there, over_http, begun_over_http, files, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     tasks, respondent = ours_of(files), Respondent("small", MODEL, TOKENIZER)
     theirs = theirs_of(files, tasks)
@@ -198,6 +206,8 @@ def test_tasks_of_the_harness_give_the_numbers_of_our_own(where, over_http, begu
         found = told(begun_over_http, [task for task in theirs if task not in whole]) | told(over_http, whole)
     elif where == "by name":
         found = told("bloomery", theirs, f"path={left_by(tmp_path / 'store').path}")
+    elif where == "over HTTP by name":
+        found = told("bloomery-served", theirs, f"path={left_by(tmp_path / 'store').path},model=small,base_url={there.url}/completions")
     else:
         found = told(Harnessed(MODEL, TOKENIZER), theirs)
     compared = 0
@@ -211,6 +221,7 @@ def test_tasks_of_the_harness_give_the_numbers_of_our_own(where, over_http, begu
                 assert found[name][f"{NAMES[measure]}_stderr,none"] == pytest.approx(of.estimate().error, abs=1e-9), (name, measure)
             compared += 1
     assert compared == 2 * 5 + 3 + 1
+    assert found["said"]["exact_match,none"] == pytest.approx(2 / 3)
 
 
 def test_what_the_harness_is_told_of_a_model_is_checked(tmp_path):

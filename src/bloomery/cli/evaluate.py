@@ -123,8 +123,8 @@ Example: bloomery lm-eval --model bloomery --model_args path=store/Train/chat-01
 def lm_eval(arguments: tuple[str, ...]) -> None:
     """Run lm-evaluation-harness's own command line, to which our models are known: --model bloomery --model_args path=FOLDER.
 
-    All ARGUMENTS are the harness's, --help too. A model that is served it asks with --model local-completions --model_args
-    base_url=http://127.0.0.1:8000/v1/completions,model=NAME,tokenizer=FOLDER,add_bos_token=True.
+    All ARGUMENTS are the harness's, --help too. One that is served it asks with --model bloomery-served --model_args
+    path=FOLDER,model=NAME,base_url=http://127.0.0.1:8000/v1/completions.
     """
     try:
         from lm_eval.__main__ import cli_evaluate  # pyrefly: ignore[missing-import]

@@ -1,13 +1,14 @@
-"""A model of ours for lm-evaluation-harness, in process: registered as "bloomery" once this module is imported.
+"""Models of ours for lm-evaluation-harness: in process "bloomery", behind `bloomery serve` "bloomery-served", once this module is imported.
 
     bloomery lm-eval --model bloomery --model_args path=store/Train/chat-… --tasks arc_easy    the harness's own command line
+    bloomery lm-eval --model bloomery-served --model_args path=store/Train/chat-…,model=chat,base_url=http://127.0.0.1:8000/v1/completions …
 
     from lm_eval import simple_evaluate
     simple_evaluate("bloomery", model_args="path=store/Train/chat-…", tasks=["arc_easy"])
     simple_evaluate(Harnessed(model, tokenizer), tasks=["arc_easy"])
 
-Texts begin with `<|begin|>`, as documents do when they are learnt. Over HTTP the harness asks `bloomery serve` as "local-completions"; what it
-sends as ids there is read as it is, so that it is to be told add_bos_token=True for the same numbers.
+Texts begin with `<|begin|>`, as documents do when they are learnt. The harness's own "local-completions" reaches `bloomery serve`, too, but there
+texts begin as the tokenizer that it is given has it: what it sends as ids is read as it is.
 
 Source: Gao et al. (2021), "A framework for few-shot language model evaluation", version 0.4's interface `TemplateLM`.
 """
@@ -21,11 +22,12 @@ from typing import Any
 import torch
 from lm_eval.api.model import TemplateLM  # pyrefly: ignore[missing-import]
 from lm_eval.api.registry import register_model  # pyrefly: ignore[missing-import]
+from lm_eval.models.openai_completions import LocalCompletionsAPI  # pyrefly: ignore[missing-import]
 
 from bloomery.core.errors import ConfigError
-from bloomery.evals.likelihood import TOKENS_AT_ONCE, Pair, likelihoods, told_texts
+from bloomery.evals.likelihood import TOKENS_AT_ONCE, Pair, likelihoods, parted, told_texts
 from bloomery.generate import Decoding, Greedy, Random, Writer
-from bloomery.models import causal, read_model
+from bloomery.models import causal, read_config, read_model
 from bloomery.models.model import CausalModel
 from bloomery.store import Artifact
 from bloomery.text.tokenizer import Tokenizer
@@ -113,3 +115,48 @@ class Harnessed(TemplateLM):
             room = max(1, self.asked.config.max_seq_len - decoding.max_new_tokens)
             found.append(Writer(self.asked, self.spells, decoding).write([self.tok_encode(prompt)[-room:]])[0].text)
         return found
+
+
+@register_model("bloomery-served")
+class OverHttp(LocalCompletionsAPI):
+    """A model behind `bloomery serve`, asked with the ids that `bloomery` is asked with in process.
+
+    Args:
+        path: the folder of the artifact that is served, for its tokenizer and what it reads at most; no weight of it is read.
+        base_url: of its completions, http://127.0.0.1:8000/v1/completions.
+        more: what the harness's "local-completions" takes: model, num_concurrent, timeout …
+    """
+
+    def __init__(self, path: str, base_url: str, **more: Any) -> None:
+        artifact = Artifact.open(Path(path))
+        self.spells = Tokenizer.load(artifact.checked("tokenizer/tokenizer.json"))
+        longest = read_config(artifact.checked("model/config.json").parent).max_seq_len
+        super().__init__(base_url=base_url, tokenizer_backend=None, **{"max_length": longest} | more)
+        self.tokenizer, self.tokenized_requests, self.add_bos_token = self.spells, True, True
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends texts."""
+        return self.spells.end
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What stands before a text without a context."""
+        return self.spells.begin
+
+    @property
+    def eos_string(self) -> None:
+        """None that texts could end with: the server ends them by their token."""
+        return None
+
+    def tok_encode(self, string: Any, left_truncate_len: int | None = None, add_special_tokens: bool = False, **kwargs: Any) -> Any:
+        """A text as ids, or several; begun as contexts are where that is asked for."""
+        if not isinstance(string, str):
+            return [self.tok_encode(one, left_truncate_len, add_special_tokens) for one in string]
+        ids = [*([self.spells.begin] if add_special_tokens else []), *self.spells.encode(string)]
+        return ids[-left_truncate_len:] if left_truncate_len else ids
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """A context, begun, and what may follow it."""
+        pair = parted(self.spells, context, continuation)
+        return list(pair.before), list(pair.after)

@@ -250,9 +250,8 @@ class Prompted(EvalTask):
         pool: list[Row] = []
         if isinstance(self.examples, Fold):
             shown_of = self.examples
-            pool = [row for row in rows if shown_of.keeps(self._content(row))]
-            there = {row.id for row in pool}
-            rows = [row for row in rows if row.id not in there]
+            kept = {row.id for row in rows if shown_of.keeps(self._content(row))}
+            pool, rows = [row for row in rows if row.id in kept], [row for row in rows if row.id not in kept]
         elif self.examples is not None and self.shots:
             pool = columns_of(self.examples, self.name)
         asked = self.drawn(rows)
