@@ -7,8 +7,8 @@
     simple_evaluate("bloomery", model_args="path=store/Train/chat-…", tasks=["arc_easy"])
     simple_evaluate(Harnessed(model, tokenizer), tasks=["arc_easy"])
 
-Texts begin with `<|begin|>`, as documents do when they are learnt. The harness's own "local-completions" reaches `bloomery serve`, too, but there
-texts begin as the tokenizer that it is given has it: what it sends as ids is read as it is.
+Texts begin with `<|begin|>`, as documents do when they are learnt. The harness's own "local-completions" reaches `bloomery serve`, too, but
+texts begin there as the tokenizer that it is given has it: what it sends as ids is read as it is.
 
 Source: Gao et al. (2021), "A framework for few-shot language model evaluation", version 0.4's interface `TemplateLM`.
 """
