@@ -113,7 +113,7 @@ def main() -> None:
                 passes = 0
                 rate, texts[way] = speed(writer, prompts)
                 found[way].append(rate)
-                a_pass[way] = sum(map(len, texts[way])) / (passes - given.texts)
+                a_pass[way] = sum(map(len, texts[way])) / (passes - given.texts)  # without those that read prompts
         for way in ways:
             ratio = median(a / b for a, b in zip(found[way], found["alone"], strict=True))
             same = "the same texts" if texts[way] == texts["alone"] else "other texts"

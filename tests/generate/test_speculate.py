@@ -141,6 +141,15 @@ def test_what_stands_of_drawn_guesses_is_distributed_as_if_none_were_made(seed, 
     assert chance([firsts[i] for i in range(5)], (p[0] * count).tolist()) > 1e-4
 
 
+@pytest.mark.parametrize("by", [Greedy(), Random()], ids=str)
+def test_ids_beyond_the_tokenizers_are_never_guessed(by, tmp_path):
+    wide = CONFIG.replace(vocab_size=60)
+    write_model(tmp_path, wide, wide.build(5))
+    writer = Writer(wide.build(6).eval(), TOKENIZER, Decoding(by=by, max_new_tokens=20, draft=Draft(model=tmp_path)))
+    told = writer.write(PROMPTS[:20], range(20))
+    assert max(max(one.tokens, default=0) for one in told) < TOKENIZER.vocab_size
+
+
 class Cycle(Sampler):
     """The token after the likeliest: a sampler that knows nothing of guesses."""
 

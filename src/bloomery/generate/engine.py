@@ -139,7 +139,7 @@ class Engine:
     def step(self) -> list[Job]:
         """Goes on with all; returns the jobs of which there is more than before."""
         moved = self._write() if self._live else []
-        budget = PREFILL
+        budget, behind = PREFILL, list[Tensor]()  # what the head is to read of the prompts that are done: all at once
         while budget > 0 and len(self._live) < self.rows and (self._read is not None or self._waiting):
             job, start = self._read or self._begin()
             end = min(len(job.prompt), start + budget)
@@ -151,8 +151,10 @@ class Engine:
             if self._read is None:
                 self._cache.put(len(self._live), self._desk, 0, end)
                 self._live.append(job)
-                self._take([len(self._live) - 1], self.model.unembed(features[:, -1]))
+                behind.append(features[:, -1])
                 moved.append(job)
+        if behind:
+            self._take(range(len(self._live) - len(behind), len(self._live)), self.model.unembed(torch.cat(behind)))
         return moved
 
     def _begin(self) -> tuple[Job, int]:

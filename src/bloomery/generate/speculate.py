@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from bloomery.generate.decode import Until, read_at, read_prompts
 from bloomery.generate.drafters import Begin
@@ -51,7 +52,11 @@ class Rounds:
         texts, picks = [self._picks.texts[row] for row in self.rows], self._picks
         lengths = [len(text.prompt) + len(text.new) for text in texts]
         most = [self._longest[row] - length - 1 for row, length in zip(self.rows, lengths, strict=True)]
-        guess = self._guesser.guess(texts, most, lambda logits, places, ahead: picks.guess(logits, [self.rows[at] for at in places], ahead))
+
+        def draw(logits: Tensor, places: Sequence[int], ahead: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+            return picks.guess(logits[:, : self._vocab_size], [self.rows[at] for at in places], ahead)
+
+        guess = self._guesser.guess(texts, most, draw)
         time = max(map(len, guess.tokens)) + 1
         last = [(text.new or text.prompt)[-1] for text in texts]  # of a prompt, it is read again
         new = [[token, *own, *[PADDING_ID] * (time - 1 - len(own))] for token, own in zip(last, guess.tokens, strict=True)]
