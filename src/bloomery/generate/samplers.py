@@ -96,8 +96,7 @@ class Random(Sampler):
     """The share of probability that is kept at least of what is neither too likely nor too unlikely; 1 keeps all."""
 
     def pick(self, logits: Float[Tensor, "batch vocab"], generator: torch.Generator) -> Int[Tensor, " batch"]:
-        kept = self.probabilities(logits).cpu()
-        return torch.multinomial(kept, 1, generator=generator).squeeze(1).to(logits.device)
+        return _drawn(self.probabilities(logits), [generator] * len(logits))
 
     def pick_each(self, logits: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " batch"]:
         return _drawn(self.probabilities(logits), generators)
@@ -160,8 +159,11 @@ class Random(Sampler):
 
 
 def _drawn(p: Float[Tensor, "batch vocab"], generators: Sequence[torch.Generator]) -> Int[Tensor, " batch"]:
-    """One token id per row, each drawn with random numbers of its own."""
-    return torch.cat([torch.multinomial(row, 1, generator=g) for row, g in zip(p.cpu(), generators, strict=True)]).to(p.device)
+    """One token id per row, each drawn with a random number of its own, by the inverse of the distribution function: `multinomial` draws one
+    for every token."""
+    reached = p.cumsum(-1, dtype=torch.float64)
+    u = torch.tensor([float(torch.rand((), dtype=torch.float64, generator=g)) for g in generators], dtype=torch.float64, device=p.device)
+    return torch.searchsorted(reached, (u * reached[:, -1])[:, None], right=True).squeeze(-1)
 
 
 def _reaching(

@@ -134,10 +134,10 @@ class Packed(Matrix):
 
     def __init__(self, weight: Float[Tensor, "rows columns"]) -> None:
         super().__init__(weight)
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), ROWS)
+        self._packed = torch.ops.mkldnn._reorder_linear_weight.default(weight.contiguous(), ROWS)
 
     def product(self, x: Float[Tensor, "n columns"], bias: Float[Tensor, " rows"] | None) -> Float[Tensor, "n rows"]:
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise.default(x, self._packed, bias, "none", [], "")
 
 
 class Bfloat16Weights(Weights):
@@ -183,13 +183,13 @@ class Int8Matrix(Matrix):
     def __init__(self, weight: Float[Tensor, "rows columns"]) -> None:
         super().__init__(weight)
         self._steps = (weight.abs().amax(1) / 127).clamp(min=TINY)
-        self._packed = torch.ops.onednn.qlinear_prepack((weight / self._steps[:, None]).round().to(torch.int8), None)
+        self._packed = torch.ops.onednn.qlinear_prepack.default((weight / self._steps[:, None]).round().to(torch.int8), None)
         self._zeros = torch.zeros(self.rows, dtype=torch.int64)
 
     def product(self, x: Float[Tensor, "n columns"], bias: Float[Tensor, " rows"] | None) -> Float[Tensor, "n rows"]:
         step = (x.abs().amax(-1, keepdim=True) / 127).clamp_(min=TINY)
         codes = (x / step).round_().add_(128).to(torch.uint8)  # the kernel takes one factor without a sign
-        y = torch.ops.onednn.qlinear_pointwise(
+        y = torch.ops.onednn.qlinear_pointwise.default(
             codes, 1.0, 128, self._packed, self._steps, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
         return y.mul_(step) if bias is None else torch.addcmul(bias, y, step)
