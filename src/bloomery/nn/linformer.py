@@ -63,7 +63,7 @@ class Linformer(LowRankAttention):
     ) -> Float[Tensor, "documents time heads head_dim"]:
         time, n_mixtures = queries.shape[1], self.mix_keys.out_features
         keys, values = (
-            torch.einsum("mt,dtkf->dmkf", mix.weight[:, :time], x) for mix, x in ((self.mix_keys, keys), (self.mix_values, values))
+            torch.einsum("mt,dtkf->dmkf", mix.matrix[:, :time], x) for mix, x in ((self.mix_keys, keys), (self.mix_values, values))
         )
         rows = torch.arange(n_mixtures, device=lengths.device)[None]
         used = (rows < lengths[:, None])[:, None, None, :].expand(-1, -1, time, -1)
