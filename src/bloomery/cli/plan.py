@@ -11,8 +11,6 @@ from rich.text import Text
 from bloomery.cli.show import console
 from bloomery.core.errors import ConfigError
 from bloomery.core.units import bytes_of, count_of, human_bytes, human_count, human_seconds
-from bloomery.data import MaskedTokens, NextToken, RowTask
-from bloomery.data.tasks import SpanCorruption
 from bloomery.mesh import Layout
 from bloomery.models import ModelConfig
 from bloomery.models.presets import preset
@@ -22,7 +20,7 @@ from bloomery.planning.outlook import USABLE, Outlook, Planner
 from bloomery.planning.sizing import advice, best_split
 from bloomery.recipe import PlannedStage
 from bloomery.stages.anatomy import Planned
-from bloomery.stages.planner import here, planner_of, usual
+from bloomery.stages.planner import here, planner_of, usual, usual_task
 from bloomery.stages.train import Train
 from bloomery.train import Precision
 from bloomery.train.offload import Offloaded, check_together, parse_offload
@@ -151,11 +149,6 @@ def print_trainings(rows: Sequence[PlannedStage], means: Means) -> None:
 def headline(name: str, config: ModelConfig, time: int) -> str:
     """Name, parameters and operations."""
     return f"{name}: {human_count(config.n_params)} parameters, {human_count(config.flops_per_token(time))}FLOP per token in rows of {time}"
-
-
-def usual_task(config: ModelConfig) -> RowTask:
-    """What models of a kind are trained on."""
-    return SpanCorruption() if config.reads_passage else NextToken() if config.reads_forward else MaskedTokens()
 
 
 def print_outlook(planner: Planner, there: Outlook, means: Means, tokens: float) -> None:

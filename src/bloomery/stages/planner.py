@@ -10,6 +10,8 @@ from functools import cache, partial
 import torch
 
 from bloomery.core.errors import ConfigError
+from bloomery.data import MaskedTokens, NextToken, RowTask
+from bloomery.data.tasks import SpanCorruption
 from bloomery.mesh import Layout, Mesh
 from bloomery.mesh.spread import check
 from bloomery.models import ModelConfig, TransformerConfig
@@ -176,6 +178,11 @@ def refusal_of(config: ModelConfig, rows: int, time: int, objective: Objective) 
         return ""
 
     return refusal
+
+
+def usual_task(config: ModelConfig) -> RowTask:
+    """What models of a kind are trained on."""
+    return SpanCorruption() if config.reads_passage else NextToken() if config.reads_forward else MaskedTokens()
 
 
 def active_experts(config: ModelConfig) -> int:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 from http.client import HTTPConnection
+from urllib.parse import urlencode
 
 import pytest
 
+from bloomery.data import NextToken
+from bloomery.mesh import Layout
+from bloomery.models.presets import preset
+from bloomery.optim import AdamW
+from bloomery.planning.machines import machine
+from bloomery.stages.anatomy import Planned
+from bloomery.stages.planner import planner_of, usual
 from bloomery.store import Store
 from tests.web.ui.places import HOSTILE, leased, line, made, served, small_store
 
@@ -151,3 +159,26 @@ def test_who_judges_sees_neither_an_order_nor_what_is_known(address):
     assert set(said["item"]) == {"id", "prompt", "answers"}
     assert (said["done"], said["of"]) == (0, 2)
     assert ask(address, "/api/judge", {"set": "first"}, Origin="https://evil.example")[0] == 403
+
+
+def test_a_plan_is_that_of_the_command_line(address):
+    query = "model=6m&machine=h100&tokens=1e9&batch_tokens=524288&ranks=8&way=shard&price=2"
+    status, said, _ = ask(address, f"/api/plan?{query}")
+    assert status == 200
+    planned = Planned(config=preset("6m"), time=1024, optimizer=AdamW(), task=NextToken(), precision="bf16", guarded=True)
+    planner = planner_of(planned, machine("h100"), 512)
+    there = planner.outlook(usual(planner, Layout.parse("shard=8")))
+    assert said["places"][0]["total"] == there.memory.total
+    assert said["tokens_per_s"] == there.speed.tokens_per_s
+    assert said["cost"] == pytest.approx(1e9 / there.speed.tokens_per_s / 3600 * 8 * 2)
+    assert said["command"].startswith("bloomery size 6m --tokens 1e+09 --batch-tokens 524288 --layout shard=8 --machine h100")
+
+
+@pytest.mark.parametrize(
+    "change", ["model=none", "machine=none", "tokens=x", "tokens=-1", "ranks=1e9", "way=odd", "price=nan", "recompute=odd"],
+)  # fmt: skip
+def test_what_cannot_be_planned_is_refused_in_a_sentence(address, change):
+    query = dict(pair.split("=") for pair in ["model=1m", "machine=h100", "tokens=1e9", "batch_tokens=65536", "ranks=1", "price=0"])
+    status, said, _ = ask(address, "/api/plan?" + urlencode(query | dict([change.split("=")])))
+    assert status == 400
+    assert len(said["error"]) > 10

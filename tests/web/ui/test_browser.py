@@ -16,7 +16,7 @@ BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
 PAGES = {
     "home": "#/", "runs": "#/run", "run": "#/run/Train%2Fbase-1", "compare": "#/compare/Train%2Fbase-1,Train%2Fchat-2", "tokens": "#/tokens",
-    "labels": "#/label", "label": "#/label/first",
+    "labels": "#/label", "label": "#/label/first", "plan": "#/plan",
 }  # fmt: skip
 every_page = pytest.mark.parametrize("page", PAGES)
 
@@ -232,3 +232,15 @@ def test_a_page_that_a_stage_has_left_reaches_nothing(browser, tmp_path):
         for name in ("weights.bin", "manifest.json", "none.html", "..%2F..%2Fx.html"):
             assert looked.tab.goto(f"{there}/file/Report/main-0/{name}").status == 404
         looked.tab.close()
+
+
+def test_a_plan_follows_what_is_chosen(looked, address):
+    tab = looked.open(address, "plan")
+    tab.select_option("#model", "110m")
+    tab.wait_for_selector("text=bloomery size 110m", timeout=60_000)
+    tab.wait_for_selector("text=It fits")
+    tab.select_option("#machine", "rtx4090")
+    tab.select_option("#way", "replicate")
+    tab.select_option("#model", "2.8b")
+    tab.wait_for_selector("text=It does not fit", timeout=60_000)
+    assert looked.wrong == []

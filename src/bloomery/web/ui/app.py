@@ -8,6 +8,7 @@
     GET  /api/run?ref=…        what a training has told so far; with `after=STEP`, what it has told since
     GET  /api/step?ref=…&step=N    the rows of a step's batch, in tokens
     GET  /api/tokenizers       tokenizers in the store
+    GET  /api/choices  /api/plan?model=…&machine=…&tokens=…    what a training would take that is only thought of
     POST /api/tokens           a text, or a conversation, in the tokens of each of them
     GET  /api/labels  /api/label?set=…&labeler=…  /api/agreement?set=…    what is to be compared, the next of it, how far people agree
     POST /api/judge            a judgement: all that is ever written
@@ -35,9 +36,11 @@ from bloomery.web.admission import Admission, RefusedError
 from bloomery.web.ui.curves import Known, lines_of
 from bloomery.web.ui.labelling import Labelling
 from bloomery.web.ui.pieces import loaded, rows_of_step, talk_in_pieces, text_in_pieces, tokenizers_of
+from bloomery.web.ui.planning import choices, planned
 from bloomery.web.ui.strips import artifact_told, folder_of, loose, status_of, strips
 
 COOKIE = "bloomery_key"
+SCRIPTS = ("app", "charts", "compare", "home", "label", "parts", "plan", "run", "tokens")
 KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".LICENSE": "text/plain"}
 BODY_BYTES = 1 << 20
 HEADERS = {
@@ -68,7 +71,7 @@ class Pages:
     def __init__(self, store: Store, keys: Sequence[str] = (), local: bool = True) -> None:
         self.store, self.admission, self.curves, self.labelling = store, Admission(keys, local, COOKIE), Known(), Labelling(store)
         root = files("bloomery.web.ui") / "static"
-        names = ["index.html", "app.css", "app.js", "charts.js", "compare.js", "home.js", "label.js", "run.js", "tokens.js", "parts.js"]
+        names = ["index.html", "app.css", *(f"{name}.js" for name in SCRIPTS)]
         names += [f"vendor/{name}" for name in ("uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE")]
         self._static = {name: root.joinpath(name).read_bytes() for name in names}
 
@@ -78,6 +81,7 @@ class Pages:
             "/api/home": self._home, "/api/artifact": self._artifact, "/api/run": self._run,
             "/api/step": self._step, "/api/tokenizers": self._tokenizers, "/api/labels": lambda request: self.labelling.sets(),
             "/api/label": lambda request: self.labelling.next(request.query_params),
+            "/api/choices": lambda request: choices(), "/api/plan": lambda request: planned(request.query_params),
             "/api/agreement": lambda request: self.labelling.agreed(request.query_params),
         }  # fmt: skip
         routes = [Route(path, self._answered(answer), methods=["GET"]) for path, answer in answers.items()]

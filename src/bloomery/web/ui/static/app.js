@@ -3,6 +3,7 @@ import { ask, el } from "./parts.js";
 import { compare } from "./compare.js";
 import { home } from "./home.js";
 import { label } from "./label.js";
+import { plan } from "./plan.js";
 import { run, runs } from "./run.js";
 import { tokens } from "./tokens.js";
 
@@ -32,6 +33,7 @@ async function show() {
   };
   try {
     if (page === "tokens") await tokens(context);
+    else if (page === "plan") await plan(context);
     else if (page === "compare") await compare(context, argument);
     else if (page === "label") await label(context, argument);
     else if (page === "run" && argument) await run(context, argument);
