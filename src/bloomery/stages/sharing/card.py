@@ -1,4 +1,7 @@
-"""The card of a model: Markdown below a YAML head, as the hub lays it out: what it is, how it was made and from what, how well it does."""
+"""The card of a model: Markdown below a YAML head, as the hub lays it out: what it is, how it was made and from what, how well it does.
+
+Nothing in it depends on how long something took: the same model has the same card.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bloomery.core.units import human_bytes, human_count, human_seconds
+from bloomery.core.units import human_bytes, human_count
 from bloomery.models import ModelConfig
 from bloomery.stages.markdown import fenced, plain, table, yaml_head
 from bloomery.store import Artifact, Lineage
@@ -99,9 +102,8 @@ def _head(told: Told) -> str:
 def _sentence(told: Told) -> str:
     trained = [one for one in told.made_by if one.manifest.stage == "Train"]
     tokens = sum(one.manifest.summary.get("tokens", 0) for one in trained)
-    seconds = sum(one.manifest.made["seconds"] for one in trained)
     what = f"A {told.architecture or told.config.kind()} of {human_count(told.config.n_params)} parameters"
-    made = f", trained on {human_count(tokens)} tokens in {human_seconds(seconds)}" if tokens else ""
+    made = f", trained on {human_count(tokens)} tokens" if tokens else ""
     return f"{what}{made}, by {len(trained)} training{'s' * (len(trained) != 1)}. Made with Bloomery."
 
 
@@ -141,8 +143,8 @@ def _steps(told: Told) -> list[str]:
         said = [f"{name} {_short(fields[name])}" for name in NUMBERS if name in fields]
         said += [f"{name} {fields[name]['kind']}" for name in VALUES if isinstance(fields.get(name), dict)]
         tokens = f"{human_count(summary['tokens'])}" if manifest.stage == "Train" and "tokens" in summary else ""
-        rows.append((plain(one.reference), tokens, human_seconds(manifest.made["seconds"]), plain(", ".join(said))))
-    return table(("stage", "tokens", "time", "with"), rows)
+        rows.append((plain(one.reference), tokens, plain(", ".join(said))))
+    return table(("stage", "tokens", "with"), rows)
 
 
 def _read(told: Told) -> list[str]:
