@@ -17,7 +17,7 @@ from bloomery.store import Artifact, Store
 
 ROOT = Path(__file__).parents[2]
 TIMED = {"metrics.jsonl", "summary.json", "report.txt", "report.html"}  # these tell durations, which no two runs share
-KILLS = 3
+KILLS = 2
 
 
 def start(store: Path) -> subprocess.Popen:

@@ -38,17 +38,16 @@ FAST, SLOW = "fast", "slow"
 CASES = {
     (2, FAST): [
         *(("llama", layout) for layout in (
-            "replicate=2", "shard=2,zero=1", "shard=2,zero=2", "shard=2,zero=3", "tensor=2", "context=2", "pipeline=2,schedule=gpipe",
-            "pipeline=2", "pipeline=2,schedule=interleaved,stages=2",
+            "replicate=2", "shard=2,zero=1", "shard=2,zero=3", "tensor=2", "context=2", "pipeline=2,schedule=interleaved,stages=2",
         )),
-        ("gpt2", "tensor=2"), ("adapted", "shard=2"), ("adapted", "pipeline=2"), ("directed", "shard=2"), ("alibi", "tensor=2"),
-        *(("experts", layout) for layout in ("shard=2,expert=2", "tensor=2")), ("hybrid", "context=2"),
+        ("adapted", "shard=2"), ("directed", "shard=2"), ("experts", "shard=2,expert=2"), ("hybrid", "context=2"),
     ],
     (4, FAST): [
         ("llama", "shard=2,tensor=2"), ("llama", "pipeline=2,shard=2"), ("llama", "pipeline=4"),
     ],
     (2, SLOW): [
-        ("gpt2", "context=2"), ("gpt2", "shard=2"), ("gpt2", "pipeline=2"), ("adapted", "shard=2,zero=1"), ("adapted", "context=2"),
+        *(("llama", layout) for layout in ("shard=2,zero=2", "pipeline=2,schedule=gpipe", "pipeline=2")), ("gpt2", "tensor=2"),
+        ("adapted", "pipeline=2"), ("alibi", "tensor=2"), ("experts", "tensor=2"), ("gpt2", "context=2"), ("gpt2", "shard=2"), ("gpt2", "pipeline=2"), ("adapted", "shard=2,zero=1"), ("adapted", "context=2"),
         ("alibi", "pipeline=2"), ("alibi", "context=2"), ("hybrid", "pipeline=2"), ("experts", "context=2,expert=2"),
         ("experts", "tensor=2,expert=2"), ("experts", "pipeline=2"), ("hybrid", "tensor=2"), ("hybrid", "shard=2"),
     ],

@@ -156,6 +156,7 @@ def test_the_nearest_remedy_is_half_the_micro_batch_or_recomputing_where_there_i
     assert "one rank, micro-batches of 1, 8 blocks recomputed would need" in tight.remedy(tight.outlook(of(Layout(), 1)))
 
 
+@pytest.mark.slow
 def test_where_nothing_helps_it_is_said():
     hopeless = planner(memory=MIB)
     assert "take a machine with more memory" in hopeless.remedy(hopeless.outlook(of(Layout())))

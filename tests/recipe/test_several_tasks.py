@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from bloomery.recipe import load_recipe, run
@@ -13,6 +14,7 @@ from bloomery.store import Store, read_json
 RECIPE = Path(__file__).parents[2] / "recipes" / "several_tasks.py"
 
 
+@pytest.mark.slow
 def test_each_task_is_examined_after_it_was_learnt_alone_and_with_the_others(tmp_path):
     torch.set_num_threads(1)
     dials = {"stories": "40", "rows": "24", "asked": "12", "base_steps": "2", "steps": "1", "d_model": "16", "n_layers": "1"}

@@ -43,6 +43,7 @@ def test_what_learns_what_is_stuck_and_what_breaks_are_told_apart(tmp_path):
     assert (made.path / "contrast.html").read_text().count("<svg") == 1
 
 
+@pytest.mark.slow
 def test_a_finished_trial_is_kept_when_another_is_interrupted(tmp_path, monkeypatch):
     store, tried = Store(tmp_path), []
     honest = Contrast._try

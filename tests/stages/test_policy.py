@@ -92,7 +92,7 @@ def metrics(artifact) -> list[dict]:
 
 
 @pytest.mark.parametrize(("stage", "after"), [
-    *(pytest.param(*case, marks=pytest.mark.slow) for case in ((rloo(), 3), (grpo(), 3), (ppo(), 2), (ppo(), 7))), (ppo(), 4), (dapo(), 3),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in ((rloo(), 3), (grpo(), 3), (ppo(), 2), (ppo(), 7), (dapo(), 3))), (ppo(), 4),
 ], ids=range(6))  # fmt: skip
 def test_killed_in_the_middle_of_a_round_or_behind_it_it_ends_in_the_same_bytes(context, tmp_path, monkeypatch, stage, after):
     whole = stage.run(context)

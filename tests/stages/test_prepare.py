@@ -168,7 +168,7 @@ def test_stopped_while_clearing_away_it_goes_on_to_the_same_bytes(corpus, tmp_pa
     assert files_of(stage.run(context(tmp_path, "two"))) == files_of(undisturbed)
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_any_number_of_workers_makes_the_same_bytes(corpus, tmp_path, workers):
     filters = (Normalise(), Length(min_chars=2), ExactDuplicates(), Length(max_chars=14), ExactDuplicates())
     stage = Prepare(source=Files(path=str(corpus)), filters=filters, held_out=0.1, keep_dropped=0.5, shard_bytes=7_000)

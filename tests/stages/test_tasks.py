@@ -245,7 +245,9 @@ def test_texts_that_belong_together_are_found_among_all(context, corpora, tokeni
     assert all((line["nearest"] == line["expected"]) == (line["rank"] == 1) for line in told)
 
 
-@pytest.mark.parametrize("objective", [CoSENT(head="near"), CosineSquaredError(head="near")], ids=lambda one: one.kind())
+@pytest.mark.parametrize("objective", [
+    pytest.param(CoSENT(head="near"), marks=pytest.mark.slow), CosineSquaredError(head="near"),
+], ids=lambda one: one.kind())  # fmt: skip
 def test_how_alike_texts_are_is_learnt(context, corpora, tokenizer, objective):
     encoding = Likeness(head="near", most=5.0, max_tokens=32)
     train = trained(

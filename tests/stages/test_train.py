@@ -334,7 +334,8 @@ WATCHED = Watch(held_out=(HELD_OUT,), tokens=512)
 
 
 @pytest.mark.parametrize(("task", "model"), [
-    (MaskedTokens(by=Word()), encoder), (SentenceOrder(), encoder), (SpanCorruption(), writer), (PrefixLM(), lambda: MODEL),
+    (MaskedTokens(by=Word()), encoder), (SpanCorruption(), writer),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in ((SentenceOrder(), encoder), (PrefixLM(), lambda: MODEL))),
 ], ids=lambda value: str(getattr(value, "kind", lambda: "")()))  # fmt: skip
 def test_every_task_trains_resumes_and_is_traced(task, model, context, tmp_path, monkeypatch):
     stage = training(task=task, init=Scratch(model=model()), watch=WATCHED, ema=None)

@@ -131,7 +131,7 @@ def test_an_update_that_is_no_number_is_taken_back_whatever_the_limit():
     assert same(before, weights(state))
 
 
-@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("on_disk", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_damaged_weights_lead_back_to_a_snapshot_and_on_with_rows_not_read_yet(undisturbed, tmp_path, on_disk):
     state = fresh()
     snapshots = OnDisk(tmp_path / "kept", tmp_path, ALONE) if on_disk else InMemory()

@@ -234,6 +234,7 @@ def test_a_page_that_a_stage_has_left_reaches_nothing(browser, tmp_path):
         looked.tab.close()
 
 
+@pytest.mark.slow
 def test_a_plan_follows_what_is_chosen(looked, address):
     tab = looked.open(address, "plan")
     tab.select_option("#model", "110m")
