@@ -47,7 +47,8 @@ CASES = {
     ],
     (2, SLOW): [
         *(("llama", layout) for layout in ("shard=2,zero=2", "pipeline=2,schedule=gpipe", "pipeline=2")), ("gpt2", "tensor=2"),
-        ("adapted", "pipeline=2"), ("alibi", "tensor=2"), ("experts", "tensor=2"), ("gpt2", "context=2"), ("gpt2", "shard=2"), ("gpt2", "pipeline=2"), ("adapted", "shard=2,zero=1"), ("adapted", "context=2"),
+        ("adapted", "pipeline=2"), ("alibi", "tensor=2"), ("experts", "tensor=2"),
+        ("gpt2", "context=2"), ("gpt2", "shard=2"), ("gpt2", "pipeline=2"), ("adapted", "shard=2,zero=1"), ("adapted", "context=2"),
         ("alibi", "pipeline=2"), ("alibi", "context=2"), ("hybrid", "pipeline=2"), ("experts", "context=2,expert=2"),
         ("experts", "tensor=2,expert=2"), ("experts", "pipeline=2"), ("hybrid", "tensor=2"), ("hybrid", "shard=2"),
     ],
