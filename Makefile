@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STORE ?= store
-TESTERS ?= 2
+TESTERS ?= 3
 export PYTHON
 
 .PHONY: help quickstart chat test test-all test-ranks check coverage bench-cpu bench-data bench-time bench-gpu lock clean
