@@ -31,26 +31,20 @@ def serve(
         from bloomery.web.server import Limits, Served
     except ModuleNotFoundError as error:
         raise ResourceError(f"serving needs {error.name}, which is not installed; pip install 'bloomery[serve]'") from None
-    keys = [] if key_file is None else keys_of(key_file)
-    if host not in LOCAL and not keys:
-        raise ConfigError(f"--host {host} lets other machines ask, and they need a key to; give --key-file FILE, with a key in each line")
+    keys = keys_for(host, key_file, "ask")
     limits = Limits(rows=rows, queued=queued, body_bytes=int(body_mib * (1 << 20)), seconds=seconds, capacity=capacity, remembers=remembers)
     name = name or artifact.manifest.name
     model = writing(artifact, device, weights)
     served = Served(
         model=model, tokenizer=tokenizer_of(artifact), name=name, keys=keys, limits=limits, local=host in LOCAL
     )
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise ResourceError(f"{host}:{port} cannot be listened at ({error.strerror or error}); take another --port") from None
+    listener, address = listening(host, port)
     settings = uvicorn.Config(
         served.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=int(grace), server_header=False, lifespan="off",
     )  # fmt: skip
     server = uvicorn.Server(settings)
     served.worker.start()
-    at, asked = f"[{host}]" if ":" in host else host, ", asked for with a key" if keys else ""
-    address = f"http://{at}:{listener.getsockname()[1]}"
+    asked = ", asked for with a key" if keys else ""
     click.echo(f"{artifact.reference} is {name!r} at {address}/v1{asked}; talk to it at {address}/; Ctrl-C ends it", err=True)
     try:
         asyncio.run(until_ended(server, listener))
@@ -71,6 +65,23 @@ async def until_ended(server: Any, listener: socket.socket) -> None:
         loop.add_signal_handler(number, end)
     server.capture_signals = nullcontext  # its own would have the same signal end this process once more, behind all
     await server.serve(sockets=[listener])
+
+
+def listening(host: str, port: int) -> tuple[socket.socket, str]:
+    """What is listened at, and its address; raises `ResourceError` where that cannot be."""
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ResourceError(f"{host}:{port} cannot be listened at ({error.strerror or error}); take another --port") from None
+    return listener, f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+def keys_for(host: str, key_file: Path | None, what: str) -> list[str]:
+    """The keys that are given; raises `ConfigError` where other machines could do something, `what`, without one."""
+    keys = [] if key_file is None else keys_of(key_file)
+    if host not in LOCAL and not keys:
+        raise ConfigError(f"--host {host} lets other machines {what}, and they need a key to; give --key-file FILE, with a key in each line")
+    return keys
 
 
 def keys_of(path: Path) -> list[str]:

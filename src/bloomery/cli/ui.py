@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 import click
@@ -22,9 +21,10 @@ from bloomery.core.errors import ConfigError, ResourceError
 def ui(host: str, port: int, key_file: Path | None, store_path: Path) -> None:
     """Show what the store holds as pages: recipes as strips of stages, runs as they go, tokens.
 
-    They only read, and work during a run and after a crash. They are reached from this machine only, unless --host says otherwise.
+    They write nothing but what people judge, and work during a run and after a crash. They are reached from this machine only, unless --host
+    says otherwise.
     """
-    from bloomery.cli.serve import LOCAL, keys_of, until_ended
+    from bloomery.cli.serve import LOCAL, keys_for, listening, until_ended
 
     try:
         import uvicorn
@@ -32,19 +32,13 @@ def ui(host: str, port: int, key_file: Path | None, store_path: Path) -> None:
         from bloomery.web.ui.app import Pages
     except ModuleNotFoundError as error:
         raise ResourceError(f"the pages need {error.name}, which is not installed; pip install 'bloomery[serve]'") from None
-    keys = [] if key_file is None else keys_of(key_file)
-    if host not in LOCAL and not keys:
-        raise ConfigError(f"--host {host} lets other machines look, and they need a key to; give --key-file FILE, with a key in each line")
+    keys = keys_for(host, key_file, "look")
     if not store_path.is_dir():
         raise ConfigError(f"--store {store_path} is no folder; give the one that runs write to, or run: bloomery run recipes/quickstart.py")
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise ResourceError(f"{host}:{port} cannot be listened at ({error.strerror or error}); take another --port") from None
+    listener, address = listening(host, port)
     pages = Pages(store_at(store_path), keys, host in LOCAL)
     settings = uvicorn.Config(
         pages.app(), log_level="warning", access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=2
     )  # fmt: skip
-    at, key = f"[{host}]" if ":" in host else host, "?key=KEY" if keys else ""
-    click.echo(f"{store_path} at http://{at}:{listener.getsockname()[1]}/{key}; Ctrl-C ends it", err=True)
+    click.echo(f"{store_path} at {address}/{'?key=KEY' if keys else ''}; Ctrl-C ends it", err=True)
     asyncio.run(until_ended(uvicorn.Server(settings), listener))

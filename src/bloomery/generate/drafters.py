@@ -155,7 +155,7 @@ class Draft(Drafter):
             raise self.refuse("model", "cannot go back to where a guess was wrong, or reads a passage; give a decoder without recurrent states")
 
         def begin(prompts: Sequence[Sequence[int]], capacity: int, _: Cache) -> Guesser:
-            return ByModel(small, self.n_tokens, _read(small, prompts, capacity), lambda own, rows, _: own.select(rows))
+            return ByModel(small, self.n_tokens, remembered(small, prompts, capacity), lambda own, rows, _: own.select(rows))
 
         return begin
 
@@ -241,7 +241,7 @@ class ByModel(Guesser):
         self._cache = self._kept(self._cache, rows, cache)
 
 
-def _read(model: CausalModel, prompts: Sequence[Sequence[int]], capacity: int) -> Cache:
+def remembered(model: CausalModel, prompts: Sequence[Sequence[int]], capacity: int) -> Cache:
     """What a model remembers of some prompts."""
     cache = model.new_cache(len(prompts), capacity)
     for _ in read_prompts(model, *padded(prompts, model.device), cache, None, "forward"):

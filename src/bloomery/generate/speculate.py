@@ -16,10 +16,10 @@ from collections.abc import Collection, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from bloomery.generate.decode import Until, read_at, read_prompts
-from bloomery.generate.drafters import Begin
+from bloomery.generate.decode import Until, read_at
+from bloomery.generate.drafters import Begin, remembered
 from bloomery.generate.picks import Picks
-from bloomery.generate.prompts import PADDING_ID, padded, room_behind
+from bloomery.generate.prompts import PADDING_ID, room_behind
 from bloomery.models.model import CausalModel
 
 
@@ -41,9 +41,7 @@ class Rounds:
     ) -> None:
         self._model, self._picks, self._longest, self._vocab_size, self.rows = model, picks, longest, vocab_size, [*rows]
         prompts, capacity = [picks.texts[row].prompt for row in rows], max(longest[row] for row in rows)
-        self._cache = model.new_cache(len(prompts), capacity)
-        for _ in read_prompts(model, *padded(prompts, model.device), self._cache, None, "forward"):
-            pass
+        self._cache = remembered(model, prompts, capacity)
         self._guesser = begin(prompts, capacity, self._cache)
 
     @torch.inference_mode()

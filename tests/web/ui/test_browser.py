@@ -155,16 +155,22 @@ def test_tokens_follow_what_is_typed(looked, address):
     assert tab.locator(".pieces .unlearnt").count() > 3
 
 
+def begun(looked: Looked, address: str, labeler: str):
+    """The Label page of somebody who has judged nothing yet."""
+    tab = looked.open(address, "label")
+    tab.fill("#who", labeler)
+    tab.click("text=Go on")
+    tab.wait_for_selector("text=0 of 2 judged")
+    return tab
+
+
 def test_answers_are_ranked_by_keys_kept_and_taken_back(browser, tmp_path):
     store = Store(tmp_path)
     small_store(store)
     judgements = Judgements(store.root / "labels" / "first.sqlite")
     with served(store) as there:
         looked = Looked(browser)
-        tab = looked.open(there, "label")
-        tab.fill("#who", "ann")
-        tab.click("text=Go on")
-        tab.wait_for_selector("text=0 of 2 judged")
+        tab = begun(looked, there, "ann")
         tab.keyboard.press("Tab")
         tab.keyboard.press("2")
         tab.wait_for_selector("text=1 of 2 judged")
@@ -191,10 +197,7 @@ def test_what_the_server_had_no_time_to_answer_is_sent_again_once(browser, tmp_p
     judgements = Judgements(store.root / "labels" / "first.sqlite")
     with served(store) as there:
         looked = Looked(browser)
-        tab = looked.open(there, "label")
-        tab.fill("#who", "ben")
-        tab.click("text=Go on")
-        tab.wait_for_selector("text=0 of 2 judged")
+        tab = begun(looked, there, "ben")
         tab.route("**/api/judge", lambda route: (route.fetch(), route.abort())[1])  # it is taken, and the answer is lost
         tab.click("text=t · A tie")
         tab.wait_for_selector("text=Not kept yet")

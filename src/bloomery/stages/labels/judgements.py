@@ -78,6 +78,14 @@ class Judgements:
         with self._open() as database:
             return [_item(row) for row in database.execute("SELECT prompt, answers, gold FROM items ORDER BY number")]
 
+    def item(self, id: str) -> Item:
+        """One of them; raises `DataError` where it is not there."""
+        with self._open() as database:
+            row = database.execute("SELECT prompt, answers, gold FROM items WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise DataError(f"there is no item {id[:40]!r} here; look at the page again")
+        return _item(row)
+
     def add(self, judgement: Judgement, token: str) -> bool:
         """Adds a judgement; when this returns it is on the disk.
 
@@ -91,11 +99,8 @@ class Judgements:
         Raises:
             DataError: there is no such item, or the ranks are none of its answers.
         """
+        check(judgement, self.item(judgement.item))
         with self._open() as database, database:
-            row = database.execute("SELECT prompt, answers, gold FROM items WHERE id = ?", (judgement.item,)).fetchone()
-            if row is None:
-                raise DataError(f"there is no item {judgement.item[:40]!r} here; look at the page again")
-            check(judgement, _item(row))
             ranks = None if judgement.ranks is None else json.dumps(judgement.ranks)
             added = database.execute(
                 "INSERT OR IGNORE INTO judgements (token, item, labeler, kind, ranks, seconds, at) VALUES (?, ?, ?, ?, ?, ?, ?)",

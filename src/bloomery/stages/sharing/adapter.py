@@ -11,7 +11,7 @@ from bloomery.core.units import human_bytes
 from bloomery.models import attach_adapter, read_model
 from bloomery.models.peft import CONFIG, WEIGHTS
 from bloomery.stages.sharing.card import Told, card
-from bloomery.stages.sharing.compared import CLOSE, Difference, difference, logits_of, text_for
+from bloomery.stages.sharing.compared import difference, logits_of, text_for
 from bloomery.stages.trained import verified
 from bloomery.store import Artifact, Store, lineage, write_bytes, write_text
 
@@ -44,7 +44,9 @@ def write_adapter(folder: Path, trained: Artifact, store: Store, say: Callable[[
         attach_adapter(tuned, folder)
         text = text_for(config)
         found = difference(logits_of(model, text), logits_of(tuned, text))
-        _same(found, trained, base)
+        if not found.close:
+            raise ConfigError(f"the adapter of {trained.reference} on {base.reference} is not what it was trained to be: {found}; its base was "
+                              "changed on the way: export it as a whole (--as hub)")  # fmt: skip
         compared = f"on {base.reference}: {found}"
     say(f"{trained.reference}: {compared}")
     size = (folder / WEIGHTS).stat().st_size
@@ -52,9 +54,3 @@ def write_adapter(folder: Path, trained: Artifact, store: Store, say: Callable[[
     told = Told(trained, lineage(trained.reference, store), config, files=files, compared=[compared], licence=licence)
     write_text(folder / "README.md", card(told))
     return {"adapter_bytes": size}
-
-
-def _same(found: Difference, trained: Artifact, base: Artifact) -> None:
-    if found.largest > CLOSE * max(found.scale, 1.0):
-        raise ConfigError(f"the adapter of {trained.reference} on {base.reference} is not what it was trained to be: {found}; its base was "
-                          "changed on the way: export it as a whole (--as hub)")  # fmt: skip

@@ -33,6 +33,11 @@ class Difference(NamedTuple):
     scale: float
     same: float
 
+    @property
+    def close(self) -> bool:
+        """Whether it is no more than the order of sums may move."""
+        return self.largest <= CLOSE * max(self.scale, 1.0)
+
     def __str__(self) -> str:
         if not self.largest:
             return "the same logits"
@@ -116,6 +121,6 @@ def _pour(model: Model, weights: Mapping[str, Tensor]) -> None:
 
 
 def _same(found: Difference, what: str) -> Difference:
-    if found.largest > CLOSE * max(found.scale, 1.0):
+    if not found.close:
         raise ArtifactError(f"{what} describes another model: with the same weights, {found}; this is a fault of the export, please report it")
     return found

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bloomery.core.errors import DataError
 from bloomery.stages.labels import Item, Judgement, Judgements, agreement
 from bloomery.store import Store
 from bloomery.web.admission import RefusedError
@@ -72,9 +71,7 @@ class Labelling:
 
     def _unshuffled(self, judgements: Judgements, id: str, labeler: str, shown: Any) -> tuple[int, ...]:
         """Ranks of the answers as they stand in the item, from those of the answers as they were shown."""
-        item = next((one for one in judgements.items() if one.id == id), None)
-        if item is None:
-            raise DataError(f"there is no item {id[:40]!r} here; look at the page again")
+        item = judgements.item(id)
         if not isinstance(shown, list) or len(shown) != len(item.answers) or not all(type(rank) is int for rank in shown):
             raise RefusedError(400, f"ranks={str(shown)[:60]} is no rank for each of {len(item.answers)} answers")
         ranks = [0] * len(shown)
