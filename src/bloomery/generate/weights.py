@@ -28,6 +28,7 @@ from bloomery.nn.part import Part
 M = TypeVar("M", bound=Model)
 TINY = torch.finfo(torch.float32).tiny
 ROWS = 32  # for which a layout is chosen; it is as good for one row, and nearly so for many
+FEWEST = 4  # rows of a product; oneDNN takes another way for fewer, which reads the same bytes in up to twice the time
 
 
 class Matrix(ABC):
@@ -137,7 +138,8 @@ class Packed(Matrix):
         self._packed = torch.ops.mkldnn._reorder_linear_weight.default(weight.contiguous(), ROWS)
 
     def product(self, x: Float[Tensor, "n columns"], bias: Float[Tensor, " rows"] | None) -> Float[Tensor, "n rows"]:
-        return torch.ops.mkldnn._linear_pointwise.default(x, self._packed, bias, "none", [], "")
+        rows = F.pad(x, (0, 0, 0, max(0, FEWEST - len(x))))
+        return torch.ops.mkldnn._linear_pointwise.default(rows, self._packed, bias, "none", [], "")[: len(x)]
 
 
 class Bfloat16Weights(Weights):
