@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.generate.peers import MODEL, PROMPTS, TOKENIZER
+from tests.generate.peers import CONFIG, MODEL, PROMPTS, TOKENIZER
 
 from bloomery.core.errors import ConfigError, DataError
-from bloomery.generate import Beam, Decoding, Engine, Frequency, Greedy, Job, NoRepeatNGram, Random, Repetition, Writer, job_by
+from bloomery.generate import (
+    Beam,
+    Decoding,
+    Draft,
+    EarlyExit,
+    Engine,
+    Frequency,
+    Greedy,
+    Int8Past,
+    Job,
+    Ngram,
+    NoRepeatNGram,
+    Random,
+    Repetition,
+    Writer,
+    complete,
+    job_by,
+)
 from bloomery.generate import engine as engine_module
-from bloomery.models import LlamaConfig, T5Config, TransformerConfig
+from bloomery.generate import room as room_module
+from bloomery.generate.room import Pages, Room
+from bloomery.models import AdaptedConfig, LlamaConfig, T5Config, TransformerConfig, write_model
 from bloomery.nn import AttentionConfig, GatedConfig, LatentAttentionConfig, Mamba2Config, SequenceLayout
+from bloomery.nn.adapters import PrefixTuning
 
 DECODINGS = (
     Decoding(max_new_tokens=12),
@@ -49,36 +71,64 @@ def finish(there: Engine, jobs: list[Job]) -> None:
     assert all(job.ended is not None for job in jobs)
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A model that guesses, and is right about one time in five."""
+    config = CONFIG.replace(d_model=16, n_layers=1, head_dim=4)
+    write_model(folder := tmp_path_factory.mktemp("small"), config, config.build(3))
+    return folder
+
+
+POOLS = pytest.mark.parametrize("pool", [None, 64, 150], ids=["rows", "few pages", "pages"])
+
+
+@POOLS
+@pytest.mark.parametrize("draft", [None, "n-gram", "early exit", "model"])
 @given(
     which=st.lists(st.tuples(st.integers(0, 209), st.integers(0, 2)), min_size=1, max_size=9), rows=st.integers(1, 4),
     gaps=st.lists(st.integers(0, 4), min_size=9, max_size=9), remembers=st.sampled_from([0, 60, 10_000]), budget=st.integers(1, 40),
 )
-@settings(max_examples=8)
-def test_each_text_is_what_it_would_be_alone_whenever_it_comes(which, rows, gaps, remembers, budget):
-    there, jobs = engine(rows=rows, remembers=remembers), []
+@settings(max_examples=3)
+def test_each_text_is_what_it_would_be_alone_whenever_it_comes(small, pool, draft, which, rows, gaps, remembers, budget):
+    drafter = {
+        None: None, "n-gram": Ngram(longest=2), "early exit": EarlyExit(n_layers=1, n_tokens=3), "model": Draft(model=small, n_tokens=2),
+    }[draft]  # fmt: skip
+    jobs = list[Job]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine_module, "PREFILL", budget)
+        patch.setattr(room_module, "PAGE", 4)
+        there = engine(rows=rows, remembers=remembers, pool=pool, draft=drafter)
         for (prompt, decoding), gap in zip(which, gaps, strict=False):
             jobs.append(job_by(DECODINGS[decoding], TOKENIZER, PROMPTS[prompt], seed=prompt))
             there.add(jobs[-1])
             for _ in range(gap):
                 there.step()
         finish(there, jobs)
+        none_is_lost(there.room)
     assert there.waiting == there.live == 0
     for (prompt, decoding), job in zip(which, jobs, strict=True):
-        assert (job.tokens, job.ended) == alone(DECODINGS[decoding], PROMPTS[prompt], prompt)
+        assert (job.tokens, job.ended) == alone(DECODINGS[decoding].replace(draft=drafter), PROMPTS[prompt], prompt)
 
 
+def none_is_lost(room: Room) -> None:
+    """Every page of a pool is free or remembered, once all texts are done."""
+    if isinstance(room, Pages):
+        kept = Counter(page for pages in room.known.values() for page in pages)
+        assert {page: n for page, n in enumerate(room._used) if n} == kept
+        assert sorted([*room._free, *kept]) == list(range(1, len(room._used)))
+
+
+@POOLS
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=8)
-def test_those_that_stay_are_not_disturbed_by_those_that_are_dropped(seed):
+@settings(max_examples=4)
+def test_those_that_stay_are_not_disturbed_by_those_that_are_dropped(pool, seed):
     random = torch.Generator().manual_seed(seed)
-    there = engine(rows=3, remembers=200)
+    there = engine(rows=3, remembers=200, pool=pool, draft=None if seed % 2 else Ngram(n_tokens=2))
     jobs = [job_by(DECODINGS[i % 3], TOKENIZER, PROMPTS[i], seed=i) for i in range(8)]
     for job in jobs:
         there.add(job)
     gone = set()
-    for _ in range(60):
+    for _ in range(80):
         there.step()
         if int(torch.randint(4, (), generator=random)) == 0:
             gone.add(which := int(torch.randint(8, (), generator=random)))
@@ -87,23 +137,28 @@ def test_those_that_stay_are_not_disturbed_by_those_that_are_dropped(seed):
         if i not in gone or job.ended is not None:
             assert (job.tokens, job.ended) == alone(DECODINGS[i % 3], PROMPTS[i], i)
     assert there.waiting == there.live == 0
+    none_is_lost(there.room)
 
 
 def of(*mixers) -> TransformerConfig:
     return TransformerConfig(vocab_size=48, d_model=32, n_layers=2, max_seq_len=96, mixers=mixers, feed_forwards=(GatedConfig(d_ff=48),))
 
 
+LLAMA = LlamaConfig(vocab_size=48, d_model=32, n_layers=2, n_heads=4, max_seq_len=96)
 CACHES = {
-    "keys and values": LlamaConfig(vocab_size=48, d_model=32, n_layers=2, n_heads=4, max_seq_len=96),
+    "keys and values": LLAMA, "prefix": AdaptedConfig(base=LLAMA, adapter=PrefixTuning(n_tokens=5)),
     "latents": of(LatentAttentionConfig(n_heads=4, d_latent=16, head_dim=8, rope_dim=4)),
     "states": of(Mamba2Config(head_dim=16, d_state=8), AttentionConfig(n_heads=4)),
 }
 
 
-@pytest.mark.parametrize("name", CACHES)
-def test_a_conversation_is_read_on_from_where_it_was(name):
+@pytest.mark.parametrize("past", [None, Int8Past()], ids=str)
+@pytest.mark.parametrize(("name", "pool"), [*((name, None) for name in CACHES), ("keys and values", 400), ("latents", 400), ("prefix", 400)])
+def test_a_conversation_is_read_on_from_where_it_was(name, pool, past):
     model = CACHES[name].build(seed=0).eval()
-    there, first = Engine(model, set(), 48, rows=2, remembers=400), list(range(1, 31))
+    if past is not None:
+        past.applied(model)
+    there, first = Engine(model, set(), 48, rows=2, remembers=400, pool=pool), list(range(1, 31))
     job = job_by(Decoding(by=Random(), max_new_tokens=10), TOKENIZER, first)
     run(there, [job])
     assert job.reused == 0
@@ -111,18 +166,20 @@ def test_a_conversation_is_read_on_from_where_it_was(name):
     again = [job_by(Decoding(max_new_tokens=10), TOKENIZER, further), job_by(Decoding(max_new_tokens=10), TOKENIZER, [*first[:20], 40, 41])]
     fresh = [job_by(Decoding(max_new_tokens=10), TOKENIZER, job.prompt) for job in again]
     run(there, again)
-    run(Engine(model, set(), 48, rows=2), fresh)
+    for one in fresh:
+        one.tokens = complete(model, [one.prompt], set(), 10)[0]
     assert [job.tokens for job in again] == [job.tokens for job in fresh]
     assert [job.reused for job in again] == [39, 0 if name == "states" else 20]  # the last token was never read
 
 
-def test_no_more_is_remembered_than_there_is_room_for():
-    there = engine(rows=2, remembers=90)
+@POOLS
+def test_no_more_is_remembered_than_there_is_room_for(pool):
+    there = engine(rows=2, remembers=90, pool=pool)
     for first in range(6):
         prompt = [1 + (first * 7 + i) % 40 for i in range(25)]
         run(there, [job_by(Decoding(max_new_tokens=5), TOKENIZER, prompt)])
-        assert sum(map(len, there._known)) <= 90
-    assert there._known
+        assert sum(map(len, there.room.known)) <= 90
+    assert there.room.known
 
 
 @pytest.mark.parametrize("echoes", [False, True])
@@ -169,3 +226,51 @@ def test_what_an_engine_cannot_do_is_refused():
         Engine(T5Config(vocab_size=48, d_model=16, n_layers=1, n_heads=2, d_ff=32).build(seed=0), {1})
     with pytest.raises(DataError, match="the prompt is empty"):
         engine().add(Job([], lambda logits: 0, limit=1))
+    with pytest.raises(ConfigError, match="are not kept by place"):
+        Engine(CACHES["states"].build(seed=0), {1}, pool=500)
+    with pytest.raises(ConfigError, match="has no room for one text of capacity=64"):
+        engine(pool=32)
+
+
+def test_texts_that_begin_alike_have_whole_pages_in_common_and_do_not_write_to_them():
+    there, prompt = engine(rows=4, capacity=64, pool=256, remembers=1000), [9 + i % 30 for i in range(45)]
+    first = job_by(Decoding(max_new_tokens=3), TOKENIZER, prompt)
+    run(there, [first])
+    assert [len(pages) for pages in there.room.known.values()] == [2]  # 47 tokens, 32 to a page
+    jobs = [job_by(Decoding(max_new_tokens=9), TOKENIZER, [*prompt[:40], own, 5]) for own in (7, 8, 9)]
+    for job in jobs:
+        there.add(job)
+    there.step()
+    assert sorted(there.room._used, reverse=True)[:2] == [4, 1]  # that of the first 32, by four; the others have one each
+    finish(there, jobs)
+    again = job_by(Decoding(max_new_tokens=3), TOKENIZER, [*prompt, *first.tokens, 7])
+    run(there, [again])
+    assert [job.reused for job in (*jobs, again)] == [40, 40, 40, 47]
+    for job in (*jobs, again):
+        assert job.tokens == complete(MODEL, [job.prompt], {TOKENIZER.end}, job.limit, vocab_size=48)[0]
+
+
+def test_where_pages_run_out_texts_wait_and_are_read_again(monkeypatch):
+    monkeypatch.setattr(room_module, "PAGE", 4)
+    there, opened = engine(rows=8, pool=64), Counter[tuple[int, ...]]()
+    count = there.room.open
+    monkeypatch.setattr(there.room, "open", lambda ids, fresh: (opened.update([tuple(ids)]), count(ids, fresh))[1])
+    decoding = Decoding(by=Random(temperature=1.2), max_new_tokens=40)
+    jobs = [job_by(decoding, TOKENIZER, PROMPTS[i], seed=i, tells=1, echoes=i % 2 == 0) for i in range(8)]
+    run(there, jobs)
+    assert any(len(ids) > 14 for ids in opened), "no text was put back, though there was not room for all"
+    for i, job in enumerate(jobs):
+        assert (job.tokens, job.ended) == alone(decoding, PROMPTS[i], i)
+        assert [one.token for one in job.told] == [*(job.prompt if job.echoes else ()), *job.tokens, *[TOKENIZER.end] * (job.ended == "end")]
+    none_is_lost(there.room)
+
+
+def test_right_guesses_are_taken_several_at_a_time(tmp_path):
+    write_model(tmp_path, CONFIG, MODEL)  # it guesses what it will say
+    there = engine(rows=3, draft=Draft(model=tmp_path, n_tokens=4))
+    jobs = [job_by(Decoding(max_new_tokens=25), TOKENIZER, PROMPTS[i]) for i in (2, 5, 8)]
+    for job in jobs:
+        there.add(job)
+    for _ in range(6):
+        there.step()
+    assert [job.tokens for job in jobs] == complete(MODEL, [job.prompt for job in jobs], {TOKENIZER.end}, 25, vocab_size=48)

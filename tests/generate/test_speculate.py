@@ -34,7 +34,7 @@ from bloomery.generate import (
 )
 from bloomery.generate.drafters import Lookup
 from bloomery.models import T5Config, TransformerConfig, write_model
-from bloomery.nn import GatedConfig, Mamba2Config, SequenceLayout
+from bloomery.nn import GatedConfig, LayeredCache, Mamba2Config, SequenceLayout
 
 SMALL = CONFIG.replace(d_model=16, n_layers=1, head_dim=4)
 RULES = (Repetition(factor=1.3), Frequency(amount=0.3), NoRepeatNGram(n=3))
@@ -183,7 +183,7 @@ def test_a_place_is_guessed_from_the_last_one_that_tells_enough():
     look = Lookup(Ngram(n_tokens=3, longest=2))
 
     def behind(*ids, most=3):
-        return look.guess([Text(list(ids))], [most], lambda *_: (torch.zeros(0), None)).tokens[0]
+        return look.guess([Text(list(ids))], [most], lambda *_: [], LayeredCache([])).tokens[0]
 
     assert behind(1, 2, 3, 4, 5, 1, 2) == [3, 4, 5]
     assert behind(1, 2, 3, 4, 5, 1, 2, most=1) == [3]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bloomery.core.errors import ConfigError
 from bloomery.nn import CrossAttention, CrossAttentionConfig, Memory, NormalInit, View
-from bloomery.nn.cache import KeyValueCache
+from bloomery.nn.cache import PlacedCache
 from bloomery.nn.cross import PassageCache
 from bloomery.nn.init import initialise
 
@@ -67,7 +67,7 @@ def test_a_token_that_sees_nothing_takes_nothing_and_leaves_gradients_finite():
 
 
 def empty_cache(batch: int) -> PassageCache:
-    return PassageCache(KeyValueCache.empty(batch, 4, 1, 2, torch.float32, torch.device("cpu")))
+    return PassageCache(PlacedCache.empty(batch, 4, ((1, 2), (1, 2)), torch.float32, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("masked", [False, True])

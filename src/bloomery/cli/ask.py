@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bloomery.cli.given import artifact_of, device_of
-from bloomery.cli.options import rule_options, store_option, weights_option
+from bloomery.cli.options import cache_option, draft_option, rule_options, store_option, weights_option
 
 
 @click.command(epilog="Example: bloomery chat store/Train/chat-0123456789ab --temperature 0")
@@ -46,14 +46,14 @@ Example: bloomery generate Train/chat --prompts questions.txt --output answers.j
               "Random(temperature=0.8, top_p=0.95, top_k=…, min_p=…, typical_p=…), Beam(n_beams=4, …), Contrastive(top_k=5, alpha=0.6).")
 @rule_options
 @click.option("--contrast", metavar="VALUE", help="DoLa(layers='high'): take off what an earlier layer would say.")
-@click.option("--draft", metavar="VALUE", help="Guess several tokens and read them at once, with the same distribution of texts: Ngram(), "
-              "EarlyExit(n_layers=2), Draft(model='Train/small', n_tokens=4).")  # fmt: skip
+@draft_option
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=256, show_default=True)
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Texts to each prompt.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--raw", is_flag=True, help="Go on with each text as it stands, without the chat template.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What to compute on.")
 @weights_option
+@cache_option
 @store_option
 def generate(
     model: str, store_path: Path, prompts: Any, by: str, rules: tuple[str, ...], contrast: str | None, stops: tuple[str, ...],
@@ -79,20 +79,25 @@ Example: bloomery serve Train/chat
 @click.option("--key-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="API keys, one in each line.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What to compute on.")
 @weights_option
+@cache_option
+@draft_option
 @click.option("--rows", type=click.IntRange(min=1), default=32, show_default=True, help="Texts under way at a time.")
 @click.option("--queued", type=click.IntRange(min=0), default=256, show_default=True, help="Texts that may wait; more are told to come again.")
 @click.option("--capacity", type=click.IntRange(min=2), help="Tokens of a prompt and its answer at most; what the model reads unless given.")
+@click.option("--pool", type=click.IntRange(min=2), help="Tokens that all texts have room for together, in pages; each of the rows has room "
+              "for the longest unless given, which is faster and takes more memory.")  # fmt: skip
 @click.option("--remembers", type=click.IntRange(min=0), default=16_384, show_default=True,
               help="Tokens of texts that are done with whose states are kept, for prompts that begin alike.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=600, show_default=True, help="That a request may take.")
 @click.option("--body-mib", type=click.FloatRange(min=0, min_open=True), default=4, show_default=True, help="Size of a request at most.")
 @click.option("--grace", type=click.FloatRange(min=0), default=30, show_default=True, help="Seconds for what is under way when it ends.")
 @store_option
-def serve(model: str, store_path: Path, device: str, **options: Any) -> None:
+def serve(model: str, store_path: Path, device: str, draft: str | None, **options: Any) -> None:
     """Answer as OpenAI's API does: chat, completions, embeddings, models; and /health, and /metrics for Prometheus.
 
     It is reached from this machine only, unless --host says otherwise.
     """
+    from bloomery.cli.generate import drafter_of
     from bloomery.cli.serve import serve as serve_model
 
-    serve_model(artifact_of(model, store_path), device=device_of(device), **options)
+    serve_model(artifact_of(model, store_path), device=device_of(device), draft=drafter_of(draft, store_path), **options)

@@ -26,9 +26,11 @@ from bloomery.generate import (
     Draft,
     Drafter,
     EarlyExit,
+    FloatPast,
     Frequency,
     Greedy,
     Int4Weights,
+    Int8Past,
     Int8Weights,
     Json,
     LogitBias,
@@ -38,6 +40,7 @@ from bloomery.generate import (
     NoRepeatNGram,
     OneOf,
     PackedWeights,
+    Past,
     Presence,
     Random,
     Regex,
@@ -57,6 +60,9 @@ TELL_EVERY_S = 2.0
 BY: dict[str, type[Config]] = {kind.kind(): kind for kind in (Greedy, Random, Beam, Contrastive)}
 WEIGHTS: dict[str, Weights] = {
     "packed": PackedWeights(), "bfloat16": Bfloat16Weights(), "int8": Int8Weights(), "int4": Int4Weights(), "nf4": Nf4Weights(),
+}  # fmt: skip
+PASTS: dict[str, Past] = {
+    "float32": FloatPast(precision="float32"), "bfloat16": FloatPast(precision="bfloat16"), "int8": Int8Past(),
 }  # fmt: skip
 DRAFTERS: dict[str, type[Config]] = {kind.kind(): kind for kind in (Ngram, Draft, EarlyExit)}
 RULES: dict[str, type[Config]] = {kind.kind(): kind for kind in (
@@ -138,17 +144,19 @@ class Job:
         return self.prompts[number // self.samples]
 
 
-def writing(artifact: Artifact, device: str, weights: str | None) -> CausalModel:
-    """The model of an artifact, its matrices kept as an option says; packed if it says nothing and they can be."""
+def writing(artifact: Artifact, device: str, weights: str | None, past: str | None = None) -> CausalModel:
+    """The model of an artifact, its matrices and its caches kept as options say; packed if it is not said and they can be, and as its own
+    numbers."""
     model = causal(opened(verified(artifact), device))
     if weights is None:
-        return WEIGHTS["packed"].applied(model) if WEIGHTS["packed"].can(model) else model
-    return model if weights == "plain" else WEIGHTS[weights].applied(model)
+        weights = "packed" if WEIGHTS["packed"].can(model) else "plain"
+    model = model if weights == "plain" else WEIGHTS[weights].applied(model)
+    return model if past is None else PASTS[past].applied(model)
 
 
 def generate(
     artifact: Artifact, lines: Iterable[str], decoding: Decoding, *, output: Path | None, samples: int, seed: int, raw: bool, device: str,
-    weights: str | None = None,
+    weights: str | None = None, past: str | None = None,
 ) -> None:
     """Writes to each prompt, and puts what comes of it into `output`, or prints it.
 
@@ -157,12 +165,12 @@ def generate(
         ConfigError: the output is that of other prompts or settings.
     """
     tokenizer = tokenizer_of(artifact)
-    job = Job(Writer(writing(artifact, device, weights), tokenizer, decoding), list(prompts_in(lines, tokenizer, raw)), samples, seed)
+    job = Job(Writer(writing(artifact, device, weights, past), tokenizer, decoding), list(prompts_in(lines, tokenizer, raw)), samples, seed)
     journal, done = None, set()
     if output is not None:
         _same_as_before(output, {
             "model": artifact.reference, "decoding": decoding.identity(), "samples": samples, "seed": seed, "raw": raw,
-            "weights": weights, "prompts": sha256(json.dumps([prompt.given for prompt in job.prompts]).encode()).hexdigest(),
+            "weights": weights, "past": past, "prompts": sha256(json.dumps([prompt.given for prompt in job.prompts]).encode()).hexdigest(),
         })  # fmt: skip
         journal = Journal(output)
         done = {line["number"] for line in journal}

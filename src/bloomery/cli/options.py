@@ -17,6 +17,16 @@ weights_option = click.option(
     "are; the same numbers laid out for few rows (unless given); or rounded to fewer bits, of which int8 is the fastest.",
 )  # fmt: skip
 
+cache_option = click.option(
+    "--cache", "past", type=click.Choice(["float32", "bfloat16", "int8"]), help="How keys and values of what was read are kept: less memory, "
+    "and more time on a CPU; as the model's own numbers unless given.",
+)  # fmt: skip
+
+draft_option = click.option(
+    "--draft", metavar="VALUE", help="Guess several tokens and read them at once, with the same distribution of texts: Ngram(), "
+    "EarlyExit(n_layers=2), Draft(model='Train/small', n_tokens=4).",
+)  # fmt: skip
+
 
 def run_options(command: Any) -> Any:
     """The options that say where and how to run; none of them changes a result."""

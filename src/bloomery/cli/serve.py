@@ -13,6 +13,7 @@ import click
 
 from bloomery.cli.generate import writing
 from bloomery.core.errors import ConfigError, ResourceError
+from bloomery.generate import Drafter
 from bloomery.stages.trained import tokenizer_of
 from bloomery.store import Artifact
 
@@ -21,8 +22,8 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 def serve(
     artifact: Artifact, *, name: str | None, host: str, port: int, key_file: Path | None, device: str, seconds: float, rows: int, queued: int,
-    body_mib: float, capacity: int | None, remembers: int, grace: float,
-    weights: str | None,
+    body_mib: float, capacity: int | None, pool: int | None, remembers: int, grace: float, weights: str | None, past: str | None,
+    draft: Drafter | None,
 ) -> None:
     """Answers requests until it is told to end, and then those that it has begun."""
     try:
@@ -32,12 +33,14 @@ def serve(
     except ModuleNotFoundError as error:
         raise ResourceError(f"serving needs {error.name}, which is not installed; pip install 'bloomery[serve]'") from None
     keys = keys_for(host, key_file, "ask")
-    limits = Limits(rows=rows, queued=queued, body_bytes=int(body_mib * (1 << 20)), seconds=seconds, capacity=capacity, remembers=remembers)
-    name = name or artifact.manifest.name
-    model = writing(artifact, device, weights)
-    served = Served(
-        model=model, tokenizer=tokenizer_of(artifact), name=name, keys=keys, limits=limits, local=host in LOCAL
+    limits = Limits(
+        rows=rows, queued=queued, body_bytes=int(body_mib * (1 << 20)), seconds=seconds, capacity=capacity, pool=pool, remembers=remembers
     )
+    name = name or artifact.manifest.name
+    served = Served(
+        model=writing(artifact, device, weights, past), tokenizer=tokenizer_of(artifact), name=name, keys=keys, limits=limits,
+        local=host in LOCAL, draft=draft,
+    )  # fmt: skip
     listener, address = listening(host, port)
     settings = uvicorn.Config(
         served.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=int(grace), server_header=False, lifespan="off",

@@ -8,8 +8,10 @@ from bloomery.generate.dola import DoLa
 from bloomery.generate.drafters import Draft, Drafter, EarlyExit, Ngram
 from bloomery.generate.draws import Draws
 from bloomery.generate.endpoint import Access, RefusedError, Reply, ask
-from bloomery.generate.engine import Engine, Job, job_by
+from bloomery.generate.engine import Engine
 from bloomery.generate.grammar import Grammar, Json, Regex
+from bloomery.generate.jobs import Job, job_by
+from bloomery.generate.past import FloatPast, Int8Past, Past
 from bloomery.generate.picks import Picks
 from bloomery.generate.rules import Frequency, LogitBias, NoRepeatNGram, Presence, Repetition, Rule, Text
 from bloomery.generate.samplers import Greedy, Random, Sampler
@@ -20,9 +22,9 @@ from bloomery.generate.weights import Bfloat16Weights, Int4Weights, Int8Weights,
 from bloomery.generate.writer import Decoding, Writer, Written
 
 __all__ = [
-    "Access", "Beam", "Bfloat16Weights", "Contrastive", "Decoding", "DoLa", "Draft", "Drafter", "Draws", "EarlyExit", "Engine", "Found",
-    "Frequency", "Grammar", "Greedy", "Int4Weights", "Int8Weights", "Job", "Json", "LogitBias", "Nf4Weights", "Ngram", "NoRepeatNGram",
-    "NoRepeatedSentence", "OneOf", "PackedWeights", "Picks", "Presence", "Random", "Reads", "RefusedError", "Regex", "Repetition", "Reply",
-    "Rule", "Sampler", "Search", "Spelling", "Stops", "Text", "Weights", "Writer", "Written", "ask", "complete", "complete_by", "job_by",
-    "search", "stream", "stream_by",
+    "Access", "Beam", "Bfloat16Weights", "Contrastive", "Decoding", "DoLa", "Draft", "Drafter", "Draws", "EarlyExit", "Engine", "FloatPast",
+    "Found", "Frequency", "Grammar", "Greedy", "Int4Weights", "Int8Past", "Int8Weights", "Job", "Json", "LogitBias", "Nf4Weights", "Ngram",
+    "NoRepeatNGram", "NoRepeatedSentence", "OneOf", "PackedWeights", "Past", "Picks", "Presence", "Random", "Reads", "RefusedError",
+    "Regex", "Repetition", "Reply", "Rule", "Sampler", "Search", "Spelling", "Stops", "Text", "Weights", "Writer", "Written", "ask",
+    "complete", "complete_by", "job_by", "search", "stream", "stream_by",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -28,8 +29,10 @@ from bloomery.nn.layout import Passage, SequenceLayout
 from bloomery.nn.norms import at
 from bloomery.nn.seen import Seen
 
-Draw = Callable[[Tensor, Sequence[int], Sequence[Sequence[int]]], tuple[Tensor, Tensor | None]]
-"""(logits, places of their rows, what was guessed for each before) → a token for each, and what it was drawn from; see `Picks.guess`."""
+Drawn = tuple[int, Float[Tensor, " vocab"] | None]
+"""A token, and the distribution that it was drawn from; None where it was not drawn."""
+Draw = Callable[[Tensor, Sequence[int], Sequence[Sequence[int]]], list[Drawn]]
+"""(logits, places of their rows, what was guessed for each before) → a guess for each; see `Picks.guess`."""
 
 
 @dataclass(frozen=True)
@@ -38,33 +41,55 @@ class Guess:
 
     Attributes:
         tokens: of each text; as many as there are.
-        by: (texts, most, vocab), the distributions that they were drawn from; None where they were not drawn.
+        by: (tokens, vocab) of each text, the distributions that they were drawn from; None where they were not drawn.
     """
 
     tokens: list[list[int]]
-    by: Float[Tensor, "texts most vocab"] | None = None
+    by: list[Tensor | None]
 
 
 class Guesser(ABC):
-    """What guesses for the rows of a batch."""
+    """What guesses for rows, which come and go."""
 
     @abstractmethod
-    def guess(self, texts: Sequence[Text], most: Sequence[int], draw: Draw) -> Guess:
-        """How each may go on.
+    def guess(self, texts: Sequence[Text], most: Sequence[int], draw: Draw, cache: Cache) -> Guess:
+        """How each may go on; what there is to it follows from the text alone, not from those beside it.
 
         Args:
             texts: of the rows.
             most: tokens for each; 0 asks for none.
             draw: picks tokens by the logits of a model, as the texts' own are picked.
+            cache: that of the model which checks, of these rows.
         """
 
     @abstractmethod
-    def select(self, rows: Int[Tensor, " kept"], cache: Cache) -> None:
-        """Goes on with some of the rows, of which the model that checks has this cache."""
+    def join(self, texts: Sequence[Sequence[int]]) -> None:
+        """Takes some rows more, behind those that it has, with texts that begin so."""
+
+    @abstractmethod
+    def leave(self, row: int, last: int, length: int) -> None:
+        """Lets go of a row; the last one, of so many tokens without the last, takes its place."""
+
+    @abstractmethod
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        """Goes on with some of the rows."""
 
 
-Begin = Callable[[Sequence[Sequence[int]], int, Cache], Guesser]
-"""(prompts; tokens that a text may come to have; the cache that the model which checks has of them) → a guesser for them."""
+class Unremembering:
+    """What a guesser inherits that has nothing of its own to remember of rows."""
+
+    def join(self, texts: Sequence[Sequence[int]]) -> None:
+        """Nothing to do."""
+
+    def leave(self, row: int, last: int, length: int) -> None:
+        """Nothing to do."""
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        """Nothing to do."""
+
+
+Begin = Callable[[int, int], Guesser]
+"""(rows at most; tokens that a text may come to have) → a guesser that has none yet."""
 
 
 class Drafter(Config, ABC):
@@ -105,20 +130,18 @@ class Ngram(Drafter):
     """Last tokens that are looked for; where they did not stand before, one less, down to one."""
 
     def begins(self, model: CausalModel, vocab_size: int) -> Begin:
-        return lambda prompts, capacity, cache: Lookup(self)
+        return lambda rows, capacity: Lookup(self)
 
 
-class Lookup(Guesser):
+class Lookup(Unremembering, Guesser):
     """See `Ngram`."""
 
     def __init__(self, config: Ngram) -> None:
         self._config = config
 
-    def guess(self, texts: Sequence[Text], most: Sequence[int], draw: Draw) -> Guess:
-        return Guess([self._behind(text.ids, min(n, self._config.n_tokens)) for text, n in zip(texts, most, strict=True)])
-
-    def select(self, rows: Int[Tensor, " kept"], cache: Cache) -> None:
-        """It remembers nothing."""
+    def guess(self, texts: Sequence[Text], most: Sequence[int], draw: Draw, cache: Cache) -> Guess:
+        tokens = [self._behind(text.ids, min(n, self._config.n_tokens)) for text, n in zip(texts, most, strict=True)]
+        return Guess(tokens, [None for _ in texts])
 
     def _behind(self, ids: list[int], most: int) -> list[int]:
         known = np.asarray(ids)
@@ -153,11 +176,7 @@ class Draft(Drafter):
             raise self.refuse("model", f"{known}; give one that reads as many")
         if not goes_back(small):
             raise self.refuse("model", "cannot go back to where a guess was wrong, or reads a passage; give a decoder without recurrent states")
-
-        def begin(prompts: Sequence[Sequence[int]], capacity: int, _: Cache) -> Guesser:
-            return ByModel(small, self.n_tokens, remembered(small, prompts, capacity), lambda own, rows, _: own.select(rows))
-
-        return begin
+        return lambda rows, capacity: BySmall(small, self.n_tokens, rows, capacity)
 
 
 class EarlyExit(Drafter):
@@ -176,7 +195,7 @@ class EarlyExit(Drafter):
         if self.n_layers >= model.config.n_layers:
             raise self.refuse("n_layers", f"leaves nothing of a model of {model.config.n_layers} layers to check it; give fewer")
         shallow = Shallow(model, self.n_layers)
-        return lambda prompts, capacity, cache: ByModel(shallow, self.n_tokens, shallow.part(cache), lambda own, rows, its: shallow.part(its))
+        return lambda rows, capacity: ByLayers(shallow, self.n_tokens)
 
 
 class Shallow(CausalModel):
@@ -211,42 +230,77 @@ class ByModel(Guesser):
     Args:
         model: which.
         n_tokens: at a time, at most.
-        cache: its own, of what the rows begin with.
-        kept: (its cache, rows, the cache of the model that checks, for these rows) → its cache for these rows.
     """
 
-    def __init__(self, model: CausalModel, n_tokens: int, cache: Cache, kept: Callable[[Cache, Tensor, Cache], Cache]) -> None:
-        self._model, self._n_tokens, self._cache, self._kept = model, n_tokens, cache, kept
+    def __init__(self, model: CausalModel, n_tokens: int) -> None:
+        self._model, self._n_tokens = model, n_tokens
 
-    def guess(self, texts: Sequence[Text], most: Sequence[int], draw: Draw) -> Guess:
-        ids, most = [text.ids for text in texts], [min(n, self._n_tokens) for n in most]
+    @abstractmethod
+    def _own(self, cache: Cache, rows: int) -> Cache:
+        """That of the model which guesses, of the first rows."""
+
+    def guess(self, texts: Sequence[Text], most: Sequence[int], draw: Draw, cache: Cache) -> Guess:
+        own, ids, most = self._own(cache, len(texts)), [text.ids for text in texts], [min(n, self._n_tokens) for n in most]
         behind = min(2, min(map(len, ids)))  # the last token but one may have been guessed and not read; to read it again changes nothing
-        new, starts = [own[-behind:] for own in ids], [len(own) - behind for own in ids]
+        new, starts = [its[-behind:] for its in ids], [len(its) - behind for its in ids]
         tokens: list[list[int]] = [[] for _ in texts]
-        by: Tensor | None = None
+        by: list[list[Tensor]] = [[] for _ in texts]
         for number in range(max(most)):
-            features = read_on(self._model, new, starts, self._cache)[:, -1]
+            features = read_on(self._model, new, starts, own)[:, -1]
             asked = [row for row, n in enumerate(most) if n > number]
-            found, its = draw(self._model.unembed(features[asked]), asked, [tokens[row] for row in asked])
-            if its is not None:
-                by = its.new_zeros(len(texts), max(most), its.shape[-1]) if by is None else by
-                by[asked, number] = its
-            for row, token in zip(asked, found.tolist(), strict=True):
+            for row, (token, its) in zip(asked, draw(self._model.unembed(features[asked]), asked, [tokens[row] for row in asked]), strict=True):
                 tokens[row].append(token)
-            new = [own[-1:] or whole[-1:] for own, whole in zip(tokens, ids, strict=True)]
+                by[row] += [] if its is None else [its]
+            new = [found[-1:] or whole[-1:] for found, whole in zip(tokens, ids, strict=True)]
             starts = [len(whole) - 1 + min(number + 1, n) for whole, n in zip(ids, most, strict=True)]
-        return Guess(tokens, by)
-
-    def select(self, rows: Int[Tensor, " kept"], cache: Cache) -> None:
-        self._cache = self._kept(self._cache, rows, cache)
+        return Guess(tokens, [torch.stack(its) if its else None for its in by])
 
 
-def remembered(model: CausalModel, prompts: Sequence[Sequence[int]], capacity: int) -> Cache:
-    """What a model remembers of some prompts."""
-    cache = model.new_cache(len(prompts), capacity)
-    for _ in read_prompts(model, *padded(prompts, model.device), cache, None, "forward"):
+class BySmall(ByModel):
+    """Guesses what a model of its own would write; see `Draft`.
+
+    Args:
+        model: which.
+        n_tokens: at a time, at most.
+        rows: at most.
+        capacity: tokens of a text, at most.
+    """
+
+    def __init__(self, model: CausalModel, n_tokens: int, rows: int, capacity: int) -> None:
+        super().__init__(model, n_tokens)
+        self._cache, self._rows = model.new_cache(rows, capacity), 0
+
+    def _own(self, cache: Cache, rows: int) -> Cache:
+        return self._cache.view(slice(0, rows))
+
+    def join(self, texts: Sequence[Sequence[int]]) -> None:
+        read(self._model, texts, self._cache.view(slice(self._rows, self._rows + len(texts))))
+        self._rows += len(texts)
+
+    def leave(self, row: int, last: int, length: int) -> None:
+        if row < last:
+            self._cache.put(row, self._cache, last, length)
+        self._rows -= 1
+
+    def select(self, rows: Int[Tensor, " kept"]) -> None:
+        self._cache, self._rows = self._cache.select(rows), len(rows)
+
+
+class ByLayers(Unremembering, ByModel):
+    """Guesses what the first layers of the model that checks would write, which share its cache; see `EarlyExit`."""
+
+    def __init__(self, model: Shallow, n_tokens: int) -> None:
+        super().__init__(model, n_tokens)
+        self._part = model.part
+
+    def _own(self, cache: Cache, rows: int) -> Cache:
+        return self._part(cache)
+
+
+def read(model: CausalModel, texts: Sequence[Sequence[int]], cache: Cache) -> None:
+    """Reads some texts, of which there is a cache then."""
+    for _ in read_prompts(model, *padded(texts, model.device), cache, None, "forward"):
         pass
-    return cache
 
 
 def goes_back(model: CausalModel) -> bool:

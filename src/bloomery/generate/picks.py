@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from bloomery.generate.decode import random_numbers
@@ -42,8 +42,9 @@ class Picks:
 
     def guess(
         self, logits: Float[Tensor, "some vocab"], rows: Sequence[int], ahead: Sequence[Sequence[int]]
-    ) -> tuple[Int[Tensor, " some"], Float[Tensor, "some vocab"] | None]:
-        """One token for each of some texts as another model guesses it, which is not written; and the distribution that it was drawn from.
+    ) -> list[tuple[int, Float[Tensor, " vocab"] | None]]:
+        """One token for each of some texts as another model guesses it, which is not written; and the distribution that it was drawn from,
+        or None where it was not drawn.
 
         Args:
             logits: of that model.
@@ -51,7 +52,8 @@ class Picks:
             ahead: what was guessed for each before.
         """
         scores = self.scores(logits, [self.texts[row].then(tokens) for row, tokens in zip(rows, ahead, strict=True)])
-        return self._sampler.guess_each(scores, [self._draws[row] for row in rows])
+        tokens, by = self._sampler.guess_each(scores, [self._draws[row] for row in rows])
+        return list(zip(tokens.tolist(), [None] * len(rows) if by is None else by, strict=True))
 
     def check(
         self, logits: Float[Tensor, "time vocab"], row: int, guessed: Sequence[int], by: Float[Tensor, "guesses vocab"] | None

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from bloomery.generate.decode import Until, read_at
-from bloomery.generate.drafters import Begin, remembered
+from bloomery.generate.drafters import Begin, Drawn, read
 from bloomery.generate.picks import Picks
 from bloomery.generate.prompts import PADDING_ID, room_behind
+from bloomery.generate.rules import Text
 from bloomery.models.model import CausalModel
+from bloomery.nn.cache import Cache
 
 
 class Rounds:
@@ -41,8 +43,9 @@ class Rounds:
     ) -> None:
         self._model, self._picks, self._longest, self._vocab_size, self.rows = model, picks, longest, vocab_size, [*rows]
         prompts, capacity = [picks.texts[row].prompt for row in rows], max(longest[row] for row in rows)
-        self._cache = remembered(model, prompts, capacity)
-        self._guesser = begin(prompts, capacity, self._cache)
+        self._cache, self._guesser = model.new_cache(len(rows), capacity), begin(len(rows), capacity)
+        read(model, prompts, self._cache)
+        self._guesser.join(prompts)
 
     @torch.inference_mode()
     def round(self) -> list[list[int]]:
@@ -51,19 +54,14 @@ class Rounds:
         lengths = [len(text.prompt) + len(text.new) for text in texts]
         most = [self._longest[row] - length - 1 for row, length in zip(self.rows, lengths, strict=True)]
 
-        def draw(logits: Tensor, places: Sequence[int], ahead: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+        def draw(logits: Tensor, places: Sequence[int], ahead: Sequence[Sequence[int]]) -> list[Drawn]:
             return picks.guess(logits[:, : self._vocab_size], [self.rows[at] for at in places], ahead)
 
-        guess = self._guesser.guess(texts, most, draw)
-        time = max(map(len, guess.tokens)) + 1
-        last = [(text.new or text.prompt)[-1] for text in texts]  # of a prompt, it is read again
-        new = [[token, *own, *[PADDING_ID] * (time - 1 - len(own))] for token, own in zip(last, guess.tokens, strict=True)]
-        # Padding stands no farther than at a place that the text does not come to need.
-        places = [[min(length - 1 + i, length + n) for i in range(time)] for length, n in zip(lengths, most, strict=True)]
-        logits = self._model.unembed(read_at(self._model, new, places, self._cache))[..., : self._vocab_size]
+        guess = self._guesser.guess(texts, most, draw, self._cache)
+        told = read_guesses(self._model, texts, guess.tokens, self._cache)
         return [
-            picks.check(its[: len(own) + 1], row, own, None if guess.by is None else guess.by[at])
-            for at, (row, its, own) in enumerate(zip(self.rows, logits, guess.tokens, strict=True))
+            picks.check(logits[:, : self._vocab_size], row, own, by)
+            for row, logits, own, by in zip(self.rows, told, guess.tokens, guess.by, strict=True)
         ]
 
     @torch.inference_mode()
@@ -74,7 +72,22 @@ class Rounds:
             return
         kept = torch.tensor(places, device=self._model.device)
         self._cache = self._cache.select(kept)
-        self._guesser.select(kept, self._cache)
+        self._guesser.select(kept)
+
+
+def read_guesses(
+    model: CausalModel, texts: Sequence[Text], guessed: Sequence[Sequence[int]], cache: Cache
+) -> list[Tensor]:
+    """Reads the last token of each of some texts, and how they may go on; returns of each the logits behind each of
+    these tokens, (guesses + 1, vocab)."""
+    time, lengths = max(map(len, guessed)) + 1, [len(text.prompt) + len(text.new) for text in texts]
+    last = [(text.new or text.prompt)[-1] for text in texts]
+    new = [[token, *own, *[PADDING_ID] * (time - 1 - len(own))] for token, own in zip(last, guessed, strict=True)]
+    # Padding stands no farther than at the place behind the guesses, which is written again before it is seen.
+    places = [[min(length - 1 + i, length + len(own)) for i in range(time)] for length, own in zip(lengths, guessed, strict=True)]
+    features, asked = read_at(model, new, places, cache), [len(own) + 1 for own in guessed]
+    wanted = torch.cat([its[:n] for its, n in zip(features, asked, strict=True)])
+    return list(model.unembed(wanted).split(asked))
 
 
 def guessed(

@@ -6,7 +6,7 @@ from bloomery.nn.batch_norm import BatchNorm, BatchNormConfig
 from bloomery.nn.block import Block, BranchNorm, ParallelNorm, Placement, PostNorm, PreNorm, SandwichNorm
 from bloomery.nn.block_sparse import BlockSparseAttention, BlockSparseAttentionConfig
 from bloomery.nn.buckets import Buckets, BucketsConfig
-from bloomery.nn.cache import Cache, KeyValueCache, LayeredCache
+from bloomery.nn.cache import Cache, LayeredCache, PlacedCache
 from bloomery.nn.cross import CrossAttention, CrossAttentionConfig, CrossBlock, Memory
 from bloomery.nn.disentangled import DisentangledAttention, DisentangledConfig
 from bloomery.nn.experts import Experts, ExpertsConfig, SigmoidRouterConfig, SoftmaxRouterConfig
@@ -47,13 +47,13 @@ __all__ = [
     "Block", "BlockSparseAttention", "BlockSparseAttentionConfig", "BranchNorm", "Buckets", "BucketsConfig", "Cache", "CrossAttention",
     "CrossAttentionConfig", "CrossBlock", "DeepNormInit", "DisentangledAttention", "DisentangledConfig", "Experts", "ExpertsConfig",
     "FanInInit", "FeedForward", "FeedForwardConfig", "FirstPoolingConfig", "Fixup", "FixupInit", "GatedConfig", "GatedFeedForward",
-    "HashedAttention", "HashedAttentionConfig", "HeInit", "HeadConfig", "KeyValueCache", "LastPoolingConfig", "LatentAttention",
-    "LatentAttentionConfig", "LayerNorm", "LayerNormConfig", "LayeredCache", "LearnedPlacesConfig", "Linear", "LinearAttention",
-    "LinearAttentionConfig", "LinearScaling", "Linformer", "LinformerConfig", "Llama3Scaling", "Mamba2", "Mamba2Config",
-    "MeanPoolingConfig", "Memory", "MixerConfig", "MuPInit", "NTKScaling", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig",
-    "NormConfig", "NormalInit", "Nystrom", "NystromConfig", "OutputHead", "ParallelNorm", "Part", "Passage", "Placement", "PlacesConfig",
-    "PlainConfig", "PoolingConfig", "PositionsConfig", "PostNorm", "PreNorm", "RMSNorm", "RMSNormConfig", "Rope", "RopeScaling",
-    "RotaryConfig", "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared", "SigmoidRouterConfig", "SinusoidalPlacesConfig",
-    "SmallInit", "SoftmaxRouterConfig", "TFixupInit", "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit", "XavierInit",
+    "HashedAttention", "HashedAttentionConfig", "HeInit", "HeadConfig", "LastPoolingConfig", "LatentAttention", "LatentAttentionConfig",
+    "LayerNorm", "LayerNormConfig", "LayeredCache", "LearnedPlacesConfig", "Linear", "LinearAttention", "LinearAttentionConfig",
+    "LinearScaling", "Linformer", "LinformerConfig", "Llama3Scaling", "Mamba2", "Mamba2Config", "MeanPoolingConfig", "Memory",
+    "MixerConfig", "MuPInit", "NTKScaling", "NoNormConfig", "NoPlacesConfig", "NoPositionsConfig", "NormConfig", "NormalInit", "Nystrom",
+    "NystromConfig", "OutputHead", "ParallelNorm", "Part", "Passage", "PlacedCache", "Placement", "PlacesConfig", "PlainConfig",
+    "PoolingConfig", "PositionsConfig", "PostNorm", "PreNorm", "RMSNorm", "RMSNormConfig", "Rope", "RopeScaling", "RotaryConfig",
+    "SandwichNorm", "Seen", "SequenceLayout", "SequenceMixer", "Shared", "SigmoidRouterConfig", "SinusoidalPlacesConfig", "SmallInit",
+    "SoftmaxRouterConfig", "TFixupInit", "TiedConfig", "UntiedConfig", "Use", "View", "WeightInit", "WiredInit", "XavierInit",
     "YarnScaling", "deep_norm",
 ]

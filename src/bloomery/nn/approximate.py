@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bloomery.core.errors import ConfigError
 from bloomery.nn.attention import Attention, GroupedHeadsConfig
-from bloomery.nn.cache import KeyValueCache
+from bloomery.nn.cache import PlacedCache
 from bloomery.nn.documents import each_document
 from bloomery.nn.layout import SequenceLayout
 from bloomery.nn.mixer import Looks
@@ -63,5 +63,5 @@ class LowRankAttention(Attention, Approximate):
     def exact(self, x: Float[Tensor, "batch time d_model"], layout: SequenceLayout) -> Float[Tensor, "batch time d_model"]:
         return self.out(super().whole(*self.heads(x, layout), layout).flatten(2))
 
-    def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:
+    def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> PlacedCache:
         raise NotImplementedError(f"{type(self).__name__} cannot read token by token")

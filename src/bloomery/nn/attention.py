@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bloomery.mesh.divide import Cut, Headed, share_bias
-from bloomery.nn.cache import Cache, KeyValueCache
+from bloomery.nn.cache import Cache, PlacedCache
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.local import local_attention
@@ -175,7 +175,7 @@ class Attention(SequenceMixer, Headed):
         if cache is None:
             mixed = layout.mixed(self.whole, queries, keys, values)
         else:
-            assert isinstance(cache, KeyValueCache)
+            assert isinstance(cache, PlacedCache)
             mixed = self.mix(queries, *cache.write(layout, keys, values))
         return self.out(mixed.flatten(2))  # (batch, time, n_heads · head_dim) before the projection
 
@@ -219,8 +219,8 @@ class Attention(SequenceMixer, Headed):
         mixed = self.mix(queries, keys, one_per_key(keys), layout.view)
         return Looks(mixed.transpose(1, 2), self.sees(layout).seen)
 
-    def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:
-        return KeyValueCache.empty(batch, capacity, self.n_kv_heads, self.head_dim, dtype, device)
+    def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> PlacedCache:
+        return PlacedCache.empty(batch, capacity, ((self.n_kv_heads, self.head_dim),) * 2, dtype, device)
 
 
 class WindowedAttention(Attention):

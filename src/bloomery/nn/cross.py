@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from bloomery.core.errors import ConfigError
 from bloomery.nn.attention import divisors, near
 from bloomery.nn.block import Block, Join, kept
-from bloomery.nn.cache import Cache
+from bloomery.nn.cache import Cache, Make
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
 from bloomery.nn.mixer import SequenceMixer
 from bloomery.nn.norms import at
 from bloomery.nn.part import Part
 from bloomery.nn.seen import Seen
+from bloomery.nn.slots import Slots
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,13 @@ class PassageCache(Cache):
 
     def __init__(self, past: Cache, passage: LookedUp | None = None) -> None:
         self.past, self.passage = past, passage
+
+    def other(self, batch: int, make: Make) -> PassageCache:
+        return PassageCache(self.past.other(batch, make))
+
+    @property
+    def slots(self) -> tuple[Slots, ...]:
+        return self.past.slots
 
     def select(self, rows: Int[Tensor, " kept"]) -> PassageCache:
         past = self.past.select(rows)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bloomery.core.rng import numpy_rng
 from bloomery.nn.approximate import Approximate
 from bloomery.nn.attention import HeadsConfig
-from bloomery.nn.cache import Cache, KeyValueCache
+from bloomery.nn.cache import Cache, PlacedCache
 from bloomery.nn.documents import each_document
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
@@ -88,7 +88,7 @@ class HashedAttention(SequenceMixer, Approximate):
         if cache is None:
             mixed = each_document(partial(self.sorted, causal=layout.causal), layout, queries, keys, values)
         else:
-            assert isinstance(cache, KeyValueCache)
+            assert isinstance(cache, PlacedCache)
             mixed = self.looked_up(queries, keys, *cache.write(layout, keys, values))
         return self.out(mixed.flatten(2))
 
@@ -150,8 +150,8 @@ class HashedAttention(SequenceMixer, Approximate):
         near = same & (number[..., -1:] - number < self.window)
         return attend_to_others(queries, keys, values, near.any(2), view)
 
-    def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> KeyValueCache:
-        return KeyValueCache.empty(batch, capacity, self.n_heads, self.head_dim, dtype, device)
+    def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> PlacedCache:
+        return PlacedCache.empty(batch, capacity, ((self.n_heads, self.head_dim),) * 2, dtype, device)
 
 
 class Hashes(nn.Module):

@@ -103,7 +103,7 @@ class LatentAttention(SequenceMixer):
         placeless, placed, latents, keys = self.made(x, layout)
         if cache is None:
             return self.out(self.unfolded(placeless, placed, latents, keys, layout.view))
-        assert isinstance(cache, LatentCache)
+        assert isinstance(cache, PlacedCache)
         latents, keys, view = cache.write(layout, latents, keys)
         mix = self.folded if self.folding_pays(layout.positions.shape[1]) else self.unfolded
         return self.out(mix(placeless, placed, latents, keys, view))
@@ -161,8 +161,8 @@ class LatentAttention(SequenceMixer):
         )  # fmt: skip
         return mixed.transpose(1, 2)
 
-    def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> LatentCache:
-        return LatentCache(*(torch.zeros(batch, capacity, width, dtype=dtype, device=device) for width in (self.d_latent, self.rope_dim)))
+    def new_cache(self, batch: int, capacity: int, dtype: torch.dtype, device: torch.device) -> PlacedCache:
+        return PlacedCache.empty(batch, capacity, ((self.d_latent,), (self.rope_dim,)), dtype, device)
 
 
 class LatentQuery(nn.Module):
@@ -189,19 +189,3 @@ class NeighbourRope(nn.Module):
         self, x: Float[Tensor, "batch time heads head_dim"], positions: Int[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time heads head_dim"]:
         return self.rope(x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2), positions)
-
-
-class LatentCache(PlacedCache):
-    """The latents and the common keys of one layer.
-
-    Args:
-        latents: (batch, capacity, d_latent).
-        keys: (batch, capacity, rope_dim).
-    """
-
-    def __init__(self, latents: Float[Tensor, "batch capacity d_latent"], keys: Float[Tensor, "batch capacity rope_dim"]) -> None:
-        self.latents, self.keys = latents, keys
-
-    @property
-    def kept(self) -> tuple[Tensor, ...]:
-        return self.latents, self.keys

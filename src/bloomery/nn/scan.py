@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bloomery.nn.cache import Cache
+from bloomery.nn.cache import Cache, Make
 from bloomery.nn.layout import PADDING, SequenceLayout
 
 
@@ -151,6 +151,9 @@ class StateCache(Cache):
 
     def select(self, rows: Int[Tensor, " kept"]) -> StateCache:
         return StateCache(self.state[rows], self.recent[rows], self.read[rows])
+
+    def other(self, batch: int, make: Make) -> StateCache:
+        return StateCache(*(one.new_zeros(batch, *one.shape[1:]) for one in (self.state, self.recent, self.read)))
 
     def view(self, rows: slice) -> StateCache:
         return StateCache(self.state[rows], self.recent[rows], self.read[rows])

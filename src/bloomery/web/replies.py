@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from bloomery.generate import Job
-from bloomery.generate.engine import Told
+from bloomery.generate.jobs import Told
 from bloomery.text.tokenizer import Tokenizer
 
 FINISHED = {"end": "stop", "stop": "stop", "length": "length"}

@@ -33,7 +33,7 @@ from starlette.routing import Route
 from bloomery.core.errors import BloomeryError
 from bloomery.core.rng import derive_seed
 from bloomery.core.units import human_count
-from bloomery.generate import Engine, Job, Spelling, Stops, job_by
+from bloomery.generate import Drafter, Engine, Job, Spelling, Stops, job_by
 from bloomery.models.model import CausalModel
 from bloomery.stages.sharing.demo import demo_page
 from bloomery.text.tokenizer import Tokenizer
@@ -58,6 +58,7 @@ class Limits:
         body_bytes: of a request.
         seconds: that a request may take.
         capacity: tokens of a prompt and its text together; None is what the model reads.
+        pool: tokens that all texts have room for together, in pages; None gives each row room for the longest.
         remembers: tokens of texts that are done with, whose states are kept for prompts that begin alike.
     """
 
@@ -66,6 +67,7 @@ class Limits:
     body_bytes: int = 4 << 20
     seconds: float = 600.0
     capacity: int | None = None
+    pool: int | None = None
     remembers: int = 16_384
 
 
@@ -80,6 +82,7 @@ class Served:
         keys: of which each request must bear one; none asks for none.
         limits: what is taken.
         local: whether it is to be reached from this machine only, so that a page in a browser must not speak for its visitor.
+        draft: guesses how texts go on.
     """
 
     model: CausalModel
@@ -88,12 +91,14 @@ class Served:
     keys: Sequence[str] = ()
     limits: Limits = field(default_factory=Limits)
     local: bool = True
+    draft: Drafter | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Metrics()
         engine = Engine(
-            self.model, {self.tokenizer.end}, self.tokenizer.vocab_size, self.limits.rows, self.limits.capacity, self.limits.remembers
-        )
+            self.model, {self.tokenizer.end}, self.tokenizer.vocab_size, self.limits.rows, self.limits.capacity, self.limits.remembers,
+            self.limits.pool, self.draft,
+        )  # fmt: skip
         self.worker = Worker(engine, self.limits.queued, self.metrics)
         self._admission = Admission(self.keys, self.local)
         self._began_s = int(time.time())

@@ -17,7 +17,7 @@ from bloomery.nn.adapters.adapter import Adapter, added
 from bloomery.nn.adapters.prompts import reader_of
 from bloomery.nn.adapters.shells import Added
 from bloomery.nn.attention import Attention
-from bloomery.nn.cache import KeyValueCache
+from bloomery.nn.cache import PlacedCache
 from bloomery.nn.init import Draw
 from bloomery.nn.layout import SequenceLayout, View
 from bloomery.nn.linear import Linear, Use
@@ -119,12 +119,13 @@ def with_prefix(
 
 @torch.no_grad()
 def filled_cache(
-    new_cache: Callable[..., KeyValueCache], prefix: Prefix, layer: int, batch: int, capacity: int, dtype: torch.dtype, device: torch.device,
-) -> KeyValueCache:  # fmt: skip
+    new_cache: Callable[..., PlacedCache], prefix: Prefix, layer: int, batch: int, capacity: int, dtype: torch.dtype, device: torch.device,
+) -> PlacedCache:  # fmt: skip
     """A cache that has the prefix in its first slots."""
     if not prefix.active:
         return new_cache(batch, capacity, dtype, device)
     cache = new_cache(batch, capacity + prefix.n_tokens, dtype, device)
-    keys, values = prefix.of(layer)
-    cache.keys[:, : prefix.n_tokens], cache.values[:, : prefix.n_tokens] = keys, values
+    rows, places = torch.arange(batch, device=device)[:, None], torch.arange(prefix.n_tokens, device=device).expand(batch, -1)
+    for slots, vectors in zip(cache.slots, prefix.of(layer), strict=True):
+        slots.write(rows, places, vectors.expand(batch, *vectors.shape))
     return cache

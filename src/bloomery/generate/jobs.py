@@ -1,0 +1,122 @@
+"""`Job`: a text that an engine is to write, and what there is of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bloomery.core.errors import ConfigError
+from bloomery.generate.picks import Picks
+from bloomery.generate.rules import Text
+from bloomery.generate.samplers import Sampler
+from bloomery.generate.stops import Stops
+from bloomery.generate.writer import Decoding
+from bloomery.text.tokenizer import Tokenizer
+
+
+class Told(NamedTuple):
+    """What the model, before sampler and rules, says of a token.
+
+    Attributes:
+        token: its id.
+        logprob: its log-probability, in nats; None for the first token of a prompt, which nothing was before.
+        likeliest: the likeliest tokens with theirs, the likeliest first.
+    """
+
+    token: int
+    logprob: float | None
+    likeliest: list[tuple[int, float]]
+
+
+@dataclass(eq=False)
+class Job:
+    """A text that is to be written, and what there is of it.
+
+    Attributes:
+        prompt: token ids.
+        pick: (1, vocab) logits → the next token's id.
+        limit: the most that are written; 0 only reads the prompt.
+        until: whether new tokens end the text, the last of them being part of it; None never does.
+        tells: how many of the likeliest tokens are told with each token; None tells none of it.
+        echoes: whether the prompt is part of what is asked for, so that its tokens are told too.
+        picks: of this text alone, by which guesses are made and checked; None has nothing guessed.
+        tokens: what is written, but the token that ends texts.
+        told: of each token that is told, in their order; the one that ends the text is among them.
+        ended: by what; None while it goes on.
+        reused: tokens of the prompt that were remembered.
+    """
+
+    prompt: Sequence[int]
+    pick: Callable[[Tensor], int]
+    limit: int
+    until: Callable[[Sequence[int]], bool] | None = None
+    tells: int | None = None
+    echoes: bool = False
+    picks: Picks | None = None
+    tokens: list[int] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    ended: Literal["end", "stop", "length"] | None = None
+    reused: int = 0
+
+    @property
+    def ids(self) -> list[int]:
+        """The prompt, and what is written."""
+        return [*self.prompt, *self.tokens]
+
+    @property
+    def text(self) -> Text:
+        """The same, as rules have it."""
+        return Text(self.prompt, self.tokens)
+
+    def check(self, logits: Float[Tensor, "time vocab"], guessed: Sequence[int], by: Float[Tensor, "guesses vocab"] | None) -> list[int]:
+        """As many of some guesses as stand, and one token more; see `Picks.check`."""
+        return [self.pick(logits)] if self.picks is None else self.picks.check(logits, 0, guessed, by)
+
+    def take(self, token: int, logits: Float[Tensor, " vocab"], ends: frozenset[int]) -> None:
+        """Puts a token behind the text, unless it is one of those that end texts; and says what has ended, where something has."""
+        if self.tells is not None:
+            self.told.append(told(logits, token, self.tells))
+        if token in ends:
+            self.ended = "end"
+            return
+        self.tokens.append(token)
+        if self.until is not None and self.until(self.tokens):
+            self.ended = "stop"
+        elif len(self.tokens) >= self.limit:
+            self.ended = "length"
+
+
+def told(logits: Float[Tensor, " vocab"], token: int, count: int) -> Told:
+    """What logits say of a token, and which are the likeliest."""
+    logprobs = logits.float().log_softmax(-1)
+    best = logprobs.topk(min(count, len(logprobs)))
+    return Told(token, float(logprobs[token]), list(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
+
+
+def job_by(
+    decoding: Decoding, tokenizer: Tokenizer, prompt: Sequence[int], seed: int = 0, tells: int | None = None, echoes: bool = False
+) -> Job:
+    """A text that is written as a `Writer` with this decoding writes it.
+
+    Args:
+        decoding: by a sampler.
+        tokenizer: the model's.
+        prompt: token ids.
+        seed: of what the sampler draws.
+        tells: see `Job`.
+        echoes: see `Job`.
+
+    Raises:
+        ConfigError: it is by a search, or asks for what is no matter of a text alone; or a rule cannot be followed.
+    """
+    if not isinstance(decoding.by, Sampler):
+        raise ConfigError(f"Decoding.by={decoding.by.kind()} needs all rows of a text at once, and an engine gives it one; take a sampler")
+    if decoding.contrast is not None or decoding.draft is not None or decoding.reads != "forward":
+        raise ConfigError("Decoding.contrast, .draft and .reads are of a whole engine, not of a text; leave them as they are")
+    picks = Picks(decoding.by, [rule.ready(tokenizer) for rule in decoding.rules], [prompt], [seed], tokenizer.end)
+    until = Stops(decoding.stops, tokenizer).ended_by if decoding.stops else None
+    return Job(prompt, lambda logits: int(picks(logits, [0])), decoding.max_new_tokens, until, tells, echoes, picks)
