@@ -21,8 +21,14 @@ class Slots(ABC):
         """Places of a row."""
 
     @abstractmethod
-    def write(self, rows: Int[Tensor, "some 1"], places: Int[Tensor, "some time"], new: Shaped[Tensor, "some time ..."]) -> None:
-        """Keeps something of some places of some rows."""
+    def write(self, rows: Int[Tensor, "some _"], places: Int[Tensor, "some time"], new: Shaped[Tensor, "some time ..."]) -> None:
+        """Keeps something of some places of some rows.
+
+        Args:
+            rows: one for each row of places, or for each place.
+            places: in these rows.
+            new: what is kept of each.
+        """
 
     @abstractmethod
     def read(self, past: int) -> Shaped[Tensor, "batch past ..."]:
@@ -76,7 +82,7 @@ class Plain(Slots):
     def nbytes(self) -> int:
         return self.held.nbytes
 
-    def write(self, rows: Int[Tensor, "some 1"], places: Int[Tensor, "some time"], new: Shaped[Tensor, "some time ..."]) -> None:
+    def write(self, rows: Int[Tensor, "some _"], places: Int[Tensor, "some time"], new: Shaped[Tensor, "some time ..."]) -> None:
         self.held[rows, places] = new.to(self.held.dtype)
 
     def read(self, past: int) -> Shaped[Tensor, "batch past ..."]:
@@ -131,7 +137,7 @@ class Int8(Slots):
     def nbytes(self) -> int:
         return self.codes.nbytes + self.steps.nbytes
 
-    def write(self, rows: Int[Tensor, "some 1"], places: Int[Tensor, "some time"], new: Float[Tensor, "some time ..."]) -> None:
+    def write(self, rows: Int[Tensor, "some _"], places: Int[Tensor, "some time"], new: Float[Tensor, "some time ..."]) -> None:
         steps = (new.float().abs().amax(-1, keepdim=True) / 127).clamp_(min=TINY)
         self.codes.write(rows, places, (new / steps).round_())
         self.steps.write(rows, places, steps)
@@ -180,7 +186,7 @@ class Paged(Slots):
     def nbytes(self) -> int:
         return self.pool.nbytes + self.table.nbytes
 
-    def write(self, rows: Int[Tensor, "some 1"], places: Int[Tensor, "some time"], new: Shaped[Tensor, "some time ..."]) -> None:
+    def write(self, rows: Int[Tensor, "some _"], places: Int[Tensor, "some time"], new: Shaped[Tensor, "some time ..."]) -> None:
         self.pool.write(self.table[rows, places // self.pool.capacity], places % self.pool.capacity, new)
 
     def read(self, past: int) -> Shaped[Tensor, "batch past ..."]:
