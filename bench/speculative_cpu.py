@@ -63,10 +63,10 @@ def speed(writer: Writer, prompts: Sequence[Sequence[int]]) -> tuple[float, list
     return sum(map(len, texts)) / (time.perf_counter() - began), texts
 
 
-def beginnings(context: RunContext, tokenizer: Tokenizer, count: int) -> list[list[int]]:
+def beginnings(context: RunContext, tokenizer: Tokenizer, count: int, tokens: int = BEGINNING) -> list[list[int]]:
     """How unread tales begin."""
     texts = [text for batch in documents(UNREAD.run(context), columns=("text",)) for text in batch.column("text").to_pylist()]
-    return [[tokenizer.begin, *tokenizer.encode(text)][:BEGINNING] for text in texts[:count]]
+    return [[tokenizer.begin, *tokenizer.encode(text)][:tokens] for text in texts[:count]]
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 
+from bloomery.generate import Drafter
 from bloomery.models import LlamaConfig
 from bloomery.nn import FanInInit
 from bloomery.text.tokenizer import Characters, Tokenizer
@@ -56,9 +57,9 @@ class House:
 
 
 @contextmanager
-def house(limits: Limits | None = None, keys: tuple[str, ...] = ()) -> Iterator[House]:
+def house(limits: Limits | None = None, keys: tuple[str, ...] = (), draft: Drafter | None = None) -> Iterator[House]:
     """A server in a thread; it is gone afterwards."""
-    served = Served(model=MODEL, tokenizer=TOKENIZER, name="small", keys=keys, limits=limits or Limits(rows=8, queued=100))
+    served = Served(model=MODEL, tokenizer=TOKENIZER, name="small", keys=keys, limits=limits or Limits(rows=8, queued=100), draft=draft)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(served.app(), log_level="error", lifespan="off", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)

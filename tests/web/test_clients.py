@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bloomery.generate import Decoding, Random, Writer
+from bloomery.generate import Decoding, Drafter, Ngram, Random, Writer
 from bloomery.text.chat import ChatTemplate
 from bloomery.web.server import Limits
 from tests.web.house import MODEL, TOKENIZER, House, house, wait_until
@@ -46,7 +46,7 @@ def test_the_openai_client_understands_what_is_refused(client):
         client.completions.create(model="large", prompt="x")
 
 
-def crowd(clients: int, seconds: float) -> list[float]:
+def crowd(clients: int, seconds: float, pool: int | None = None, draft: Drafter | None = None) -> list[float]:
     """Clients that ask, listen, and leave when they like; each answer that is heard to its end is what it would be alone. Seconds to each
     first piece."""
     messages = [[{"role": "user", "content": word * n}] for word in ("tell ", "a b ", "who? ") for n in (1, 3, 6)]
@@ -58,7 +58,8 @@ def crowd(clients: int, seconds: float) -> list[float]:
         alone[case] = written.text
     waited, wrong, heard, lock, until = [], [], [0, 0], threading.Lock(), time.monotonic() + seconds
 
-    with house(Limits(rows=16, queued=2 * clients)) as there, openai.OpenAI(base_url=there.url, api_key="none", max_retries=0) as asks:
+    limits = Limits(rows=16, queued=2 * clients, pool=pool)
+    with house(limits, draft=draft) as there, openai.OpenAI(base_url=there.url, api_key="none", max_retries=0) as asks:
 
         def one(number: int) -> None:
             chance = random.Random(number)
@@ -94,12 +95,17 @@ def crowd(clients: int, seconds: float) -> list[float]:
     return sorted(waited)
 
 
-def test_clients_that_come_and_go_disturb_nobody():
-    assert crowd(clients=12, seconds=2.0)
+ROOMS = pytest.mark.parametrize(("pool", "draft"), [(None, None), (320, Ngram())], ids=["rows", "pages and guesses"])
+
+
+@ROOMS
+def test_clients_that_come_and_go_disturb_nobody(pool, draft):
+    assert crowd(clients=12, seconds=1.0, pool=pool, draft=draft)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_64_clients_that_come_and_go_for_two_minutes_disturb_nobody():
-    waited = crowd(clients=64, seconds=120.0)
+@ROOMS
+def test_64_clients_that_come_and_go_for_two_minutes_disturb_nobody(pool, draft):
+    waited = crowd(clients=64, seconds=120.0, pool=pool, draft=draft)
     print(f"seconds to the first piece: median {waited[len(waited) // 2]:.3f}, p99 {waited[len(waited) * 99 // 100]:.3f}")
