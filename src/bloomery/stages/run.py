@@ -33,6 +33,7 @@ from bloomery.stages.start import manner_of, start
 from bloomery.stages.training import Training
 from bloomery.stages.watched import BEST, Watched
 from bloomery.store import Workspace, read_json, write_bytes, write_json
+from bloomery.store.store import STOP
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, train
 from bloomery.train.checkpoints.carried import carry_slots, leave_slots
@@ -53,6 +54,8 @@ from bloomery.train.wishes import Notice, Wish
 SLOTS = "optimizer"  # in an artifact: the optimiser's state, where it is kept
 ROLLOUTS = "rollouts"  # in a workspace: rows of rounds that take several steps
 LOOKED_AT = 2048  # rows that are looked through for such as have nothing to be learnt
+PLAN = "plan.json"  # in a workspace: what was planned beside what it takes so far, for who looks on
+PLAN_EVERY_S = 2.0
 SUMMARY = "summary.json"  # in a workspace: the training is done, and the model is written
 
 
@@ -64,7 +67,8 @@ def finish(workspace: Workspace, context: RunContext) -> dict[str, Any]:
     Keep(last=0, every=context.keep_every).apply(workspace.path / "checkpoints")
     for folder in ("snapshots", ROLLOUTS, BEST):
         shutil.rmtree(workspace.path / folder, ignore_errors=True)
-    (workspace.path / BEGUN).unlink(missing_ok=True)
+    for name in (BEGUN, PLAN):
+        (workspace.path / name).unlink(missing_ok=True)
     return summary
 
 
@@ -81,6 +85,7 @@ class Run:
 
     def __init__(self, stage: Training, context: RunContext, inputs: Inputs, workspace: Workspace, at: At) -> None:
         self.stage, self.context, self.workspace, self.folder, self.at = stage, context, workspace, workspace.path, at
+        self.notice = Notice(context.store.path(stage.reference + STOP) if context.mesh.leads else None)
         tokenizer = inputs[stage.tokenizer].checked("tokenizer.json")
         if context.mesh.leads:
             write_bytes(self.folder / "tokenizer" / "tokenizer.json", tokenizer.read_bytes())
@@ -122,7 +127,7 @@ class Run:
         self.resumed = resumed
         earns = None if stage.rollout is None else stage.rollout.earns
         self.proxies = Proxies(() if earns is None else earns.rewards, self.folder / "metrics.jsonl" if resumed else None, self.state.step)
-        self.saved, self.notice = time.monotonic(), Notice()
+        self.saved, self.planned_at = time.monotonic(), -math.inf
         self.watched = Watched(stage, inputs, self.folder, context.mesh)
         if resumed:
             self.watched.go_on(self.state.step)
@@ -159,6 +164,7 @@ class Run:
                 for report in () if self.watched.verdict.reason else self.steps(course):
                     seconds += report.seconds
                     self.record(report, progress)
+                    self.tell_plan(report, peak.counts, there + peak.bytes)
                     last = report.step == course.steps
                     if last or (stage.watch.every and report.step % stage.watch.every == 0):
                         self.measure()
@@ -268,6 +274,12 @@ class Run:
         if told := self.proxies.note(report.step, report.metrics):
             self.say(told)
         progress.show(report, utilisation)
+
+    def tell_plan(self, report: StepReport, counts: str, most: int) -> None:
+        """What was planned beside what it takes so far, now and then."""
+        if self.outlook is not None and time.monotonic() - self.planned_at >= PLAN_EVERY_S:
+            self.planned_at = time.monotonic()
+            write_json(self.folder / PLAN, compare(self.outlook, {"tokens_per_s": round(report.tokens_per_s, 1), counts: most}))
 
     def measure(self) -> None:
         """What `Watch` asks for, with the averaged weights where an average is kept."""

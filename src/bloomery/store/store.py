@@ -3,6 +3,7 @@
     store/<stage>/<name>-<key>/            a finished artifact: its manifest exists
     store/<stage>/<name>-<key>.partial/    work in progress; what is in it is resumed, never thrown away
     store/<stage>/<name>-<key>.lease       locked by the process that works; the lock dies with the process, also by kill -9
+    store/<stage>/<name>-<key>.stop        somebody asks that process to save and to end, so that it can be gone on with
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bloomery.store.files import TEMPORARY, os_errors, sha256_of, sync_folder, w
 
 PARTIAL = ".partial"
 LEASE = ".lease"
+STOP = ".stop"
 
 
 class Store:

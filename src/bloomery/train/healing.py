@@ -156,6 +156,12 @@ class Event:
         """As JSON has it: numbers that are not finite as words."""
         return {name: _plain(value) for name, value in asdict(self).items()}
 
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Event:
+        """Back from JSON."""
+        numbers = {name: float(plain[name]) for name in ("loss", "grad_norm", "update", "limit", "rate") if plain.get(name) is not None}
+        return cls(**(plain | numbers | {"rows": tuple(plain["rows"]), "documents": tuple(plain["documents"])}))
+
     def __str__(self) -> str:
         what, value = {
             "loss": ("the loss", self.loss), "grad_norm": ("the norm of the gradient", self.grad_norm), "update": ("the update", self.update),

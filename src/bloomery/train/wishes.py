@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -18,17 +19,24 @@ NONE = Wish()
 
 
 class Notice:
-    """Notes that the process has been asked to end (SIGTERM, as schedulers send it some time before they kill), instead of ending.
+    """Notes that a run has been asked to end, instead of ending: its process by SIGTERM, as schedulers send it some time before they kill, or
+    anybody by a file that is put beside its work.
 
-    Used as a context manager; in another thread than the first, which cannot be told of signals, it notes nothing.
+    Used as a context manager; in another thread than the first, which cannot be told of signals, it notes the file alone.
 
-    Attributes:
-        given: whether it has been asked.
+    Args:
+        path: of the file; one that was there before the run is about another one, and is taken away. None heeds no file.
     """
 
-    def __init__(self) -> None:
-        self.given = False
+    def __init__(self, path: Path | None = None) -> None:
+        self._path, self._told = path, False
         self._before: Any = None
+        self._forget()
+
+    @property
+    def given(self) -> bool:
+        """Whether it has been asked."""
+        return self._told or (self._path is not None and self._path.exists())
 
     def __enter__(self) -> Notice:
         if threading.current_thread() is threading.main_thread():
@@ -36,8 +44,13 @@ class Notice:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._forget()
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.given = True
+        self._told = True
+
+    def _forget(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

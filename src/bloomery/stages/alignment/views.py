@@ -36,15 +36,14 @@ class LogitLens(View):
 
     @torch.no_grad()
     def look(self, asked: Asked, inputs: Inputs) -> Shown:
-        model, ids = stack_of(asked), asked.ids(self.prompt)[:PLACES]
-        hidden = asked.seen(ids).hidden
-        logits = [asked.model.unembed(model.transform(model.norm(x)))[0] for x in hidden]  # each (time, vocab)
+        ids = asked.ids(self.prompt)[:PLACES]
+        by_layer = after_each_layer(asked, ids)
+        logits = list(by_layer.values())
         final = int(logits[-1][-1].argmax())
         shares = [float(one[-1].softmax(-1)[final]) for one in logits]
         said = [asked.pieces(one.argmax(-1)) for one in logits]
         head = ("layer", *(escape(piece) for piece in asked.pieces(ids)))
-        names = ["embedding", *(str(layer) for layer in range(len(hidden) - 1))]
-        rows = [(name, *map(escape, one)) for name, one in zip(names, said, strict=True)]
+        rows = [(name, *map(escape, one)) for name, one in zip(by_layer, said, strict=True)]
         curve = plot("share of its last word, by layer", lambda axes: axes.plot(range(len(shares)), shares, marker="o"), "layers read")
         return Shown(
             "What it would say after each layer", f'{curve}<div style="overflow-x:auto">{table(head, rows)}</div>',
@@ -61,15 +60,7 @@ class AttentionMaps(View):
     @torch.no_grad()
     def look(self, asked: Asked, inputs: Inputs) -> Shown:
         ids = asked.ids(self.prompt)[:PLACES]
-        tokens, maps = torch.tensor([ids], device=asked.model.device), dict[str, Tensor]()
-        mixers = {place: block.mixer for place, block in layers(asked.model).items()}
-
-        def note(place: str, given: tuple[Any, ...], made: Tensor) -> None:
-            if (looks := mixers[place].looks(given[0], given[1])) is not None:
-                maps[place] = looks.weights[0].mean(0).cpu()
-
-        with observed(mixers, note):
-            asked.model.features(tokens, SequenceLayout.rows(*tokens.shape, device=asked.model.device))
+        maps = {place: weights.mean(0) for place, weights in attention(asked, ids).items()}
         if not maps:
             raise ConfigError("AttentionMaps: no layer of this model is attention whose weights are known; leave the view out")
         pieces = asked.pieces(ids)
@@ -114,6 +105,40 @@ class Nearest(View):
             "The documents that it finds most alike", table(("cosine", "document", "begins"), rows, (0,)),
             {"nearest": [{"id": name, "cosine": round(alike, 5)} for alike, name, _ in nearest], "among": len(found)},
         )
+
+
+@torch.no_grad()
+def after_each_layer(asked: Asked, ids: Sequence[int], last: int = PLACES) -> dict[str, Tensor]:
+    """What the model would say next were each layer the last one: "embedding" and the layers' numbers, each with (places, vocab) logits.
+
+    Args:
+        asked: a model that is one stack of layers; raises `ConfigError` where it is not.
+        ids: what it reads.
+        last: places that are told, the last ones.
+    """
+    model, hidden = stack_of(asked), asked.seen(ids).hidden
+    names = ["embedding", *(str(layer) for layer in range(len(hidden) - 1))]
+    return {name: asked.model.unembed(model.transform(model.norm(x[:, -last:])))[0] for name, x in zip(names, hidden, strict=True)}
+
+
+@torch.no_grad()
+def attention(asked: Asked, ids: Sequence[int]) -> dict[str, Tensor]:
+    """Where each head looks, (heads, time, time) for each layer that is attention whose weights are known.
+
+    Args:
+        asked: the model.
+        ids: what it reads.
+    """
+    tokens, maps = torch.tensor([ids], device=asked.model.device), dict[str, Tensor]()
+    mixers = {place: block.mixer for place, block in layers(asked.model).items()}
+
+    def note(place: str, given: tuple[Any, ...], made: Tensor) -> None:
+        if (looks := mixers[place].looks(given[0], given[1])) is not None:
+            maps[place] = looks.weights[0].cpu()
+
+    with observed(mixers, note):
+        asked.model.features(tokens, SequenceLayout.rows(*tokens.shape, device=asked.model.device))
+    return maps
 
 
 def state_of(asked: Asked, ids: Sequence[int]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -141,13 +142,17 @@ class Judgements:
 
     def next_for(self, labeler: str, skip: Sequence[str] = ()) -> tuple[Item | None, int, int]:
         """What somebody is to judge next, those first that the fewest have judged; how many they have judged, and how many there are."""
-        items, standing = self.items(), self.standing()
-        mine = {one.item for one in standing if one.labeler == labeler}
-        counts: dict[str, int] = {}
-        for one in standing:
-            counts[one.item] = counts.get(one.item, 0) + 1
-        open_ = [item for item in items if item.id not in mine and item.id not in skip]
-        return min(open_, key=lambda item: counts.get(item.id, 0), default=None), len(mine), len(items)
+        with self._open() as database:
+            ids = [id for (id,) in database.execute("SELECT id FROM items ORDER BY number")]
+            told = database.execute("SELECT item, labeler, kind FROM judgements ORDER BY number").fetchall()
+        stacked: Counter[tuple[str, str]] = Counter()
+        for item, who, kind in told:
+            stacked[item, who] = max(0, stacked[item, who] - 1) if kind == "undo" else stacked[item, who] + 1
+        judged = Counter(item for (item, _), n in stacked.items() if n)
+        mine = {item for (item, who), n in stacked.items() if n and who == labeler}
+        open_ = [id for id in ids if id not in mine and id not in skip]
+        best = min(open_, key=lambda id: judged[id], default=None)
+        return None if best is None else self.item(best), len(mine), len(ids)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

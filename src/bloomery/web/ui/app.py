@@ -11,7 +11,16 @@
     GET  /api/choices  /api/plan?model=…&machine=…&tokens=…    what a training would take that is only thought of
     POST /api/tokens           a text, or a conversation, in the tokens of each of them
     GET  /api/labels  /api/label?set=…&labeler=…  /api/agreement?set=…    what is to be compared, the next of it, how far people agree
-    POST /api/judge            a judgement: all that is ever written
+    POST /api/judge            a judgement
+    POST /api/compare          a prompt with answers that are to be judged
+    POST /api/stop             asks a training to save itself and to end
+    GET  /api/corpora  /api/corpus  /api/documents  /api/pairs  /api/margin  /api/story    what was read, kept, and dropped, and why
+    GET  /api/evaluations  /api/evaluation  /api/answers  /api/question    what was measured, and every answer
+    GET  /api/models           what can be talked to
+    POST /model/STAGE/ARTIFACT/v1/…    a model behind OpenAI's API, loaded when it is asked; see `Speakers`
+    POST /api/look  /api/weigh what happens within it, and how likely it finds an answer
+
+What people judge, what is to be judged and the wish that a training ends is all that is ever written.
 
 What a document says goes to the browser as JSON and is put on the page as text.
 """
@@ -21,7 +30,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from html import escape
 from importlib.resources import files
+from inspect import isawaitable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -31,16 +43,22 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from bloomery.core.errors import BloomeryError
+from bloomery.stages.inert import inert
 from bloomery.store import Store
+from bloomery.store.store import STOP
 from bloomery.web.admission import Admission, RefusedError
+from bloomery.web.ui.alerts import alerts, plan_so_far
+from bloomery.web.ui.corpora import Corpora
 from bloomery.web.ui.curves import Known, lines_of
+from bloomery.web.ui.examining import answers, evaluation, evaluations, question
 from bloomery.web.ui.labelling import Labelling
 from bloomery.web.ui.pieces import loaded, rows_of_step, talk_in_pieces, text_in_pieces, tokenizers_of
 from bloomery.web.ui.planning import choices, planned
-from bloomery.web.ui.strips import artifact_told, folder_of, loose, status_of, strips
+from bloomery.web.ui.speaking import Speakers, models_of, talks
+from bloomery.web.ui.strips import artifact_told, folder_of, locked, loose, status_of, strips
 
 COOKIE = "bloomery_key"
-SCRIPTS = ("app", "charts", "compare", "home", "label", "parts", "plan", "run", "tokens")
+SCRIPTS = ("app", "charts", "chat", "compare", "data", "evaluate", "home", "inside", "label", "parts", "plan", "run", "speech", "tokens")
 KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".LICENSE": "text/plain"}
 BODY_BYTES = 1 << 20
 HEADERS = {
@@ -70,24 +88,41 @@ class Pages:
 
     def __init__(self, store: Store, keys: Sequence[str] = (), local: bool = True) -> None:
         self.store, self.admission, self.curves, self.labelling = store, Admission(keys, local, COOKIE), Known(), Labelling(store)
+        self.corpora, self.speakers = Corpora(store), Speakers(store, self.admission)
         root = files("bloomery.web.ui") / "static"
         names = ["index.html", "app.css", *(f"{name}.js" for name in SCRIPTS)]
         names += [f"vendor/{name}" for name in ("uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE")]
         self._static = {name: root.joinpath(name).read_bytes() for name in names}
+        self._static["index.html"] = self._static["index.html"].replace(b"{{store}}", escape(inert(str(store.root))).encode())
 
     def app(self) -> Starlette:
         """The application."""
-        answers: dict[str, Callable[[Request], Any]] = {
+        told: dict[str, Callable[[Request], Any]] = {
             "/api/home": self._home, "/api/artifact": self._artifact, "/api/run": self._run,
             "/api/step": self._step, "/api/tokenizers": self._tokenizers, "/api/labels": lambda request: self.labelling.sets(),
             "/api/label": lambda request: self.labelling.next(request.query_params),
             "/api/choices": lambda request: choices(), "/api/plan": lambda request: planned(request.query_params),
             "/api/agreement": lambda request: self.labelling.agreed(request.query_params),
+            "/api/corpora": lambda request: self.corpora.all(), "/api/models": self._models,
+            "/api/evaluations": lambda request: evaluations(self.store),
+            "/api/evaluation": lambda request: evaluation(self.store, request.query_params.get("ref", "")),
+            "/api/answers": lambda request: answers(self.store, request.query_params),
+            "/api/question": lambda request: question(self.store, request.query_params.get("ref", ""), request.query_params.get("id", "")),
         }  # fmt: skip
-        routes = [Route(path, self._answered(answer), methods=["GET"]) for path, answer in answers.items()]
+        told |= {
+            f"/api/{name}": partial(lambda of, request: of(request.query_params), of) for name, of in (
+                ("corpus", self.corpora.corpus), ("documents", self.corpora.documents), ("pairs", self.corpora.pairs),
+                ("margin", self.corpora.margin), ("story", self.corpora.story),
+            )
+        }  # fmt: skip
+        posted: dict[str, Callable[[Any], Any]] = {
+            "/api/tokens": self._tokens, "/api/judge": self.labelling.judge, "/api/compare": self.labelling.add, "/api/stop": self._stop,
+            "/api/look": self.speakers.look, "/api/weigh": self.speakers.weigh,
+        }  # fmt: skip
+        routes = [Route(path, self._answered(answer), methods=["GET"]) for path, answer in told.items()]
+        routes += [Route(path, self._posted(answer), methods=["POST"]) for path, answer in posted.items()]
         routes += [
-            Route("/api/tokens", self._posted(self._tokens), methods=["POST"]),
-            Route("/api/judge", self._posted(self.labelling.judge), methods=["POST"]),
+            Route("/model/{stage}/{artifact}/v1/{verb:path}", self.speakers, methods=["GET", "POST"]),
             Route("/", self._page, methods=["GET"]), Route("/static/{name:path}", self._part, methods=["GET"]),
             Route("/file/{stage}/{artifact}/{name:path}", self._file, methods=["GET"]),
         ]  # fmt: skip
@@ -103,7 +138,8 @@ class Pages:
         """What an answer says as JSON, worked out beside the loop; and what is wrong, in one sentence."""
         try:
             self.admission.check(request)
-            return JSONResponse(await run_in_threadpool(answer), headers=HEADERS)
+            said = await run_in_threadpool(answer)
+            return JSONResponse(await said if isawaitable(said) else said, headers=HEADERS)
         except RefusedError as error:
             return JSONResponse({"error": str(error)}, error.status, HEADERS)
         except BloomeryError as error:
@@ -184,13 +220,15 @@ class Pages:
         if folder is None or curves is None:
             raise RefusedError(404, f"{reference[:200]!r} has told no figures; a training does from its first step on")
         after = request.query_params.get("after", "-1")
-        artifact = self.store.find(reference)
+        artifact, status = self.store.find(reference), status_of(self.store, reference)
+        plan = plan_so_far(folder) if artifact is None else artifact.manifest.summary.get("plan", {})
+        stopping = status == "running" and self.store.path(reference + STOP).exists()
         return {
-            "reference": reference, "status": status_of(self.store, reference), "last": curves.last,
+            "reference": reference, "status": status, "last": curves.last, "stopping": stopping,
+            "alerts": alerts(curves, status, folder, plan, stopping),
             "curves": curves.thinned(after=int(after) if after.lstrip("-").isdecimal() else -1),
             "samples": lines_of(folder / "samples.jsonl", SAMPLES), "events": curves.events,
-            "plan": {} if artifact is None else artifact.manifest.summary.get("plan", {}),
-            "fields": _fields(self.store, reference),
+            "plan": plan, "fields": locked(self.store).get(reference, {}),
         }  # fmt: skip
 
     def _step(self, request: Request) -> Any:
@@ -198,6 +236,23 @@ class Pages:
         if not step.isdecimal():
             raise RefusedError(400, f"step={step[:40]!r} is no number; give one from 1 on")
         return rows_of_step(self.store.open(request.query_params.get("ref", "")), int(step))
+
+    def _stop(self, asked: Any) -> Any:
+        """Asks a training to save itself at its next step and to end."""
+        reference = str(asked.get("ref", "")) if isinstance(asked, dict) else ""
+        if folder_of(self.store, reference) is None or reference.partition("/")[0] != "Train":
+            raise RefusedError(404, f"the store holds no training {reference[:200]!r}")
+        if (status := status_of(self.store, reference)) != "running":
+            raise RefusedError(409, f"{reference} is {status}, and only what is running can be asked to end")
+        self.store.path(reference + STOP).touch()
+        return {"stopping": True}
+
+    def _models(self, request: Request) -> Any:
+        return [
+            {"reference": one.reference, "parameters": one.manifest.summary.get("parameters"), "talks": talks(self.store, one),
+             "loaded": one.reference in self.speakers.loaded, "keyed": bool(self.admission.keys)}
+            for one in models_of(self.store)
+        ]  # fmt: skip
 
     def _tokenizers(self, request: Request) -> Any:
         return [{"reference": one.reference, "vocab_size": one.manifest.summary.get("vocab_size")} for one in tokenizers_of(self.store)]
@@ -217,11 +272,3 @@ class Pages:
             found[str(reference)] = text_in_pieces(tokenizer, text) if isinstance(text, str) else talk_in_pieces(tokenizer, messages)
         return found
 
-
-def _fields(store: Store, reference: str) -> dict[str, Any]:
-    """The fields of a training on one level, finished or not, from the lock of the recipe that made it."""
-    for lock in store.root.glob("*.lock.json"):
-        for said in json.loads(lock.read_bytes())["stages"].values():
-            if said["reference"] == reference:
-                return said["fields"]
-    return {}

@@ -69,6 +69,15 @@ class Curves:
             steps.append(step)
             values.append(float(value))
 
+    @property
+    def names(self) -> list[str]:
+        """Of all figures."""
+        return list(self._steps)
+
+    def all_of(self, name: str) -> list[tuple[int, float]]:
+        """Every step and value of a figure; none where there is none of that name."""
+        return list(zip(self._steps.get(name, ()), self._values.get(name, ()), strict=True))
+
     def thinned(self, points: int = POINTS, after: int = -1) -> dict[str, dict[str, list[Any]]]:
         """Every figure as {"step": […], "tokens": […], "value": […]}.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bloomery.stages.labels import Item, Judgement, Judgements, agreement
+from bloomery.stages.labels import Item, Judgement, Judgements, agreement, items_of
 from bloomery.store import Store
 from bloomery.web.admission import RefusedError
 
@@ -23,10 +24,11 @@ class Labelling:
 
     def __init__(self, store: Store) -> None:
         self.folder = store.root / FOLDER
+        self._known: dict[Path, Judgements] = {}
 
     def sets(self) -> list[dict[str, Any]]:
         """All of them, with how many items and judgements each has."""
-        found = [(path.stem, Judgements(path)) for path in sorted(self.folder.glob("*.sqlite"))]
+        found = [(path.stem, self._at(path)) for path in sorted(self.folder.glob("*.sqlite"))]
         return [{"name": name, "items": len(one.items()), "judged": len(one.standing())} for name, one in found]
 
     def next(self, asked: Mapping[str, str]) -> dict[str, Any]:
@@ -53,6 +55,16 @@ class Labelling:
         new = judgements.add(Judgement(str(item), labeler, kind, ranks, took), told["token"])
         return {"new": new} | self.next({"set": str(told["set"]), "labeler": labeler}) | ({"undone": item} if kind == "undo" else {})
 
+    def add(self, told: Any) -> dict[str, Any]:
+        """Takes a prompt with two to four answers into a set, which it begins where there is none; one that is there already is there once."""
+        try:
+            (item,) = items_of([json.dumps({"messages": told["messages"], "answers": told["answers"]})])
+            path = self._path(told["set"])
+        except (TypeError, KeyError):
+            raise RefusedError(400, 'the body is {"set", "messages", "answers"}') from None
+        judgements = self._at(path)
+        return {"new": judgements.add_items([item]) == 1, "items": len(judgements.items())}
+
     def agreed(self, asked: Mapping[str, str]) -> dict[str, Any]:
         """How far people agree."""
         judgements = self._of(asked)
@@ -64,10 +76,21 @@ class Labelling:
 
     def _of(self, asked: Mapping[str, Any]) -> Judgements:
         name = str(asked.get("set", ""))
-        path: Path = self.folder / f"{name}.sqlite"
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or not path.is_file():
+        path = self._path(name)
+        if not path.is_file():
             raise RefusedError(404, f"there is no set {name[:64]!r} here; begin it with: bloomery label NAME --add answers.jsonl")
-        return Judgements(path)
+        return self._at(path)
+
+    def _path(self, name: Any) -> Path:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+            raise RefusedError(404, f"{str(name)[:64]!r} is no name of a set; take letters, digits, dots and dashes")
+        return self.folder / f"{name}.sqlite"
+
+    def _at(self, path: Path) -> Judgements:
+        """The file, laid out once."""
+        if path not in self._known or not path.is_file():
+            self._known[path] = Judgements(path)
+        return self._known[path]
 
     def _unshuffled(self, judgements: Judgements, id: str, labeler: str, shown: Any) -> tuple[int, ...]:
         """Ranks of the answers as they stand in the item, from those of the answers as they were shown."""

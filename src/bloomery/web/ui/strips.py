@@ -32,9 +32,13 @@ def strip(store: Store, lock: Path) -> dict[str, Any]:
 
 def loose(store: Store) -> list[dict[str, Any]]:
     """What is in the store and belongs to no recipe's last run, the newest first."""
-    told = {said["reference"] for lock in store.root.glob(LOCKS) for said in read_json(lock)["stages"].values()}
-    others = [artifact for artifact in store.artifacts() if artifact.reference not in told]
-    return [_done(artifact) for artifact in reversed(others)]
+    told = locked(store)
+    return [_done(artifact) for artifact in reversed(store.artifacts()) if artifact.reference not in told]
+
+
+def locked(store: Store) -> dict[str, dict[str, Any]]:
+    """What the last run of each recipe was of: the fields of each stage on one level, finished or not, by its reference."""
+    return {said["reference"]: said["fields"] for lock in store.root.glob(LOCKS) for said in read_json(lock)["stages"].values()}
 
 
 def status_of(store: Store, reference: str) -> Status:

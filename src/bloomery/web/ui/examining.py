@@ -1,0 +1,193 @@
+"""What the Evaluate page is told: the figures of everything that was measured, with their errors; and every answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bloomery.evals import questions_of
+from bloomery.evals.estimates import Measure
+from bloomery.evals.task import Score
+from bloomery.stages.alignment.page import Judged, Page
+from bloomery.stages.alignment.probe import Figure, Finding
+from bloomery.stages.evaluate import conversations
+from bloomery.store import Artifact, Store, read_json
+from bloomery.web.admission import RefusedError
+
+KINDS = ("Evaluate", "Assess", "Examine", "Alignment")
+ANSWERS = {"Evaluate": "answers.jsonl", "Assess": "answers.jsonl", "Examine": "predictions.jsonl"}
+RIGHT = ("accuracy", "same_words", "exact")  # numbers of an outcome that say whether it is right
+AT_ONCE = 50  # answers
+
+
+def evaluations(store: Store) -> list[dict[str, Any]]:
+    """All that was measured, the newest first, each with its first figures."""
+    return [_told(one) | {"figures": _figures(one)[:4]} for one in _measured(store)]
+
+
+def evaluation(store: Store, reference: str) -> dict[str, Any]:
+    """All figures of one; what stands beside it; of an `Alignment` its tables and examples."""
+    artifact = _found(store, reference)
+    page = next((name for name in artifact.manifest.files if name.endswith(".html")), "")
+    told = _told(artifact) | {"figures": _figures(artifact), "page": page}
+    if artifact.manifest.stage == "Alignment":
+        return told | _alignment(artifact)
+    lines = list(_answers(artifact))
+    groups = dict.fromkeys(line["group"] for line in lines if line["group"])
+    return told | {"groups": list(groups), "answers": len(lines), "beside": _beside(store, artifact)}
+
+
+def answers(store: Store, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Some answers of one: those that are wrong, of a group, with some words in them.
+
+    Args:
+        store: where it is.
+        asked: ref, only ("wrong", "right", ""), group, search, start.
+    """
+    only, group, words, start = (asked.get(name, "") for name in ("only", "group", "search", "start"))
+    found, first, shown = 0, int(start) if start.isdecimal() else 0, []
+    for line in _answers(_found(store, asked.get("ref", ""))):
+        fits = only not in ("wrong", "right") or line["right"] is (only == "right")
+        if not fits or (group and line["group"] != group) or (words and words.casefold() not in _words(line)):
+            continue
+        if first <= found < first + AT_ONCE:
+            shown.append(line)
+        found += 1
+    return {"total": found, "start": first, "answers": shown}
+
+
+def question(store: Store, reference: str, id: str) -> dict[str, Any]:
+    """The whole conversation before an answer of an `Evaluate`, and the model that was asked."""
+    artifact = _found(store, reference)
+    inputs = artifact.manifest.inputs
+    corpus = store.find(inputs.get("questions", ""))
+    if corpus is None:
+        raise RefusedError(404, f"{reference[:200]} keeps no conversations, or its questions are no longer in the store")
+    document = id.rpartition("#")[0]
+    asked = questions_of(one for one in conversations(corpus) if one[0] == document)
+    one = next((one for one in asked if one.id == id), None)
+    if one is None:
+        raise RefusedError(404, f"there is no question {id[:200]!r} in it")
+    return {"model": inputs["model"], "messages": [dict(message) for message in one.messages], "expected": one.expected}
+
+
+def _measured(store: Store) -> list[Artifact]:
+    return [one for one in reversed(store.artifacts()) if one.manifest.stage in KINDS and "results.json" in one.manifest.files]
+
+
+def _found(store: Store, reference: str) -> Artifact:
+    artifact = next((one for one in _measured(store) if one.reference == reference), None)
+    if artifact is None:
+        raise RefusedError(404, f"the store holds no measurement {reference[:200]!r}")
+    return artifact
+
+
+def _told(artifact: Artifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    models = list(dict.fromkeys(one for name, one in manifest.inputs.items() if name.startswith(("model", "against"))))
+    return {
+        "reference": artifact.reference, "stage": manifest.stage, "name": manifest.name, "models": models, "started": manifest.made["started"],
+    }  # fmt: skip
+
+
+def _figures(artifact: Artifact) -> list[dict[str, Any]]:
+    """Each figure with its error, as far as that is known: {"of": what, "figure", "value", "error", "n", "unit"}."""
+    results = read_json(artifact.file("results.json"))
+    match artifact.manifest.stage:
+        case "Evaluate":
+            kinds = {kind: Score(round(one["exact"] * one["asked"]), one["asked"]) for kind, one in results["kinds"].items() if kind}
+            every = {"all questions": Score(results["right"], results["asked"])} | kinds
+            return [_share(kind, "exact", score) for kind, score in every.items()]
+        case "Assess":
+            return [
+                {"of": f"{task}, {wording}" + (f": {model}" if len(of["models"]) > 1 else ""), "figure": name.replace("_", " "),
+                 "value": one["value"], "error": one["error"], "n": one["of"], "unit": one["unit"]}
+                for task, told in results["tasks"].items() for wording, of in told["prompts"].items()
+                for model, figures in of["models"].items() for name, one in figures.items()
+            ]  # fmt: skip
+        case "Examine":
+            n = results.get("labels", 0)
+            if "accuracy" in results and n:
+                results = results | {"accuracy": Score(round(results["accuracy"] * n), n)}
+            return [
+                _share("labels", name, value) if isinstance(value, Score) else
+                {"of": "labels", "figure": name.replace("_", " "), "value": value, "error": None, "n": n, "unit": ""}
+                for name, value in results.items() if isinstance(value, Score | float)
+            ]  # fmt: skip
+        case _:
+            return [
+                {"of": f"{model}: {probe}", "figure": name, "value": one["value"], "error": one["error"], "n": one["of"], "unit": one["unit"]}
+                for model, told in list(results.items())[-1:] for probe, of in told["probes"].items() for name, one in of["figures"].items()
+            ]  # fmt: skip
+
+
+def _share(of: str, figure: str, score: Score) -> dict[str, Any]:
+    return {"of": of, "figure": figure, "value": score.share, "error": score.standard_error, "n": score.asked, "unit": "%"}
+
+
+def _alignment(artifact: Artifact) -> dict[str, Any]:
+    """Each probe before and after each stage of a training: the tables of its page, and what is to be read of each model."""
+    results = read_json(artifact.file("results.json"))
+
+    def figure(plain: Mapping[str, Any]) -> Figure:
+        return Figure(**(plain | ({"value": math.nan} if plain["value"] is None else {})))
+
+    judged = [
+        Judged(model, {
+            probe: Finding({name: figure(one) for name, one in of["figures"].items()}) for probe, of in told["probes"].items()
+        }, [])
+        for model, told in results.items()
+    ]  # fmt: skip
+    examples = [
+        {"model": model, "probe": probe, "rows": of["examples"]} for model, told in results.items() for probe, of in told["probes"].items()
+        if of["examples"]
+    ]  # fmt: skip
+    return {"tables": [{"probe": probe, "rows": rows} for probe, rows in Page("", judged).tables()], "examples": examples}
+
+
+def _answers(artifact: Artifact) -> Iterator[dict[str, Any]]:
+    """Every answer in one form, whoever has left it."""
+    with open(artifact.file(ANSWERS[artifact.manifest.stage]), encoding="utf-8") as file:
+        for text in file:
+            line = json.loads(text)
+            numbers = line.get("numbers", {})
+            judged = next((numbers[name] >= 1 for name in RIGHT if name in numbers), None)
+            told = {"id": line["id"], "choices": line.get("choices", []), "written": line.get("written", ""), "numbers": numbers}
+            match artifact.manifest.stage:
+                case "Evaluate":
+                    yield told | {"group": line["kind"], "right": line["right"], "asked": line["question"], "expected": [line["expected"]],
+                                  "said": line["answer"]}  # fmt: skip
+                case "Assess":
+                    group = f"{line['task']}, {line['prompt']}: {line['model']}"
+                    yield told | {"group": group, "right": judged, "asked": line["asked"], "expected": list(line.get("expected", ())),
+                                  "said": line.get("said", "")}  # fmt: skip
+                case _:
+                    expected, said = line.get("expected"), line.get("predicted", line.get("written"))
+                    yield told | {"group": "", "right": None if isinstance(expected, float) else expected == said, "asked": "",
+                                  "expected": [str(expected)], "said": str(said),
+                                  "numbers": {f"score {i}": score for i, score in enumerate(line.get("scores", []))}}  # fmt: skip
+
+
+def _words(line: Mapping[str, Any]) -> str:
+    return "\n".join((line["id"], line["asked"], line["said"], *line["expected"])).casefold()
+
+
+def _beside(store: Store, artifact: Artifact) -> list[dict[str, Any]]:
+    """Other models that were asked the same: their share of right answers, and by how much this one is ahead, question by question."""
+    questions = artifact.manifest.inputs.get("questions")
+    if artifact.manifest.stage != "Evaluate" or questions is None:
+        return []
+    own = {line["id"]: line["right"] for line in _answers(artifact)}
+    found = []
+    for other in _measured(store):
+        if other.manifest.stage != "Evaluate" or other.manifest.inputs.get("questions") != questions or other.reference == artifact.reference:
+            continue
+        theirs = {line["id"]: line["right"] for line in _answers(other)}
+        both = [id for id in own if id in theirs]
+        if both:
+            mine, its = (Measure.mean([float(of[id]) for id in both]) for of in (own, theirs))
+            less = mine.less(its)
+            found.append(_told(other) | {"value": its.value, "n": len(both), "less": less.plain(), "sure": less.sure})
+    return found
