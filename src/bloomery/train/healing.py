@@ -159,8 +159,9 @@ class Event:
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Event:
         """Back from JSON."""
-        numbers = {name: float(plain[name]) for name in ("loss", "grad_norm", "update", "limit", "rate") if plain.get(name) is not None}
-        return cls(**(plain | numbers | {"rows": tuple(plain["rows"]), "documents": tuple(plain["documents"])}))
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+        values |= {name: float(value) for name, value in plain.items() if name in ("loss", "grad_norm", "update", "limit") and value is not None}
+        return cls(**values)
 
     def __str__(self) -> str:
         what, value = {

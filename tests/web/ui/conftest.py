@@ -3,6 +3,7 @@
 import pytest
 
 from bloomery.store import Store
+from tests.web.ui.filled import fill
 from tests.web.ui.places import served, small_store
 
 
@@ -14,6 +15,12 @@ def looked_at(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def address(looked_at):
+def corpora(looked_at):
+    """The store is filled with all else; the references of its corpora."""
+    return fill(looked_at)
+
+
+@pytest.fixture(scope="session")
+def address(looked_at, corpora):
     with served(looked_at) as url:
         yield url

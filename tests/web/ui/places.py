@@ -10,12 +10,14 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPConnection
 
 import uvicorn
 
 from bloomery.stages.labels import Item, Judgements
 from bloomery.store import Store, write_json
 from bloomery.text.tokenizer import Tokenizer
+from bloomery.train.healing import Event
 from bloomery.web.ui.app import Pages
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\x1b[31m\u202egnp.exe"
@@ -44,7 +46,8 @@ def small_store(store: Store) -> None:
     tokenizer.save(store.workspace("TrainTokenizer/main-0").path / "tokenizer.json")
     made(store, "TrainTokenizer/main-0", summary={"vocab_size": tokenizer.vocab_size})
     samples = [{"step": 0, "prompt": HOSTILE, "answer": "first"}, {"step": 40, "prompt": HOSTILE, "answer": HOSTILE}]
-    event = {"step": 7, "cause": "loss", "rung": "skip", "loss": 9.0, "documents": [{"source": "web", "id": HOSTILE}]}
+    blamed = ({"source": "web", "id": HOSTILE},)
+    event = Event(step=7, cause="loss", rung="skip", loss=9.0, grad_norm=1.0, limit=2.5, documents=blamed).plain()
     metrics = line(0, 3.0) + "".join(line(step) for step in range(1, 40)) + line(40, healing=[event]) + json.dumps(
         {"step": 40, "held_out/unread/bits_per_byte": 1.5}) + "\n"  # fmt: skip
     made(store, "Train/base-1", {"tokenizer": "TrainTokenizer/main-0"}, {"parameters": 1234, "steps": 40, "plan": {}}, {"name": HOSTILE}, [
@@ -86,3 +89,14 @@ def served(store: Store, keys: Sequence[str] = ()) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(20)
+
+
+def ask(address: str, path: str, body=None, **headers):
+    """Status, body (as JSON where it is some) and response."""
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=30)
+    data = None if body is None else json.dumps(body).encode()
+    connection.request("GET" if body is None else "POST", path, data, {"Content-Type": "application/json"} | headers)
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status, json.loads(content) if "json" in response.getheader("Content-Type", "") else content.decode(), response

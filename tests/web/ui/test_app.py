@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from http.client import HTTPConnection
 from urllib.parse import urlencode
 
 import pytest
@@ -16,18 +14,7 @@ from bloomery.planning.machines import machine
 from bloomery.stages.anatomy import Planned
 from bloomery.stages.planner import planner_of, usual
 from bloomery.store import Store
-from tests.web.ui.places import HOSTILE, leased, line, made, served, small_store
-
-
-def ask(address: str, path: str, body=None, **headers):
-    """Status, body (as JSON where it is some) and response."""
-    connection = HTTPConnection(address.removeprefix("http://"), timeout=30)
-    data = None if body is None else json.dumps(body).encode()
-    connection.request("GET" if body is None else "POST", path, data, {"Content-Type": "application/json"} | headers)
-    response = connection.getresponse()
-    content = response.read()
-    connection.close()
-    return response.status, json.loads(content) if "json" in response.getheader("Content-Type", "") else content.decode(), response
+from tests.web.ui.places import HOSTILE, ask, leased, line, made, served, small_store
 
 
 def test_a_recipe_is_a_strip_of_what_is_there_and_what_is_not(address, looked_at):
@@ -114,6 +101,15 @@ def test_texts_are_told_in_tokens(address):
     ("/api/judge", {"set": "first", "labeler": "zoe", "token": "a-token-of-it", "kind": "undo"}, 400),
     ("/api/judge", {"set": "first", "labeler": "zoe", "token": "a-token-of-it", "kind": "ranks", "item": "x", "ranks": [1, 2]}, 400),
     ("/api/judge", {"set": "first", "labeler": "zoe", "token": "a-token-of-it", "kind": "drop", "item": "x"}, 400),
+    ("/api/compare", {"set": "../x", "messages": [], "answers": ["a", "b"]}, 400), ("/api/compare", {"set": "new", "answers": ["a", "b"]}, 400),
+    ("/api/compare", {"set": "../x", "messages": [{"role": "user", "content": "?"}], "answers": ["a", "b"]}, 404),
+    ("/api/compare", {"set": "new", "messages": [{"role": "user", "content": "?"}], "answers": ["a"]}, 400),
+    ("/api/stop", {"ref": "Train/base-1"}, 409), ("/api/stop", {"ref": "../x"}, 404), ("/api/stop", [], 404),
+    ("/api/corpus?ref=../x", None, 404), ("/api/corpus?ref=Train/base-1", None, 400), ("/api/evaluation?ref=Train/base-1", None, 404),
+    ("/api/answers?ref=none", None, 404), ("/api/question?ref=Assess/main-6&id=r1", None, 404),
+    ("/api/look", {"model": "../x", "text": "a"}, 404), ("/api/look", {"model": "Train/base-1", "text": "a"}, 404), ("/api/look", [], 400),
+    ("/api/look", {"model": "Train/talker-3"}, 400), ("/api/weigh", {"model": "Train/talker-3", "answers": ["a"]}, 400),
+    ("/api/weigh", {"model": "Train/talker-3", "messages": [], "answers": []}, 400),
 ], ids=str)  # fmt: skip
 def test_what_cannot_be_told_is_refused_in_a_sentence(address, path, body, status):
     found, said, _ = ask(address, path, body)
@@ -126,6 +122,35 @@ def test_pages_of_other_sites_and_other_names_get_nothing(address):
     assert ask(address, "/api/home", Host="evil.example")[0] == 403
     assert ask(address, "/", Host="evil.example")[0] == 403
     assert ask(address, "/api/tokens", {"tokenizers": [], "text": ""}, **{"Content-Type": "text/plain"})[0] == 415
+
+
+@pytest.mark.parametrize("path", ["/api/judge", "/api/compare", "/api/stop", "/api/look", "/model/Train/talker-3/v1/chat/completions"])
+def test_what_writes_or_costs_is_refused_to_other_sites(address, path):
+    messages = [{"role": "user", "content": "a"}]
+    body = {"model": "Train/talker-3", "ref": "Train/chat-2", "set": "new", "messages": messages, "answers": ["a", "b"]}
+    assert ask(address, path, body, Origin="https://evil.example")[0] == 403
+    assert ask(address, path, body, Origin="null")[0] == 403
+    assert ask(address, path, body, Host="evil.example")[0] == 403
+    assert ask(address, path, body, **{"Content-Type": "text/plain"})[0] == 415
+
+
+def test_a_training_is_asked_to_end_by_a_file_beside_its_work(tmp_path):
+    store = Store(tmp_path)
+    small_store(store)
+    with served(store) as there, leased(store, "Train/chat-2"):
+        assert ask(there, "/api/run?ref=Train/chat-2")[1]["stopping"] is False
+        assert ask(there, "/api/stop", {"ref": "Train/chat-2"})[0] == 200
+        assert store.path("Train/chat-2.stop").exists()
+        assert ask(there, "/api/run?ref=Train/chat-2")[1]["stopping"] is True
+
+
+def test_answers_are_put_into_a_set_once(tmp_path):
+    store = Store(tmp_path)
+    body = {"set": "new", "messages": [{"role": "user", "content": HOSTILE}], "answers": ["a", HOSTILE]}
+    with served(store) as there:
+        assert ask(there, "/api/compare", body)[1] == {"new": True, "items": 1}
+        assert ask(there, "/api/compare", body)[1] == {"new": False, "items": 1}
+        assert ask(there, "/api/label?set=new&labeler=ann")[1]["item"]["prompt"] == body["messages"]
 
 
 def test_nothing_from_elsewhere_may_run_and_no_other_page_may_hold_it(address):
@@ -161,6 +186,7 @@ def test_who_judges_sees_neither_an_order_nor_what_is_known(address):
     assert ask(address, "/api/judge", {"set": "first"}, Origin="https://evil.example")[0] == 403
 
 
+@pytest.mark.slow
 def test_a_plan_is_that_of_the_command_line(address):
     query = "model=6m&machine=h100&tokens=1e9&batch_tokens=524288&ranks=8&way=shard&price=2"
     status, said, _ = ask(address, f"/api/plan?{query}")

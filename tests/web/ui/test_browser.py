@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import time
+from urllib.parse import quote
 
 import pytest
 
 from bloomery.stages.labels import Judgements
 from bloomery.store import Store
-from tests.web.ui.places import line, made, served, small_store
+from tests.web.ui.filled import fill
+from tests.web.ui.places import leased, line, made, served, small_store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright")
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium on this machine")
 PAGES = {
     "home": "#/", "runs": "#/run", "run": "#/run/Train%2Fbase-1", "compare": "#/compare/Train%2Fbase-1,Train%2Fchat-2", "tokens": "#/tokens",
-    "labels": "#/label", "label": "#/label/first", "plan": "#/plan",
+    "labels": "#/label", "label": "#/label/first", "corpora": "#/data", "corpus": "#/data/{shelf}", "measured": "#/evaluate",
+    "answers": "#/evaluate/Evaluate%2Fbefore-4", "choices": "#/evaluate/Assess%2Fmain-6", "alignment": "#/evaluate/Alignment%2Fmain-7",
+    "chat": "#/chat", "plan": "#/plan",
 }  # fmt: skip
-every_page = pytest.mark.parametrize("page", PAGES)
+every_page = pytest.mark.parametrize("page", [pytest.param(name, marks=[pytest.mark.slow] * (name == "plan")) for name in PAGES])
+LAYOUT = """() => {
+  const seen = [...document.querySelectorAll("main *")].filter((one) => one.checkVisibility() && one.getClientRects().length);
+  const wrong = [];
+  if (document.documentElement.scrollWidth > innerWidth) wrong.push("the page is wider than its window");
+  const clips = (one) => one && one !== document.body && (getComputedStyle(one).overflowX !== "visible" || clips(one.parentElement));
+  for (const one of seen) {
+    const box = one.getBoundingClientRect();
+    if (box.right > innerWidth + 1 && !clips(one)) wrong.push(`beyond the edge: ${one.outerHTML.slice(0, 80)}`);
+  }
+  const controls = seen.filter((one) => one.matches("button, select, input, textarea, a"));
+  controls.forEach((one, i) => controls.slice(i + 1).forEach((other) => {
+    const [a, b] = [one.getBoundingClientRect(), other.getBoundingClientRect()];
+    const over = Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
+    const told = [one, other].map((it) => it.outerHTML.slice(0, 60));
+    if (over && !one.contains(other) && !clips(one) && !clips(other)) wrong.push(`over each other: ${told}`);
+  }));
+  return wrong;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +67,14 @@ class Looked:
     def open(self, address: str, page: str):
         self.tab.goto(f"{address}/{PAGES.get(page, page)}")
         self.tab.wait_for_selector("main h1")
+        self.tab.wait_for_load_state("networkidle", timeout=120_000)
         return self.tab
+
+    def check(self, address: str) -> None:
+        """Nothing has gone wrong, and nothing was asked of anybody else."""
+        assert self.wrong == []
+        assert {url.split("/")[2] for url in self.asked if not url.startswith("data:")} <= {address.removeprefix("http://")}
+        assert self.tab.evaluate("window.hacked") is None
 
 
 @pytest.fixture
@@ -53,35 +84,37 @@ def looked(browser):
     made.tab.close()
 
 
-@every_page
-def test_a_page_is_drawn_without_a_fault_and_asks_nobody_else(looked, address, page, tmp_path):
-    tab = looked.open(address, page)
-    assert "did not work" not in tab.inner_text("main")
-    assert looked.wrong == []
-    assert {url.split("/")[2] for url in looked.asked if not url.startswith("data:")} == {address.removeprefix("http://")}
-    assert len(tab.screenshot(path=tmp_path / f"{page}.png")) > 5000
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it is wider than its window"
-
-
-@every_page
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_page_can_be_used_by_everyone(browser, address, page, scheme):
+def serious(tab) -> list[str]:
+    """What keeps somebody from using a page, as axe sees it."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="accessibility is checked with axe")
-    looked = Looked(browser, color_scheme=scheme)
-    found = axe.Axe().run(looked.open(address, page)).response["violations"]
-    looked.tab.close()
-    serious = [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")]
-    assert serious == []
+    found = axe.Axe().run(tab).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found if one["impact"] in ("serious", "critical")]
 
 
 @every_page
-def test_a_page_fits_a_telephone(browser, address, page):
-    looked = Looked(browser, viewport={"width": 390, "height": 800})
-    tab = looked.open(address, page)
-    tab.wait_for_timeout(200)
-    wide = tab.evaluate("document.documentElement.scrollWidth")
+def test_a_page_is_whole_asks_nobody_else_fits_and_can_be_used_by_everyone(looked, address, page, corpora):
+    tab = looked.open(address, PAGES[page].format(shelf=quote(corpora["shelf"], safe="")))
+    assert "did not work" not in tab.inner_text("main")
+    assert tab.evaluate(LAYOUT) == []
+    assert serious(tab) == []
+    tab.set_viewport_size({"width": 390, "height": 800})
+    tab.wait_for_timeout(100)  # charts are drawn anew
+    assert tab.evaluate(LAYOUT) == []
+    looked.check(address)
+
+
+@pytest.mark.slow
+@every_page
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_in_both_colours_and_widths(browser, address, page, scheme, width, corpora, tmp_path):
+    looked = Looked(browser, color_scheme=scheme, viewport={"width": width, "height": 900})
+    tab = looked.open(address, PAGES[page].format(shelf=quote(corpora["shelf"], safe="")))
+    assert serious(tab) == []
+    assert tab.evaluate(LAYOUT) == []
+    assert len(tab.screenshot(path=tmp_path / f"{page}-{scheme}-{width}.png", full_page=True)) > 5000
     looked.tab.close()
-    assert wide <= 390
+    assert looked.wrong == []
 
 
 def test_hostile_texts_are_seen_and_do_nothing(looked, address):
@@ -248,3 +281,156 @@ def test_a_plan_follows_what_is_chosen(looked, address):
     tab.select_option("#model", "2.8b")
     tab.wait_for_selector("text=It does not fit", timeout=60_000)
     assert looked.wrong == []
+
+
+def corpus(looked, address, corpora):
+    """The Data page of the shelf."""
+    tab = looked.open(address, PAGES["corpus"].format(shelf=quote(corpora["shelf"], safe="")))
+    tab.wait_for_selector("article")
+    return tab
+
+
+def test_dropped_documents_are_looked_through_by_filter_and_words(looked, address, corpora):
+    tab = corpus(looked, address, corpora)
+    tab.select_option("#filter", "DecontaminateSums")
+    tab.wait_for_selector("text=1 of 1 that were dropped")
+    assert tab.inner_text("article mark") == "2 + 3"
+    assert "DecontaminateSums: holds test item '2 + 3'" in tab.inner_text("article")
+    tab.select_option("#kind", "documents")
+    tab.fill("#words", "Document 1")
+    tab.wait_for_selector("text=and have these words")
+    assert {text.lower() for text in tab.locator("article mark").all_inner_texts()} == {"document 1"}
+    tab.click("text=Its story >> nth=0")
+    tab.wait_for_selector(".steps")
+    assert "ExactDuplicates kept" in tab.inner_text(".steps")
+    looked.check(address)
+
+
+def test_a_threshold_is_moved_and_says_what_would_stay(looked, address, corpora):
+    tab = corpus(looked, address, corpora)
+    figure = tab.locator("figure")
+    assert "as now" in figure.inner_text()
+    tab.focus("#low0")
+    for _ in range(3):
+        tab.keyboard.press("ArrowRight")
+    assert "fewer than now" in figure.inner_text()
+    assert figure.locator(".bars i.goes").count() > 1
+    tab.click("text=Documents at the margin")
+    figure.locator("article").first.wait_for()
+    tab.focus("#low0")
+    tab.keyboard.press("Home")
+    assert "no bound" in tab.inner_text("output[for=low0]")
+    assert "1 more than now" in figure.inner_text()
+    looked.check(address)
+
+
+def test_hostile_documents_and_long_lines_do_nothing_on_the_new_pages(looked, address, corpora):
+    tab = corpus(looked, address, corpora)
+    tab.select_option("#kind", "documents")
+    tab.fill("#words", "script")
+    tab.wait_for_selector("text=and have these words")
+    for page in ("answers", "choices", "alignment"):
+        assert "<script>" in tab.locator("main").inner_text()
+        assert not set("\x1b\u202e") & set(tab.locator("main").inner_text())
+        looked.check(address)
+        tab = looked.open(address, page)
+        if page == "answers":
+            tab.select_option("#only", "")
+        elif page == "alignment":
+            tab.click("details summary >> nth=0")
+        tab.wait_for_selector("text=window.hacked")
+    assert len(tab.inner_text("main")) < 20_000
+
+
+def test_answers_are_found_and_weighed(looked, address):
+    tab = looked.open(address, "answers")
+    tab.select_option("#group", "sums")
+    tab.wait_for_selector("text=2 of 5 answers")
+    tab.click("text=The whole prompt, with probabilities >> nth=0")
+    tab.wait_for_selector("text=log p >> nth=1", timeout=60_000)
+    tab.focus(".weighed >> nth=0")
+    tab.keyboard.press("ArrowRight")
+    assert "%" in tab.inner_text(".told >> nth=0")
+    tab.click("text=Ask it in Chat >> nth=0")
+    tab.wait_for_selector("#say")
+    assert tab.input_value("#say") == "and one?"
+    assert tab.locator("section >> nth=0 >> .turn").count() == 2
+    looked.check(address)
+
+
+def test_two_models_are_talked_to_and_their_answers_go_to_people(browser, tmp_path):
+    store = Store(tmp_path)
+    fill(store)
+    with served(store) as there:
+        looked = Looked(browser)
+        tab = looked.open(there, "chat")
+        tab.select_option("#right", "Train/talker-3")
+        tab.click("text=How it writes")
+        tab.fill("#max_tokens", "12")
+        tab.focus("#temperature")
+        tab.keyboard.press("End")
+        tab.fill("#say", "one and one?")
+        tab.keyboard.press("Enter")
+        tab.wait_for_selector("text=12 tokens >> nth=1", timeout=60_000)
+        assert tab.locator("section >> nth=0 >> .weighed span").count() == 12
+        tab.hover("section >> nth=0 >> .weighed span >> nth=2")
+        assert "likeliest" in tab.inner_text(".told >> nth=0")
+        tab.click("text=As curl >> nth=0")
+        curl, python = tab.locator("section >> nth=0 >> pre").all_inner_texts()
+        answer = json.loads(subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout)
+        said = tab.locator("section >> nth=0 >> .weighed").inner_text()
+        assert answer["choices"][0]["message"]["content"].split() == said.split()
+        compile(python, "copied", "exec")
+        assert "extra_body" not in python
+        tab.click("text=Send to Label")
+        tab.wait_for_selector("text=Judge them")
+        (item,) = Judgements(store.root / "labels" / "chat.sqlite").items()
+        assert list(item.prompt) == [{"role": "user", "content": "one and one?"}]
+        assert item.answers[0].split() == said.split()
+        tab.click("text=Look inside >> nth=0")
+        tab.wait_for_selector("canvas")
+        assert tab.locator(".lens tbody tr").count() == 3
+        tab.focus(".looks")
+        tab.keyboard.press("ArrowLeft")
+        assert "looks at" in tab.inner_text("main")
+        assert serious(tab) == []
+        assert tab.evaluate(LAYOUT) == []
+        looked.check(there)
+        looked.tab.close()
+
+
+def test_an_answer_that_is_stopped_ends_and_is_kept(looked, address):
+    tab = looked.open(address, "chat")
+    tab.route("**/chat/completions", lambda route: None)  # never answered
+    tab.fill("#say", "one?")
+    tab.keyboard.press("Enter")
+    tab.click("text=Stop")
+    tab.wait_for_selector("text=stopped")
+    assert tab.is_enabled("text=Send >> nth=0")
+    tab.unroute("**/chat/completions")
+    tab.click("text=How it writes")
+    tab.fill("#max_tokens", "3")
+    tab.select_option("#mode", "text")
+    tab.fill("#say", "two and")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("text=3 tokens", timeout=60_000)
+    looked.check(address)
+
+
+def test_a_run_is_asked_to_end_and_its_troubles_are_said(browser, tmp_path):
+    store = Store(tmp_path)
+    small_store(store)
+    with served(store) as there:
+        looked = Looked(browser)
+        tab = looked.open(there, "run")
+        assert "step 7: the loss is 9, above 2.5" in tab.inner_text(".alerts")
+        tab = looked.open(there, "#/run/Train%2Fchat-2")
+        assert "It ended at step 2 before it was done" in tab.inner_text(".alerts")
+        with leased(store, "Train/chat-2"):
+            tab = looked.open(there, "#/run/Train%2Fchat-2")
+            tab.reload()
+            tab.click("text=Stop and save")
+            tab.wait_for_selector("text=Asked to end")
+            assert store.path("Train/chat-2.stop").exists()
+        looked.check(there)
+        looked.tab.close()

@@ -6,6 +6,7 @@ regular expression engine cuts as it does, and the library encodes only the word
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -30,7 +31,7 @@ BLANKED = f"[ {BLANK}]+[^ {BLANK}]*|[^ {BLANK}]+"  # as SentencePiece's pieces b
 
 
 class ByWords:
-    """Encodes texts by way of their words.
+    """Encodes texts by way of their words. Threads may ask at once, and are answered one after the other: all learn into the same tables.
 
     Args:
         words: encodes a word on its own.
@@ -48,6 +49,7 @@ class ByWords:
         self._pattern = regex.compile(pattern)
         self._tried: set[str] = set()
         self._odd: set[str] = set()  # characters that the two engines take for something different
+        self._one_at_a_time = threading.Lock()
         self._forget()
 
     def encode(self, texts: Sequence[str]) -> list[Int[np.ndarray, " tokens"]] | None:
@@ -58,6 +60,10 @@ class ByWords:
         """
         if self._prefix:
             texts = [self._prefix + text if text else text for text in texts]
+        with self._one_at_a_time:
+            return self._encode(texts)
+
+    def _encode(self, texts: Sequence[str]) -> list[Int[np.ndarray, " tokens"]] | None:
         if self._odd and any(char in text for text in texts for char in self._odd):
             return None
         if self._index.chars > REMEMBERED_CHARS:

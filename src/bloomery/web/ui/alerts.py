@@ -43,7 +43,9 @@ def alerts(curves: Curves, status: Status, folder: Path, plan: Plan, stopping: b
         found.append(("bad", said))
     for event in map(Event.of, curves.events[-RECENT:]):
         found.append(("bad" if event.rung in ("roll back", "stop") else "warn", f"{event}."))
-    found += [("warn", said) for said in (*_forgotten(curves), *([_slow(curves)] if status == "running" else []), *_over(plan)) if said]
+    pace = _slow(curves) if status == "running" else ""
+    for said in (*_forgotten(curves), pace, *_over(plan)):
+        found += [("warn", said)] if said else []
     return sorted(found, key=lambda one: one[0] != "bad")
 
 

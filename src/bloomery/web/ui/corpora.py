@@ -11,7 +11,7 @@ from bloomery.stages.record.histogram import histograms
 from bloomery.stages.record.pairs import DUPLICATE
 from bloomery.stages.record.record import KINDS, containing
 from bloomery.stages.record.rules import rules
-from bloomery.store import Artifact, Store
+from bloomery.store import Store
 from bloomery.web.admission import RefusedError
 
 SHOWN = 12  # documents at a time
@@ -182,8 +182,3 @@ def _bound(asked: Mapping[str, str], name: str) -> float | None:
         return float(asked[name]) if asked.get(name) else None
     except ValueError:
         raise RefusedError(400, f"{name}={asked[name][:40]!r} is no number") from None
-
-
-def prepared(artifact: Artifact) -> bool:
-    """Whether an artifact has the record of a corpus."""
-    return "funnel" in artifact.manifest.summary

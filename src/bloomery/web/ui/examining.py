@@ -132,7 +132,8 @@ def _alignment(artifact: Artifact) -> dict[str, Any]:
     results = read_json(artifact.file("results.json"))
 
     def figure(plain: Mapping[str, Any]) -> Figure:
-        return Figure(**(plain | ({"value": math.nan} if plain["value"] is None else {})))
+        values: dict[str, Any] = {**plain, "value": math.nan if plain["value"] is None else plain["value"]}
+        return Figure(**values)
 
     judged = [
         Judged(model, {

@@ -1,6 +1,9 @@
 // The shell: which page is shown, its colours, and what goes wrong.
-import { ask, el } from "./parts.js";
+import { el } from "./parts.js";
+import { chat } from "./chat.js";
 import { compare } from "./compare.js";
+import { data } from "./data.js";
+import { evaluate } from "./evaluate.js";
 import { home } from "./home.js";
 import { label } from "./label.js";
 import { plan } from "./plan.js";
@@ -36,6 +39,9 @@ async function show() {
     else if (page === "plan") await plan(context);
     else if (page === "compare") await compare(context, argument);
     else if (page === "label") await label(context, argument);
+    else if (page === "chat") await chat(context, argument);
+    else if (page === "data") await data(context, argument);
+    else if (page === "evaluate") await evaluate(context, argument);
     else if (page === "run" && argument) await run(context, argument);
     else if (page === "run") await runs(context);
     else await home(context);
@@ -63,5 +69,4 @@ button.addEventListener("click", () => {
 });
 theme(localStorage.getItem("theme") ?? "");
 addEventListener("hashchange", async () => { await show(); main.focus(); });
-ask("/api/home").then((said) => { document.querySelector("#where").textContent = `store: ${said.store}`; }).catch(() => {});
 show();

@@ -1,5 +1,5 @@
 // Home: each recipe as a strip of its stages, and the one command that goes on from here.
-import { ask, bytes, cards, command, el, number, runLink, seconds, table } from "./parts.js";
+import { ask, bytes, cards, command, el, fileLink, link, number, seconds, table } from "./parts.js";
 
 const WORDS = { done: "done", running: "running", stopped: "begun, to be gone on with", missing: "not made yet" };
 
@@ -25,7 +25,7 @@ function draw(box, said, open) {
   box.replaceChildren(el("h1", { text: "What is here" }), ...(recipes.length ? recipes : others.length ? [] : [empty]));
   if (others.length) {
     box.append(el("h2", { text: "Beside the last runs" }), table(["artifact", "size", "made in", "when"], others.map((one) => [
-      one.stage === "Train" ? runLink(one.reference) : one.reference, bytes(one.bytes), seconds(one.seconds), new Date(1000 * one.started).toLocaleString(),
+      link(one.reference), bytes(one.bytes), seconds(one.seconds), new Date(1000 * one.started).toLocaleString(),
     ]), [1, 2]));
   }
   if (held) box.querySelector(`[data-reference="${CSS.escape(held)}"]`)?.focus();
@@ -62,7 +62,7 @@ function stageButton(stage, detail, open) {
 
 async function tell(stage, detail) {
   detail.hidden = false;
-  const head = el("h3", {}, stage.stage === "Train" ? runLink(stage.reference) : el("code", { text: stage.reference }));
+  const head = el("h3", {}, link(stage.reference));
   if (stage.status !== "done") {
     detail.replaceChildren(head, el("p", { text: WORDS[stage.status] }), el("p", { class: "dim", text: stage.inputs.length ? `stands on ${stage.inputs.join(", ")}` : "stands on nothing else" }));
     return;
@@ -73,11 +73,6 @@ async function tell(stage, detail) {
     el("details", { open: true }, el("summary", { text: "Where it came from" }), tree(told.lineage)),
     el("details", {}, el("summary", { text: "Its fields" }), el("pre", { text: JSON.stringify(told.fields, null, 2) })),
     el("details", {}, el("summary", { text: `Its files (${told.files.length})` }), table(["file", "size"], told.files.map((file) => [fileLink(stage.reference, file.name), bytes(file.bytes)]), [1])));
-}
-
-const SHOWN = /\.(html|svg|txt|md|json|jsonl)$/;
-function fileLink(reference, name) {
-  return SHOWN.test(name) ? el("a", { href: `/file/${reference.split("/").map(encodeURIComponent).join("/")}/${name.split("/").map(encodeURIComponent).join("/")}`, target: "_blank", rel: "noopener", text: name }) : name;
 }
 
 function tree(node, field = "") {

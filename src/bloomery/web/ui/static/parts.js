@@ -25,6 +25,14 @@ export async function ask(path, options) {
   return said;
 }
 
+export function post(path, body) {
+  return ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+}
+
+export function query(path, asked) {
+  return ask(`${path}?${new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== "" && value !== null && value !== undefined))}`);
+}
+
 export function seconds(s) {
   if (s < 1) return `${Math.round(1000 * s)} ms`;
   if (s < 100) return `${s.toFixed(1)} s`;
@@ -45,6 +53,26 @@ export function number(value) {
   return Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : Number(value.toPrecision(4)).toString();
 }
 
+export function percent(value, digits = 1) {
+  return value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`;
+}
+
+export function select(id, options, value, attributes = {}) {
+  return el("select", { id, ...attributes }, options.map(([name, text]) => el("option", { value: name, text, selected: name === value })));
+}
+
+export function slider(id, min, max, step, value, of, told) {  // its output says what `of` makes of the place
+  const output = el("output", { for: id }), input = el("input", { id, type: "range", min, max, step, value, class: "grow" });
+  const show = () => { output.textContent = told(of(Number(input.value))); input.setAttribute("aria-valuetext", output.textContent); };
+  input.addEventListener("input", show);
+  show();
+  return { input, output, value: () => of(Number(input.value)) };
+}
+
+export function field(id, text, ...parts) {
+  return el("div", {}, el("label", { for: id, text }), el("div", { class: "row" }, parts));
+}
+
 export function cards(figures) {
   return el("div", { class: "cards" }, figures.map(([value, what]) => el("div", {}, el("b", { text: value }), el("span", { text: what }))));
 }
@@ -63,6 +91,22 @@ export function table(head, rows, figures = []) {
 
 export function runLink(reference, text = reference) {
   return el("a", { href: `#/run/${encodeURIComponent(reference)}`, text });
+}
+
+const PAGES = { Train: "run", Prepare: "data", Evaluate: "evaluate", Assess: "evaluate", Examine: "evaluate", Alignment: "evaluate" };
+export function link(reference) {  // to the page that shows an artifact; its name alone where there is none
+  const page = PAGES[reference.split("/")[0]];
+  return page ? el("a", { href: `#/${page}/${encodeURIComponent(reference)}`, text: reference }) : el("code", { text: reference });
+}
+
+const SHOWN = /\.(html|svg|txt|md|json|jsonl)$/;
+export function fileLink(reference, name, text = name) {
+  const path = [...reference.split("/"), ...name.split("/")].map(encodeURIComponent).join("/");
+  return SHOWN.test(name) ? el("a", { href: `/file/${path}`, target: "_blank", rel: "noopener", text }) : name;
+}
+
+export function marked(pieces) {  // [text, kind]: "mark" for what is meant, "gap" for what is left out
+  return el("p", { class: "text" }, pieces.map(([text, kind]) => (kind === "mark" ? el("mark", { text }) : el("span", { class: kind === "gap" ? "dim" : null, text }))));
 }
 
 export function command(line) {

@@ -1,5 +1,5 @@
 // Plan: what a training would take, before it is one: memory of a rank by kind, time, money, and the line to copy.
-import { ask, bytes, cards, command, el, number, seconds, table } from "./parts.js";
+import { ask, bytes, cards, command, el, field, number, seconds, select, slider, table } from "./parts.js";
 
 const COLOURS = ["#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6", "#c2255c", "#0c8599", "#a16207", "#5b6570"];
 
@@ -13,8 +13,7 @@ export async function plan({ box }) {
   const batch = slider("batch", 14, 23, 1, 19, (x) => 2 ** x, scale);
   const ranks = slider("ranks", 0, 12, 1, 3, (x) => 2 ** x, number);
   const price = el("input", { id: "price", type: "number", min: 0, step: 0.1, value: 2.5 });
-  const result = el("div", { "aria-live": "polite" });
-  const field = (id, text, ...parts) => el("div", {}, el("label", { for: id, text }), el("div", { class: "row" }, parts));
+  const result = el("div", { "aria-live": "polite" }, el("p", { class: "dim", text: "Working it out …" }));
   const form = el("form", { class: "side card", onsubmit: (event) => event.preventDefault() },
     field("model", "Model", model), field("tokens", "Tokens to train on", tokens.input, tokens.output), field("batch", "Tokens of a step", batch.input, batch.output),
     field("machine", "Machine", machine), field("ranks", "How many", ranks.input, ranks.output), field("way", "Laid out as", way),
@@ -34,19 +33,7 @@ export async function plan({ box }) {
     }
     if (own === asked) result.classList.remove("dim");
   }
-  await update();
-}
-
-function select(id, options, value) {
-  return el("select", { id }, options.map(([name, text]) => el("option", { value: name, text, selected: name === value })));
-}
-
-function slider(id, min, max, step, value, of, told) {
-  const output = el("output", { for: id }), input = el("input", { id, type: "range", min, max, step, value, class: "grow" });
-  const show = () => { output.textContent = told(of(Number(input.value))); input.setAttribute("aria-valuetext", output.textContent); };
-  input.addEventListener("input", show);
-  show();
-  return { input, output, value: () => of(Number(input.value)) };
+  update();  // takes seconds, which the page does not wait for
 }
 
 function scale(n) {

@@ -1,6 +1,6 @@
 // A run: its figures as they come, what it answered along the way, what was done about bad steps.
 import { charts } from "./charts.js";
-import { ask, bytes, cards, el, number, runLink, seconds, table } from "./parts.js";
+import { ask, bytes, cards, el, number, post, runLink, seconds, table } from "./parts.js";
 
 const COLOURS = ["#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6", "#c2255c", "#0c8599"];
 const GROUPS = [
@@ -37,16 +37,18 @@ export async function run({ box, every, onleave }, reference) {
     el("option", { value: "step", text: "by step" }), el("option", { value: "tokens", text: "by tokens" }));
   box.replaceChildren(el("h1", {}, el("span", { text: reference })), top,
     el("div", { class: "row", style: "margin: 1rem 0 .6rem" }, el("label", { for: "axis", text: "Figures" }), axis), place, below);
-  const all = () => { head(view.said, top); plots.set(groups(view.said.curves)); foot(view.said, below, reference); };
+  const all = () => { head(view.said, top, reference); plots.set(groups(view.said.curves)); foot(view.said, below, reference); };
   requestAnimationFrame(all);
   onleave(plots.end);
+  let shown = said.alerts;
   if (said.status === "done") return;
   every(1000, async () => {
     const news = await ask(`${path}&after=${view.said.last.step ?? -1}`);
     if ((news.last.step ?? 0) < (view.said.last.step ?? 0)) { view.said = await ask(path); all(); return; }  // it went back
     const grown = merge(view.said, news);
     view.said = { ...news, curves: grown };
-    if (Object.values(news.curves).length || news.status !== said.status) all();
+    if (Object.values(news.curves).length || news.status !== said.status || String(news.alerts) !== String(shown)) all();
+    shown = news.alerts;
   });
 }
 
@@ -59,7 +61,7 @@ function merge(before, news) {
   return curves;
 }
 
-function head(said, top) {
+function head(said, top, reference) {
   const of = said.fields.steps ?? (said.fields.tokens && said.fields.batch_tokens ? Math.ceil(said.fields.tokens / said.fields.batch_tokens) : null);
   const last = said.last, figures = [[said.status, "state"]];
   if (last.step !== undefined) figures.push([of ? `${number(last.step)} of ${number(of)}` : number(last.step), "steps"]);
@@ -72,8 +74,31 @@ function head(said, top) {
   if (last.utilisation !== undefined) figures.push([`${(100 * last.utilisation).toFixed(1)} %`, "of the machine's peak"]);
   const plan = Object.entries(said.plan).map(([name, one]) => [name.replaceAll("_", " "),
     ...["planned", "measured"].map((kind) => (name.endsWith("per_s") ? number(one[kind]) : bytes(one[kind]))), number(one.ratio)]);
-  top.replaceChildren(cards(figures), ...(of && said.status !== "done" ? [el("div", { class: "bar", role: "progressbar", "aria-label": "Steps done", "aria-valuemin": 0, "aria-valuemax": of, "aria-valuenow": last.step ?? 0 }, el("i", { style: `width: ${(100 * (last.step ?? 0)) / of}%` }))] : []),
-    ...(plan.length ? [el("details", {}, el("summary", { text: "Planned beside measured" }), table(["", "planned", "measured", "ratio"], plan, [1, 2, 3]))] : []));
+  top.replaceChildren(...alerts(said.alerts), cards(figures), ...stop(said, reference), ...(of && said.status !== "done" ? [el("div", { class: "bar", role: "progressbar", "aria-label": "Steps done", "aria-valuemin": 0, "aria-valuemax": of, "aria-valuenow": last.step ?? 0 }, el("i", { style: `width: ${(100 * (last.step ?? 0)) / of}%` }))] : []),
+    ...memory(said.plan), ...(plan.length ? [el("details", {}, el("summary", { text: "Planned beside measured" }), table(["", "planned", "measured", "ratio"], plan, [1, 2, 3]))] : []));
+}
+
+function alerts(list) {
+  return list.length ? [el("ul", { class: "alerts", "aria-label": "What there is to be said of it" }, list.map(([level, text]) => el("li", { class: level, text })))] : [];
+}
+
+function stop(said, reference) {
+  if (said.status !== "running") return [];
+  const told = el("span", { class: "dim", role: "status", text: said.stopping ? "Asked to end: it saves at its next step, and the same command goes on from there." : "" });
+  const button = el("button", { type: "button", text: "Stop and save", disabled: said.stopping, onclick: async () => {
+    button.disabled = true;
+    try { await post("/api/stop", { ref: reference }); told.textContent = "Asked to end: it saves at its next step, and the same command goes on from there."; }
+    catch (error) { told.textContent = error.message; button.disabled = false; }
+  } });
+  return [el("div", { class: "row" }, button, told)];
+}
+
+function memory(plan) {  // what it takes beside what was planned
+  const one = plan.tensors ?? plan.resident;
+  if (!one?.measured) return [];
+  const most = Math.max(one.planned, one.measured);
+  return [el("div", { class: "card" }, el("p", { style: "margin-top: 0", text: `Memory at its most: ${bytes(one.measured)}, of ${bytes(one.planned)} that were planned` }),
+    el("div", { class: "memory", "aria-hidden": "true" }, el("i", { style: `width: ${(100 * one.measured) / most}%; background: var(--main)` }), el("b", { style: `left: ${(100 * one.planned) / most}%` })))];
 }
 
 function groups(curves) {

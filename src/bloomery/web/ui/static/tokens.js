@@ -1,5 +1,5 @@
 // Tokens: a text, or a conversation, as each tokenizer of the store sees it.
-import { ask, cards, el, number } from "./parts.js";
+import { ask, cards, el, number, post } from "./parts.js";
 import { pieces } from "./run.js";
 
 const TEXT = "The smith heated 1,200 nails — “hot!” — and went home.";
@@ -25,7 +25,7 @@ export async function tokens({ box }) {
     const own = ++asked, tokenizers = chosen.map((label) => label.querySelector("input")).filter((one) => one.checked).map((one) => one.value);
     try {
       const body = talk.checked ? { tokenizers, messages: JSON.parse(text.value) } : { tokenizers, text: text.value };
-      const said = await ask("/api/tokens", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+      const said = await post("/api/tokens", body);
       if (own === asked) result.replaceChildren(...tokenizers.map((reference) => column(reference, said[reference])));
     } catch (error) {
       if (own === asked) result.replaceChildren(el("p", { class: "bad", text: error.message }));
