@@ -160,7 +160,7 @@ class Event:
     def of(cls, plain: Mapping[str, Any]) -> Event:
         """Back from JSON."""
         values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
-        values |= {name: float(value) for name, value in plain.items() if name in ("loss", "grad_norm", "update", "limit") and value is not None}
+        values |= {name: float(values[name]) for name in ("loss", "grad_norm", "update", "limit") if values.get(name) is not None}
         return cls(**values)
 
     def __str__(self) -> str:

@@ -44,8 +44,8 @@ def alerts(curves: Curves, status: Status, folder: Path, plan: Plan, stopping: b
     for event in map(Event.of, curves.events[-RECENT:]):
         found.append(("bad" if event.rung in ("roll back", "stop") else "warn", f"{event}."))
     pace = _slow(curves) if status == "running" else ""
-    for said in (*_forgotten(curves), pace, *_over(plan)):
-        found += [("warn", said)] if said else []
+    for said in filter(None, (*_forgotten(curves), pace, *_over(plan))):
+        found.append(("warn", said))
     return sorted(found, key=lambda one: one[0] != "bad")
 
 
