@@ -72,7 +72,7 @@ def fill(store: Store) -> dict[str, str]:
              "answer": said, "question": TALK[turn - 1]["content"]}
             for i in range(2) for turn in (1, 3)
         ]  # fmt: skip
-        odd = {"kind": "odd", "right": said == "three", "expected": "three", "answer": HOSTILE, "question": HOSTILE}
+        odd = {"kind": "odd", "right": said == "three", "expected": "three", "answer": HOSTILE, "question": HOSTILE + "x" * 1_000_000}
         lines.append({"id": f"talk#0#{HOSTILE}", **odd})
         right = sum(line["right"] for line in lines)
         kinds = {"sums": {"exact": 0.5, "asked": 4}, "odd": {"exact": float(said == "three"), "asked": 1}}

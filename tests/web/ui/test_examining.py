@@ -47,6 +47,8 @@ def test_answers_are_found_by_whether_they_are_right_by_kind_and_by_words(addres
     assert ids(search="and one?", start=3) == ["talk#1#3"]
     (odd,) = told(address, "answers", ref="Evaluate/before-4", group="odd")["answers"]
     assert odd["said"] == HOSTILE
+    assert odd["asked"].startswith(HOSTILE)
+    assert len(odd["asked"]) < 21_000  # of a million
 
 
 def test_choices_come_with_their_probabilities(address):

@@ -20,6 +20,7 @@ KINDS = ("Evaluate", "Assess", "Examine", "Alignment")
 ANSWERS = {"Evaluate": "answers.jsonl", "Assess": "answers.jsonl", "Examine": "predictions.jsonl"}
 RIGHT = ("accuracy", "same_words", "exact")  # numbers of an outcome that say whether it is right
 AT_ONCE = 50  # answers
+LONGEST = 20_000  # characters of a text that are shown
 
 
 def evaluations(store: Store) -> list[dict[str, Any]]:
@@ -53,7 +54,7 @@ def answers(store: Store, asked: Mapping[str, str]) -> dict[str, Any]:
         if not fits or (group and line["group"] != group) or (words and words.casefold() not in _words(line)):
             continue
         if first <= found < first + AT_ONCE:
-            shown.append(line)
+            shown.append(_cut(line))
         found += 1
     return {"total": found, "start": first, "answers": shown}
 
@@ -169,6 +170,15 @@ def _answers(artifact: Artifact) -> Iterator[dict[str, Any]]:
                     yield told | {"group": "", "right": None if isinstance(expected, float) else expected == said, "asked": "",
                                   "expected": [str(expected)], "said": str(said),
                                   "numbers": {f"score {i}": score for i, score in enumerate(line.get("scores", []))}}  # fmt: skip
+
+
+def _cut(told: Any) -> Any:
+    """The same with no text longer than is shown."""
+    if isinstance(told, str):
+        return told if len(told) <= LONGEST else f"{told[:LONGEST]} …"
+    if isinstance(told, Mapping):
+        return {name: _cut(one) for name, one in told.items()}
+    return [_cut(one) for one in told] if isinstance(told, list) else told
 
 
 def _words(line: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ export async function chat({ box, onleave }, chosen) {
 
   function column(side, model) {
     const options = [...(side === "right" ? [["", "nobody else"]] : []), ...models.map((one) => [one.reference, `${one.reference} · ${number(one.parameters ?? 0)}${one.talks ? "" : " · has read no conversations"}`])];
-    const who = select(side, options, model), log = el("div", { class: "talk" }), how = el("details", {}, el("summary", { text: "As curl, as Python" }));
+    const who = select(side, options, model), log = el("div", { class: "talk", tabindex: "0", role: "log", "aria-label": "What was said" }), how = el("details", {}, el("summary", { text: "As curl, as Python" }));
     const own = { who, log, messages: [], last: null, under: null, begin(messages) {
       own.under?.abort();
       own.messages = messages;

@@ -76,11 +76,12 @@ function documents(ref, said) {
   async function update() {
     const own = ++asked;
     filter.disabled = kind.value !== "dropped";
+    const search = words.value, [name, what] = KINDS.find(([one]) => one === kind.value);
     try {
-      const found = await query("/api/documents", { ref, kind: kind.value, filter: filter.disabled ? "" : filter.value, search: words.value, seed });
+      const found = await query("/api/documents", { ref, kind: name, filter: filter.disabled ? "" : filter.value, search, seed });
       if (own !== asked) return;
-      const what = KINDS.find(([name]) => name === kind.value)[1];
-      list.replaceChildren(el("p", { class: "dim", text: found.total ? `${number(found.documents.length)} of ${number(found.total)} that were ${what}${words.value ? " and have these words" : ""}, at random.` : words.value ? "No document has these words." : `No document was ${what}.` }), ...found.documents.map((one) => card(ref, one)));
+      const told = `${number(found.documents.length)} of ${number(found.total)} that were ${what}${search ? ` and have “${search}” in them` : ""}, at random.`;
+      list.replaceChildren(el("p", { class: "dim", text: found.total ? told : search ? `No document that was ${what} has “${search}” in it.` : `No document was ${what}.` }), ...found.documents.map((one) => card(ref, one)));
     } catch (error) { if (own === asked) list.replaceChildren(el("p", { class: "bad", text: error.message })); }
   }
   for (const one of [kind, filter]) one.addEventListener("change", update);

@@ -1,6 +1,6 @@
 // Evaluate: what was measured, with its errors; every answer with its prompt and probabilities; models before and after each stage.
 import { weighed } from "./inside.js";
-import { ask, el, fileLink, link, number, percent, post, query, select, table } from "./parts.js";
+import { ask, el, fileLink, link, number, percent, post, prose, query, select, table } from "./parts.js";
 
 export async function evaluate({ box }, chosen) {
   if (!chosen) {
@@ -67,9 +67,9 @@ function answer(ref, one) {
   const numbers = Object.entries(one.numbers).map(([name, value]) => `${name.replaceAll("_", " ")} ${number(value)}`).join(" · ");
   const card = el("article", { class: "card" },
     el("div", { class: "row" }, el("code", { class: "dim grow", text: one.id }), one.group ? el("span", { class: "dim", text: one.group }) : null, el("span", { class: one.right ? "good" : "bad", text: mark })),
-    one.asked ? el("p", { class: "text", text: one.asked }) : null,
-    el("dl", { class: "said" }, el("dt", { text: "expected" }), el("dd", { class: "text", text: one.expected.join(" | ") || "–" }), el("dt", { text: "said" }), el("dd", { class: "text", text: one.said || "nothing" })),
-    one.choices.length ? choices(one.choices) : null, one.written && one.written !== one.said ? el("details", {}, el("summary", { text: "All that it wrote" }), el("p", { class: "text", text: one.written })) : null,
+    one.asked ? prose(one.asked) : null,
+    el("dl", { class: "said" }, el("dt", { text: "expected" }), el("dd", {}, prose(one.expected.join(" | ") || "–")), el("dt", { text: "said" }), el("dd", {}, prose(one.said || "nothing"))),
+    one.choices.length ? choices(one.choices) : null, one.written && one.written !== one.said ? el("details", {}, el("summary", { text: "All that it wrote" }), prose(one.written)) : null,
     numbers ? el("p", { class: "dim", text: numbers }) : null, below);
   if (ref.startsWith("Evaluate/")) below.append(el("div", { class: "row" }, el("button", { type: "button", class: "small", text: "The whole prompt, with probabilities", onclick: () => whole(ref, one, below) })));
   return card;
@@ -84,7 +84,7 @@ async function whole(ref, one, below) {  // what it was told before, and how lik
   try {
     const asked = await query("/api/question", { ref, id: one.id }), texts = [one.expected[0], one.said].filter(Boolean);
     const said = await post("/api/weigh", { model: asked.model, messages: asked.messages, answers: texts });
-    below.replaceChildren(el("div", { class: "talk" }, asked.messages.map((message) => el("div", { class: "turn" }, el("p", { class: "who dim", text: message.role }), el("p", { class: "text", text: message.content })))),
+    below.replaceChildren(el("div", { class: "talk", tabindex: "0", role: "region", "aria-label": "The conversation before" }, asked.messages.map((message) => el("div", { class: "turn" }, el("p", { class: "who dim", text: message.role }), el("p", { class: "text", text: message.content })))),
       ...said.answers.map((tokens, i) => {
         const list = weighed(texts[i]), all = tokens.reduce((sum, token) => sum + Math.log(Math.max(token.p, 1e-30)), 0);
         list.add(tokens);

@@ -105,6 +105,11 @@ export function fileLink(reference, name, text = name) {
   return SHOWN.test(name) ? el("a", { href: `/file/${path}`, target: "_blank", rel: "noopener", text }) : name;
 }
 
+const LONG = 1500;  // characters, from which on a text has a window of its own, which keys can scroll
+export function prose(text) {
+  return el("p", text.length > LONG ? { class: "text long", tabindex: "0", text } : { class: "text", text });
+}
+
 export function marked(pieces) {  // [text, kind]: "mark" for what is meant, "gap" for what is left out
   return el("p", { class: "text" }, pieces.map(([text, kind]) => (kind === "mark" ? el("mark", { text }) : el("span", { class: kind === "gap" ? "dim" : null, text }))));
 }
@@ -115,5 +120,5 @@ export function command(line) {
     said.textContent = "Copied";
     setTimeout(() => { said.textContent = "Copy"; }, 1500);
   } });
-  return el("div", { class: "row" }, el("pre", { class: "grow", text: line }), said);
+  return el("div", { class: "row" }, el("pre", { class: "grow", tabindex: "0", text: line }), said);
 }
