@@ -376,6 +376,7 @@ def test_two_models_are_talked_to_and_their_answers_go_to_people(browser, tmp_pa
         tab.hover("section >> nth=0 >> .weighed span >> nth=2")
         assert "likeliest" in tab.inner_text(".told >> nth=0")
         tab.click("text=As curl >> nth=0")
+        tab.wait_for_selector(".copied >> nth=1")
         curl, python = tab.locator("section >> nth=0 >> pre").all_inner_texts()
         answer = json.loads(subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout)
         said = tab.locator("section >> nth=0 >> .weighed").inner_text()
