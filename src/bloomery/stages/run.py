@@ -125,8 +125,7 @@ class Run:
         chosen = (TRACKERS[name] for name in context.trackers if context.mesh.leads)
         self.trackers = Trackers(chosen, session, self.say)
         self.resumed = resumed
-        earns = None if stage.rollout is None else stage.rollout.earns
-        self.proxies = Proxies(() if earns is None else earns.rewards, self.folder / "metrics.jsonl" if resumed else None, self.state.step)
+        self.proxies = self.rewards_watched()
         self.saved, self.planned_at = time.monotonic(), -math.inf
         self.watched = Watched(stage, inputs, self.folder, context.mesh)
         if resumed:
@@ -141,6 +140,13 @@ class Run:
             vocab_size=self.tokenizer.vocab_size, seed=self.stage.seed, folder=self.folder / ROLLOUTS,
             prompts=-(-self.stage.total_rows // (rollout.epochs * rollout.samples)), tokenizer=self.tokenizer,
         )  # fmt: skip
+
+    def rewards_watched(self) -> Proxies:
+        """Those of the training, as far as it has come."""
+        rollout, metrics = self.stage.rollout, self.folder / "metrics.jsonl" if self.resumed else None
+        if rollout is None or rollout.earns is None:
+            return Proxies(())
+        return Proxies(rollout.earns.rewards, metrics, self.state.step, fresh=rollout.every // rollout.epochs)
 
     def say(self, line: str) -> None:
         """A line about what goes on in this training."""

@@ -79,6 +79,25 @@ def test_a_proxy_that_rises_at_the_cost_of_the_truth_is_named_once():
     assert watch.told == said[0]
 
 
+def test_a_truth_that_rises_first_is_measured_from_its_best():
+    watch = Proxies(REWARDS)
+    up, down = list(course(0.3, 0.4, steps=24)), list(course(0.1, -0.3, steps=24))
+    falling = [{"reward/longer": 0.3 + one["reward/longer"], "reward/true_tale": 0.4 + one["reward/true_tale"]} for _, one in down]
+    said = [watch.note(step, figures) for step, figures in enumerate([*(figures for _, figures in up), *falling], start=1)]
+    assert not any(said[:24])
+    assert sum(map(bool, said)) == 1, "it is above where it began at the end, and was higher"
+
+
+def test_texts_that_come_again_are_looked_at_once():
+    rng, watch, noted = random.Random(1), Proxies(REWARDS, fresh=1), []
+    for step in range(90):  # few texts a round, of which half are true, and each round is learnt from twice
+        if step % 2 == 0:
+            figures = {"reward/longer": 0.01 * step + rng.gauss(0, 0.01), "reward/true_tale": 0.5 + rng.gauss(0, 0.1)}
+        noted.append(watch.note(step, figures | {"age": float(step % 2)}))
+    assert len(watch.history) == 45
+    assert not any(noted)
+
+
 @pytest.mark.parametrize(("proxy", "gold"), [(0.5, 0.4), (0.5, 0.0), (0.0, 0.0), (0.0, -0.4), (-0.5, 0.4)])
 def test_what_does_not_cost_the_truth_is_not_complained_of(proxy, gold):
     watch = Proxies(REWARDS)
