@@ -19,7 +19,7 @@ from bloomery.optim import AdamW, Constant, Doublings
 from bloomery.stages.heads import HeadsOn
 from bloomery.stages.init import Continue
 from bloomery.stages.paired import Way
-from bloomery.stages.policies import Policies
+from bloomery.stages.policies import Page, Policies
 from bloomery.stages.stage import RunContext
 from bloomery.stages.train import Train, Watch
 from bloomery.store import Store
@@ -199,6 +199,9 @@ def test_policies_are_set_beside_what_they_were(context):
     text = (page.path / "policies.txt").read_text()
     gain = 100 * (found["rloo"][0]["reward/vowels"] - found["before"]["reward/vowels"])
     assert f"{gain:+.1f}" in text
+    assert "over-optimised" not in text
+    told = Page("Longer", (Vowels(),), found["before"], {"rloo": found["rloo"]}, ["rloo_0, step 9: … the reward is over-optimised"])
+    assert "rloo_0, step 9: … the reward is over-optimised" in told.text()
 
 
 @pytest.mark.parametrize(("changes", "message"), [

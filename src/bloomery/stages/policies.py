@@ -76,7 +76,9 @@ class Policies(Stage):
             context.progress(f"{self.reference}: {trained.name}: {found['reward/' + self.rewards[0].called]:.3f}")
             return found
 
-        page = Page(self.title, self.rewards, figures(self.before), {way.name: [figures(run) for run in way.runs] for way in self.ways})
+        noticed = [f"{run.name}, {told}" for way in self.ways for run in way.runs if (told := inputs[run].manifest.summary.get("over_optimised"))]
+        measured = {way.name: [figures(run) for run in way.runs] for way in self.ways}
+        page = Page(self.title, self.rewards, figures(self.before), measured, noticed)
         write_text(workspace.path / "policies.txt", page.text())
         write_json(workspace.path / "results.json", {"before": page.before, **page.ways})
         context.say(page.text())
@@ -93,12 +95,14 @@ class Page:
         rewards: the one that is wanted first.
         before: figures of what all policies were.
         ways: those of each seed.
+        noticed: what watches of rewards have said of their trainings.
     """
 
     title: str
     rewards: Sequence[Reward]
     before: dict[str, float]
     ways: dict[str, list[dict[str, float]]]
+    noticed: Sequence[str] = ()
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table, its head first."""
@@ -120,6 +124,6 @@ class Page:
         """The page in plain text."""
         seeds = max(map(len, self.ways.values()))
         told = [f"points: of {self.rewards[0].called}, more than before; ± is the standard deviation over {seeds} seeds",
-                "nats from before: log π − log π_before of each text, on the mean over texts drawn from the policy"]  # fmt: skip
+                "nats from before: log π − log π_before of each text, on the mean over texts drawn from the policy", *self.noticed]  # fmt: skip
         return text_page(self.title, self.rows(), range(1, len(self.rewards) + 6), told)
 

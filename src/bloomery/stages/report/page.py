@@ -94,6 +94,8 @@ def training_of(artifact: Artifact) -> Training:
     }  # fmt: skip
     if (healed := summary.get("healing")) is not None:
         figures["bad steps"] = f"{healed['bad_steps']} (see healing.html)"
+    if told := summary.get("over_optimised"):
+        figures["over-optimised"] = told
     return Training(
         artifact.manifest.name, artifact.reference, figures, curve("loss"), curve("learning_rate"), curve("tokens_per_s"),
         {corpus: curve(f"held_out/{corpus}/bits_per_byte") for corpus in corpora},
