@@ -44,11 +44,13 @@ def preferences(
     wrong: float = 0.5, base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, direct_beta: float = 1.0, own_prompts: int = 600,
     paid_steps: int = 45, prompts: int = 8, toll: float = 0.02, rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64,
     n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 450, judge_rate: float = 5e-4, judge_width: int = 128,
-    judge_layers: int = 4, judges: int = 3, seeds: int = 3, seed: int = 0,
+    judge_layers: int = 4, shown: int = 1200, shown_steps: int = 200, judge_tuning: float = 0.1, judges: int = 3, seeds: int = 3, seed: int = 0,
 ) -> Recipe:  # fmt: skip
     """A model learns to go on with tales from writers of whom `wrong` did not look. Of each pair of sentences the one that the tale's world
-    makes true is preferred. A larger model, the judge, learns that, and is examined on pairs of worlds that none has read of. The tuned model
-    is paid by what it says (the true reward is only watched), or learns from pairs directly. The table tells the truth of what all write.
+    makes true is preferred. A larger model, the judge, learns that, and then what of the tuned model's own texts to `shown` tales is preferred
+    to what: the true ones to false ones, and those to what says nothing. It is examined on pairs of both kinds, of worlds that none has read
+    of. The tuned model is paid by what it says (the true reward is only watched), or learns from pairs directly. The table tells the truth of
+    what all write.
 
     --methods names what is compared, of "rloo grpo ppo dpo ipo kto orpo simpo"; "own_dpo" and the like learn from pairs of the tuned model's
     own texts, of which the judge picks the best and the worst of eight. `toll` is what a nat away from the tuned model costs. Where there are
@@ -60,6 +62,7 @@ def preferences(
     ranked = Prepare(name="pairs", source=TalePreferences(tales=read, first=stories + talks, count=pairs))
     aside = Prepare(name="pairs_aside", source=TalePreferences(tales=unread, count=1000))
     asked = Prepare(name="asked", source=TaleContinuations(tales=read, first=stories + talks + pairs, count=talks))
+    to_show = Prepare(name="to_show", source=TaleContinuations(tales=read, first=stories + 2 * talks + pairs, count=shown))
     prompts_aside = Prepare(name="prompts_aside", source=TaleContinuations(tales=unread, first=1000, count=1000))
     tokenizer = TrainTokenizer(corpora=(corpus,), vocab_size=768, sample_bytes=4 << 20)
 
@@ -67,7 +70,7 @@ def preferences(
         return Tokenize(name=name or of.name, corpus=of, tokenizer=tokenizer, encoding=encoding)
 
     story_tokens = tokens(corpus, Plain())
-    talk_tokens, asked_tokens, prompt_tokens = (tokens(one, Chat()) for one in (talk, asked, prompts_aside))
+    talk_tokens, asked_tokens, shown_tokens, prompt_tokens = (tokens(one, Chat()) for one in (talk, asked, to_show, prompts_aside))
     pair_tokens, aside_tokens = (tokens(one, Pairs(max_tokens=TIME)) for one in (ranked, aside))
     verdict_tokens = tokens(ranked, Verdicts(max_tokens=TIME), "verdicts")
     common: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "max_seq_len": 256, "batch_tokens": 2048, "seed": seed}
@@ -90,12 +93,34 @@ def preferences(
     chat, learned = tuned("policy", base_steps, d_model, n_layers), tuned("judge", judge_base_steps, judge_width, judge_layers)
     of_completions: dict[str, Any] = {"tokenizer": tokenizer, "packing": Fit(), "batch_tokens": 16 * TIME, "schedule": WarmupCosine()}
 
-    def judge(number: int) -> Train:
-        return Train(
-            name=f"judge_{number}", init=Continue(base=learned), sources=(Share(tokens=pair_tokens),), task=Compared(), max_seq_len=2 * TIME,
-            objective=DPO(reference=learned, beta=1.0), optimizer=tale_optimizer(judge_rate, 2.5 * judge_rate), steps=judge_steps,
-            seed=seed + number, **of_completions | {"schedule": WarmupCosine(final=0.0)},
+    def own_pairs(name: str, prompts: Tokenize, rewards: tuple[Reward, ...], count: int, number: int = 0) -> Tokenize:
+        """Pairs of what the tuned model writes itself: what rewards say is the best of a few texts, and the worst."""
+        own = OwnPairs(
+            name=name, policy=chat, prompts=prompts, rewards=rewards, count=count, samples=SAMPLES, max_seq_len=TIME, max_new_tokens=NEW,
+            seed=seed + number,
         )  # fmt: skip
+        return tokens(Prepare(name=name, source=LeftBy(stage=own), filters=()), Pairs(max_tokens=TIME))
+
+    known = TrueTale(), Format(pattern=STATEMENT)  # to people who have read the tale
+    shown_pairs, shown_aside = own_pairs("shown", shown_tokens, known, shown), own_pairs("shown_aside", prompt_tokens, known, 600)
+
+    def judge(number: int) -> Train:
+        """From given pairs, and on from those and the tuned model's own.
+
+        The sides of given pairs are sentences of one kind about one thing, so that they leave open what a kind is worth beside another, and
+        say nothing of what is of no kind at all. Policies choose between those. What they write is compared across kinds, and the better sides
+        are held up, so that what is true is worth the same whatever it is about.
+        """
+
+        def stage(name: str, base: Train, sources: tuple[Tokenize, ...], steps: int, tuning: float) -> Train:
+            return Train(
+                name=f"{name}_{number}", init=Continue(base=base), sources=tuple(Share(tokens=one) for one in sources), task=Compared(),
+                objective=DPO(reference=learned, beta=1.0, tuning=tuning), optimizer=tale_optimizer(judge_rate, 2.5 * judge_rate), steps=steps,
+                max_seq_len=2 * TIME, seed=seed + number, **of_completions | {"schedule": WarmupCosine(final=0.0)},
+            )  # fmt: skip
+
+        first = stage("judge", learned, (pair_tokens,), judge_steps, 0.0)
+        return stage("judge_on", first, (pair_tokens, shown_pairs), shown_steps, judge_tuning)
 
     def told_by(number: int, weight: float = 0.2) -> Likelier:
         """How much likelier a judge has come to find a text: its reward, of which no more is to be had once it says good."""
@@ -104,14 +129,6 @@ def preferences(
     def paid_for(number: int) -> tuple[Reward, ...]:
         """What texts earn, by one of the judges."""
         return told_by(number % judges), Format(pattern=STATEMENT), TrueTale(weight=0.0)
-
-    def own_pairs(number: int) -> Tokenize:
-        """Pairs of what the tuned model writes itself."""
-        own = OwnPairs(
-            name=f"own_{number}", policy=chat, prompts=asked_tokens, rewards=paid_for(number), count=own_prompts, samples=SAMPLES,
-            max_seq_len=TIME, max_new_tokens=NEW, seed=seed + number,
-        )  # fmt: skip
-        return tokens(Prepare(name=f"own_{number}", source=LeftBy(stage=own), filters=()), Pairs(max_tokens=TIME))
 
     def paid(name: str, number: int, credit: Credit, objective: Objective, **changes: Any) -> Train:
         """The tuned model, paid by a judge."""
@@ -149,7 +166,7 @@ def preferences(
             case "kto":
                 return direct(name, number, KTO(reference=chat, beta=1.0), learnt=verdict_tokens, task=Unpaired(), row=4 * TIME)
         kind = name.removeprefix("own_")
-        learnt = pair_tokens if kind == name else own_pairs(number)
+        learnt = pair_tokens if kind == name else own_pairs(f"own_{number}", asked_tokens, paid_for(number), own_prompts, number)
         losses = {
             "dpo": DPO(reference=chat, beta=direct_beta), "ipo": IPO(reference=chat), "simpo": SimPO(), "orpo": ORPO(strength=1.0),
         }  # fmt: skip
@@ -160,8 +177,8 @@ def preferences(
 
     ways = tuple(Way(name=name, runs=tuple(trained(name, number) for number in range(seeds))) for name in methods.split())
     examined = tuple(
-        Preferences(name=f"judge_{number}", model=judge(number), before=learned, beta=1.0, pairs=aside_tokens, max_seq_len=2 * TIME)
-        for number in range(judges)
+        Preferences(name=f"judge_{number}{of}", model=judge(number), before=learned, beta=1.0, pairs=aside, max_seq_len=2 * TIME)
+        for number in range(judges) for of, aside in (("", aside_tokens), ("_shown", shown_aside))
     )  # fmt: skip
     compared = Policies(
         name="preferences", title="The true reward, paid by a judge and by pairs themselves", before=chat, ways=ways, prompts=prompt_tokens,

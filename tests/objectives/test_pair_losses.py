@@ -57,6 +57,12 @@ def test_dpo(length, epsilon):
     assert weight == len(ours) == 6
 
 
+def test_dpo_that_is_tuned_on_the_better_sides_as_well():
+    total, ours, before, _ = loss_of(DPO, beta=0.3, tuning=0.2)
+    plain = loss_of(DPO, beta=0.3)[0]
+    assert total == pytest.approx(plain - 0.2 * sum(b - rb for (b, _), (rb, _) in zip(ours, before, strict=True)), rel=1e-6)
+
+
 def test_ipo():
     total, ours, before, _ = loss_of(IPO, beta=0.2)
     assert total == pytest.approx(sum((h - 2.5) ** 2 for h in differences(ours, before)), rel=1e-6)

@@ -117,9 +117,13 @@ class DirectLoss(PairLoss):
 
 
 class DPO(DirectLoss):
-    """−(1 − ε)·log σ(β·h) − ε·log σ(−β·h),  h = log(π/π_ref)(better) − log(π/π_ref)(worse)
+    """−(1 − ε)·log σ(β·h) − ε·log σ(−β·h) − α·log(π/π_ref)(better),  h = log(π/π_ref)(better) − log(π/π_ref)(worse)
 
-    Source: Rafailov et al. (2023), arXiv 2305.18290, equation 7; ε: Mitchell (2023), "A note on DPO with noisy preferences".
+    Pairs say what h is, and nothing of the level of its sides: both may become less likely, by more where they are hard to tell apart. α holds
+    the better one up.
+
+    Source: Rafailov et al. (2023), arXiv 2305.18290, equation 7; ε: Mitchell (2023), "A note on DPO with noisy preferences"; α: Pang et al.
+    (2024), arXiv 2404.19733, equation 1, who divide by the length of the better side; log π_ref, which they leave out, changes no gradient.
     """
 
     reference: Frozen
@@ -128,6 +132,8 @@ class DPO(DirectLoss):
     """β: how near the policy is held to the reference."""
     label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0
     """ε: the share of pairs that are held to be the wrong way round."""
+    tuning: Annotated[float, Ge(0)] = 0.0
+    """α: by how much it is tuned on the better sides as well."""
 
     @property
     def looks_back_at(self) -> Frozen:
@@ -135,7 +141,7 @@ class DPO(DirectLoss):
 
     def losses(self, better: OfPairs, worse: OfPairs) -> OfPairs:
         h = self.beta * (better - worse)
-        return -(1 - self.label_smoothing) * F.logsigmoid(h) - self.label_smoothing * F.logsigmoid(-h)
+        return -(1 - self.label_smoothing) * F.logsigmoid(h) - self.label_smoothing * F.logsigmoid(-h) - self.tuning * better
 
 
 class IPO(DirectLoss):

@@ -76,7 +76,8 @@ class Policies(Stage):
             context.progress(f"{self.reference}: {trained.name}: {found['reward/' + self.rewards[0].called]:.3f}")
             return found
 
-        noticed = [f"{run.name}, {told}" for way in self.ways for run in way.runs if (told := inputs[run].manifest.summary.get("over_optimised"))]
+        said = {run.name: inputs[run].manifest.summary.get("over_optimised") for way in self.ways for run in way.runs}
+        noticed = [f"{name}, {told}" for name, told in said.items() if told]
         measured = {way.name: [figures(run) for run in way.runs] for way in self.ways}
         page = Page(self.title, self.rewards, figures(self.before), measured, noticed)
         write_text(workspace.path / "policies.txt", page.text())
