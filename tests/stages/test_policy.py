@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,7 +25,7 @@ from bloomery.stages.stage import RunContext
 from bloomery.stages.train import Train, Watch
 from bloomery.store import Store
 from bloomery.train.credit import GAE, GroupRelative, LeaveOneOut
-from bloomery.train.earnings import AdaptiveToll, Earns, Toll
+from bloomery.train.earnings import AdaptiveToll, Earnings, Earns, Toll
 from bloomery.train.rewards import Answer, Format, Longer, Verifiable
 from bloomery.train.rollouts import Rollout, Rollouts
 from tests.stages.test_train import HELD_OUT, WEIGHTS, interrupt, training
@@ -186,6 +187,30 @@ def test_what_is_paid_for_rises_and_the_divergence_is_paid_for(context):
     first, last = (sum(line["reward/vowels"] for line in lines) / 5 for lines in (free[:5], free[-5:]))
     assert last > first + 0.1
     assert free[-1]["kl"] > held[-1]["kl"]
+
+
+class Early(Verifiable):
+    """A reward for a test: half of it is earned on the first token."""
+
+    def judge(self, answer: Answer) -> float:
+        return float(answer.tokens)
+
+    def placed(self, answers, models):
+        return [{0: one.tokens / 2} | ({one.tokens - 1: one.tokens / 2} if one.tokens > 1 else {0: 1.0}) for one in answers]
+
+
+def test_what_is_earned_on_the_way_is_worth_nothing_to_what_comes_after(context, monkeypatch):
+    judged, judge = [], Earnings.judge
+    monkeypatch.setattr(Earnings, "judge", lambda *args: judged.append((args[1], judge(*args))) or judged[-1][1])
+    rewards = (Early(), Format(pattern=".*e.*", weight=0.5))
+    credit = GAE(advantages="plain", trace=1.0)
+    ppo(rollout=ROLLOUT.replace(earns=earns(credit, rewards=rewards, toll=None)), steps=1).run(context)
+    ((rows, found),) = judged
+    for text, drawn in enumerate(rows.loss_weight > 0):
+        first, *_, last = np.flatnonzero(drawn)
+        tokens, form = found.scores[text]
+        assert found.returns[text, first] == pytest.approx(tokens + 0.5 * form, abs=1e-5)
+        assert found.returns[text, last] == pytest.approx(tokens / 2 + 0.5 * form, abs=1e-5)
 
 
 def test_policies_are_set_beside_what_they_were(context):

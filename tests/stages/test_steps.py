@@ -112,6 +112,11 @@ def test_a_head_learns_verdicts_and_an_answer_is_worth_what_its_steps_are(contex
     assert all(of_silent == 0.0 for _, of_silent in worth.values())
     assert worth["product"][0] < worth["least"][0] < worth["mean"][0] < 1
     assert worth["least"][0] <= worth["last"][0]
+    each = Stepwise(by=judge, worth="each")
+    placed, nothing = each.placed([answer, silent], models)
+    assert (list(placed), nothing) == (step_ends(text, "\n", answer.sizes), {})
+    assert each.scores([answer, silent], models) == [pytest.approx(3 * worth["mean"][0]), 0.0]
+    assert Stepwise(by=judge).placed([answer], models) is None
     with pytest.raises(ConfigError, match="none of the heads"):
         Stepwise(by=judge, head="other").scores([answer], models)
     with pytest.raises(ConfigError, match="TokenClassificationConfig"):

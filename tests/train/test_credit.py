@@ -1,11 +1,13 @@
 """Credit assignment by the book: closed forms, laws, and the loops of the papers written out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bloomery.train.credit import GAE, Credit, Earned, GroupRelative, LeaveOneOut, Reinforce, gae, whitened
+from bloomery.train.credit import GAE, Credit, Earned, GroupRelative, LeaveOneOut, Reinforce, StepRelative, gae, whitened
 
 PROMPTS = np.array([0, 0, 0, 1, 1, 1])
 
@@ -73,7 +75,8 @@ def by_the_book(some: Earned, gamma: float, lam: float) -> tuple[np.ndarray, np.
     advantages, returns = np.zeros(some.drawn.shape), np.zeros(some.drawn.shape)
     for row, drawn in enumerate(some.drawn):
         places = np.flatnonzero(drawn)
-        rewards = [-some.tolls[row, t] + (some.rewards[row] if t == places[-1] else 0.0) for t in places]
+        at_the_end = {places[-1]: some.rewards[row]}
+        rewards = [(at_the_end.get(t, 0.0) if some.placed is None else some.placed[row, t]) - some.tolls[row, t] for t in places]
         values = [*some.values[row, places], 0.0]
         errors = [r + gamma * values[k + 1] - values[k] for k, r in enumerate(rewards)]
         for k, t in enumerate(places):
@@ -89,6 +92,45 @@ def test_gae_is_the_double_sum_of_its_paper(gamma, lam):
     worth = GAE(discount=gamma, trace=lam, advantages="plain").worth(some)
     np.testing.assert_allclose(worth.advantages, advantages, atol=1e-9)
     np.testing.assert_allclose(worth.returns, returns, atol=1e-9)
+
+
+def in_steps(seed: int) -> Earned:
+    """Texts of which some tokens earn something by themselves."""
+    some, rng = earned(seed), np.random.default_rng(seed + 1)
+    placed = np.where(some.drawn & ((rng.random(some.drawn.shape) < 0.4) | some.ends), rng.normal(size=some.drawn.shape), 0.0)
+    return replace(some, rewards=placed.sum(1), placed=placed)
+
+
+def test_gae_credits_what_is_earned_on_the_way_to_what_led_there():
+    some = in_steps(7)
+    advantages, returns = by_the_book(some, 0.9, 0.5)
+    worth = GAE(discount=0.9, trace=0.5, advantages="plain").worth(some)
+    np.testing.assert_allclose(worth.advantages, advantages, atol=1e-9)
+    np.testing.assert_allclose(worth.returns, returns, atol=1e-9)
+
+
+@given(st.integers(0, 10_000))
+def test_step_relative_advantages_are_those_of_the_formula(seed):
+    some = in_steps(seed)
+    steps = []  # (prompt, text, token with which it ends, what it earned less what it cost)
+    for row, drawn in enumerate(some.drawn):
+        cost = 0.0
+        for t in np.flatnonzero(drawn):
+            cost += some.tolls[row, t]
+            if some.placed[row, t]:
+                steps.append((PROMPTS[row], row, t, some.placed[row, t] - cost))
+                cost = 0.0
+    wanted = np.zeros(some.drawn.shape)
+    for prompt, row, end, own in steps:
+        group = [r for p, _, _, r in steps if p == prompt]
+        wanted[row, : end + 1] += (own - np.mean(group)) / (np.std(group, ddof=1 if len(group) > 1 else 0) + 1e-4)
+    np.testing.assert_allclose(StepRelative().worth(some).advantages, wanted * some.drawn, atol=1e-6)
+
+
+@given(st.integers(0, 10_000))
+def test_of_texts_that_are_one_step_each_step_relative_is_group_relative(seed):
+    some = earned(seed)
+    np.testing.assert_allclose(StepRelative().worth(some).advantages, GroupRelative().worth(some).advantages, atol=1e-9)
 
 
 def test_returns_are_those_before_whitening():
@@ -141,7 +183,7 @@ def test_whitening_centres_and_scales_and_knows_no_shift_nor_size(seed, shift, s
     np.testing.assert_allclose(white, whitened(numbers, where), atol=1e-3)
 
 
-@pytest.mark.parametrize("credit", [Reinforce(), LeaveOneOut(), GroupRelative(), GAE()], ids=lambda credit: credit.kind())
+@pytest.mark.parametrize("credit", [Reinforce(), LeaveOneOut(), GroupRelative(), StepRelative(), GAE()], ids=lambda credit: credit.kind())
 def test_what_prompts_and_padding_hold_is_worth_nothing(credit: Credit):
     some = earned(5)
     worth = credit.worth(some)

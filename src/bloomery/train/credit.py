@@ -7,6 +7,9 @@
     Dr. GRPO    GroupRelative(scale="none")          PolicyGradient(over=OverBudget(tokens=…))
     DAPO        GroupRelative(flat="left_out")       PolicyGradient(clip=(0.2, 0.28), over=OverTokens())
 
+What is earned at the steps of a text (`Stepwise(worth="each")`) is credited to what led there by GAE(), and by StepRelative() in place of
+GroupRelative(); the others know what whole texts have earned.
+
 All of it is worked out once for a whole round, in float64, before any of its rows is learnt from: no micro-batch can change it.
 """
 
@@ -36,6 +39,7 @@ class Earned:
         tolls: what each token costs, 0 where none was drawn: β·(log μ − log π_ref).
         prompts: number of each text's prompt.
         values: what the policy expected from each place on; None where it has no head for it.
+        placed: what is earned at each token; None where texts earn all of it on their last.
     """
 
     rewards: OfRows
@@ -43,6 +47,7 @@ class Earned:
     tolls: OfTokens
     prompts: Integer[np.ndarray, " rows"]
     values: OfTokens | None = None
+    placed: OfTokens | None = None
 
     @property
     def returns(self) -> OfRows:
@@ -50,8 +55,14 @@ class Earned:
         return self.rewards - (self.tolls * self.drawn).sum(1)
 
     @property
+    def at_tokens(self) -> OfTokens:
+        """What is earned at each token less what it cost."""
+        earned = np.where(self.ends, self.rewards[:, None], 0.0) if self.placed is None else self.placed
+        return earned - self.tolls * self.drawn
+
+    @property
     def ends(self) -> Bool[np.ndarray, "rows time"]:
-        """The last drawn token of each text, on which its reward stands."""
+        """The last drawn token of each text."""
         behind = np.zeros_like(self.drawn)
         behind[:, :-1] = self.drawn[:, 1:]
         return self.drawn & ~behind
@@ -165,10 +176,32 @@ class GroupRelative(OfTexts):
         return replace(worth, counts=(high > low)[which])
 
 
+class StepRelative(Credit):
+    """A_t = Σ over the steps that end at t or later of (r_i − m) / (s + ε), m and s being mean and standard deviation over the steps of all
+    texts to the same prompt, ε = 1e-4. A step ends where something is earned, and with the text; r_i is what it earned less what its tokens
+    cost. Where each text is one step, this is `GroupRelative()`.
+
+    Source: Shao et al. (2024), GRPO with process supervision, arXiv 2402.03300, section 4.1.3, with the divisor n − 1 in s; tolls are ours.
+    """
+
+    def shared(self, earned: Earned) -> Worth:
+        ends = earned.ends if earned.placed is None else earned.ends | (earned.drawn & (earned.placed != 0))
+        row, place = np.nonzero(ends)  # step by step, text by text
+        so_far = earned.at_tokens.cumsum(1)[row, place]
+        steps = so_far - np.where(np.diff(row, prepend=-1) == 0, np.roll(so_far, 1), 0.0)
+        which, count = groups(earned.prompts[row])
+        apart = steps - (np.bincount(which, steps) / np.bincount(which))[which]
+        spread = np.sqrt(np.bincount(which, apart**2)[which] / np.maximum(count - 1, 1))
+        found = np.zeros(earned.drawn.shape)
+        found[row, place] = apart / (spread + SCALE_EPSILON)
+        to_come = np.flip(np.flip(found, 1).cumsum(1), 1)
+        return Worth(to_come * earned.drawn, np.ones(len(found), bool))
+
+
 class GAE(Credit):
     """Generalised advantage estimation, over the tokens of each text:
 
-        r_t = −toll_t + [t is the last]·R;   δ_t = r_t + γ·V_{t+1} − V_t;   A_t = Σ_l (γλ)^l δ_{t+l};   returns = A + V, before whitening
+        r_t = −toll_t + what is earned at t;   δ_t = r_t + γ·V_{t+1} − V_t;   A_t = Σ_l (γλ)^l δ_{t+l};   returns = A + V, before whitening
 
     V behind the last token is 0: a text is over, also where only its room was.
 
@@ -190,8 +223,7 @@ class GAE(Credit):
         after = np.zeros_like(values)
         after[:, :-1] = values[:, 1:]
         goes_on = earned.drawn & ~earned.ends
-        rewards = np.where(earned.ends, earned.rewards[:, None], 0.0) - earned.tolls * earned.drawn
-        found = gae(rewards, values, np.where(goes_on, after, 0.0), goes_on, self.discount, self.trace) * earned.drawn
+        found = gae(earned.at_tokens, values, np.where(goes_on, after, 0.0), goes_on, self.discount, self.trace) * earned.drawn
         return Worth(found, np.ones(len(found), bool), (found + values) * earned.drawn)
 
 

@@ -99,6 +99,27 @@ class Earns(Config):
 
 
 @dataclass(frozen=True, eq=False)
+class Scores:
+    """What rewards make of texts.
+
+    Attributes:
+        given: of each reward, not weighed.
+        placed: what is earned at each token, weighed and added up; None where all of it is on the last one.
+    """
+
+    given: Float[np.ndarray, "rows rewards"]
+    placed: OfTokens | None = None
+
+    def with_texts(self, where: Bool[np.ndarray, " rows"], other: Scores) -> Scores:
+        """Those of a round with other texts in some places."""
+        found = [None if one is None else one.copy() for one in (self.given, self.placed)]
+        for mine, theirs in zip(found, (other.given, other.placed), strict=True):
+            if mine is not None:
+                mine[where] = theirs
+        return Scores(*found)
+
+
+@dataclass(frozen=True, eq=False)
 class Judged:
     """The judgement of a round. What is of tokens stands where they are targets, and is 0 where none was drawn.
 
@@ -146,18 +167,30 @@ class Earnings:
         self.earns, self.state, self.temperature, self.vocab_size = earns, state, temperature, vocab_size
         self.weights = np.array([reward.weight for reward in earns.rewards])
 
-    def scores(self, answers: Sequence[Answer]) -> Float[np.ndarray, "rows rewards"]:
-        """What each reward makes of texts, not weighed."""
-        return np.stack([np.array(reward.scores(answers, self.state.models), np.float64) for reward in self.earns.rewards], 1)
+    def scores(self, answers: Sequence[Answer], time: int) -> Scores:
+        """What rewards make of texts, that stand in rows of some targets."""
+        rewards, models = self.earns.rewards, self.state.models
+        where = [reward.placed(answers, models) for reward in rewards]
+        given = np.stack([
+            np.array(reward.scores(answers, models) if places is None else [sum(one.values()) for one in places], np.float64)
+            for reward, places in zip(rewards, where, strict=True)
+        ], 1)  # fmt: skip
+        if all(places is None for places in where):
+            return Scores(given)
+        placed = np.zeros((len(answers), time))
+        for row, answer in enumerate(answers):
+            for weight, score, places in zip(self.weights, given[row], where, strict=True):
+                for place, earned in ({answer.tokens - 1: score} if places is None else places[row]).items():
+                    if answer.tokens:  # what nobody wrote earns nothing
+                        placed[row, answer.begins - 1 + place] += weight * earned
+        return Scores(given, placed)
 
     def flat(self, scores: Float[np.ndarray, "rows rewards"], samples: int) -> Bool[np.ndarray, " rows"]:
         """Which texts are of a group in which all have earned the same."""
         earned = (scores @ self.weights).reshape(-1, samples)
         return np.repeat(earned.max(1) == earned.min(1), samples)
 
-    def judge(
-        self, rows: Rows, logprobs: OfTokens, prompts: Integer[np.ndarray, " rows"], scores: Float[np.ndarray, "rows rewards"]
-    ) -> Judged:  # fmt: skip
+    def judge(self, rows: Rows, logprobs: OfTokens, prompts: Integer[np.ndarray, " rows"], scores: Scores) -> Judged:
         """What the texts of a round are worth.
 
         Args:
@@ -172,9 +205,9 @@ class Earnings:
         values = None if head is None else expected(models.policy, rows, head)
         beta = 0.0 if earns.toll is None else self.state.tuned.get(BETA, earns.toll.beta)
         tolls = np.zeros(drawn.shape) if reference is None else beta * np.where(drawn, logprobs.astype(np.float64) - reference, 0.0)
-        worth = earns.credit.worth(Earned(scores @ self.weights, drawn, tolls, prompts, values))
+        worth = earns.credit.worth(Earned(scores.given @ self.weights, drawn, tolls, prompts, values, scores.placed))
         exact = (None if one is None else one.astype(np.float32) for one in (reference, values, worth.returns))
-        return Judged(scores, worth.advantages.astype(np.float32), worth.counts, beta, *exact)
+        return Judged(scores.given, worth.advantages.astype(np.float32), worth.counts, beta, *exact)
 
     def settle(self, judged: Judged, logprobs: OfTokens) -> None:
         """Sets β for the round after one: a function of that round alone, so that it may be done again."""

@@ -35,7 +35,7 @@ from bloomery.objectives import Objective, OfSamples, terms_of
 from bloomery.optim.batch import Batches
 from bloomery.store.files import write_bytes
 from bloomery.text.tokenizer import Tokenizer
-from bloomery.train.earnings import Earnings, Earns, Judged
+from bloomery.train.earnings import Earnings, Earns, Judged, Scores
 from bloomery.train.rewards import Answer
 from bloomery.train.state import TrainState
 
@@ -273,13 +273,12 @@ class Rollouts(Source):
             return written
         scores = self._scores(self.earnings, written, prompts)
         for time in range(1, self.rollout.again + 1):
-            if not (flat := self.earnings.flat(scores, n)).any():
+            if not (flat := self.earnings.flat(scores.given, n)).any():
                 break
             further = numbers[flat] + time * self.prompts * n
             prompts = self._prompts(further // n)
             other = self._texts(further, prompts, first_row, order[:rows])
-            written, scores = written.with_texts(flat, other), scores.copy()
-            scores[flat] = self._scores(self.earnings, other, prompts)
+            written, scores = written.with_texts(flat, other), scores.with_texts(flat, self._scores(self.earnings, other, prompts))
         rows_of, logprobs = written.texts(np.arange(texts))
         return replace(written, judged=self.earnings.judge(rows_of, logprobs, written.numbers // n, scores))
 
@@ -296,7 +295,7 @@ class Rollouts(Source):
             tokens[i, :end], logprobs[i, begin:end], spans[i] = [*prompt, *new], draws.logprobs[i][: len(new)], (begin, end)
         return Round(first_row, self.state.step, order, numbers, tokens, spans, logprobs)
 
-    def _scores(self, earnings: Earnings, written: Round, prompts: Prompts) -> Float[np.ndarray, "texts rewards"]:
+    def _scores(self, earnings: Earnings, written: Round, prompts: Prompts) -> Scores:
         """What the texts of a round have earned."""
         assert self.tokenizer is not None, "whoever has texts judged says how they are spelled"
         of_prompts, spell = written.numbers // self.rollout.samples, self.tokenizer.decode
@@ -309,7 +308,7 @@ class Rollouts(Source):
                 document=ids[prompt], prompt=spell(tokens[:begin]), text=spell(text), expected=spell(prompts[prompt][1]), ids=tokens[:end],
                 begins=begin, ended=bool(text) and text[-1] == self.ends, sizes=self.tokenizer.byte_lengths[text].tolist(),
             ))  # fmt: skip
-        return earnings.scores(answers)
+        return earnings.scores(answers, self.time)
 
     def _prompts(self, wanted: Int[np.ndarray, " texts"]) -> Prompts:
         """The prompts of these numbers, and how their documents go on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bloomery.core.config import Config
@@ -69,6 +69,11 @@ class Reward(Config):
             answers: of a whole round.
             models: those of `frozen`, and the policy.
         """
+
+    def placed(self, answers: Sequence[Answer], models: Models) -> Sequence[Mapping[int, float]] | None:
+        """Where in each answer its score is earned: number of a token there → how much, which adds up to the score. None, as here, is all of
+        it on the last token."""
+        return None
 
 
 class Verifiable(Reward):
