@@ -112,11 +112,11 @@ class Scores:
 
     def with_texts(self, where: Bool[np.ndarray, " rows"], other: Scores) -> Scores:
         """Those of a round with other texts in some places."""
-        found = [None if one is None else one.copy() for one in (self.given, self.placed)]
-        for mine, theirs in zip(found, (other.given, other.placed), strict=True):
-            if mine is not None:
-                mine[where] = theirs
-        return Scores(*found)
+        given, placed = self.given.copy(), None if self.placed is None else self.placed.copy()
+        given[where] = other.given
+        if placed is not None:
+            placed[where] = other.placed
+        return Scores(given, placed)
 
 
 @dataclass(frozen=True, eq=False)
