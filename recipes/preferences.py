@@ -168,7 +168,8 @@ def preferences(
         kind = name.removeprefix("own_")
         learnt = pair_tokens if kind == name else own_pairs(f"own_{number}", asked_tokens, paid_for(number), own_prompts, number)
         losses = {
-            "dpo": DPO(reference=chat, beta=direct_beta), "ipo": IPO(reference=chat), "simpo": SimPO(), "orpo": ORPO(strength=1.0),
+            "dpo": DPO(reference=chat, beta=direct_beta), "rpo": DPO(reference=chat, beta=direct_beta, tuning=judge_tuning),
+            "ipo": IPO(reference=chat, beta=direct_beta), "simpo": SimPO(), "orpo": ORPO(strength=1.0),
         }  # fmt: skip
         if kind not in losses:
             raise ConfigError(f"--methods {name}: {did_you_mean(name, [*PAID, 'kto', *losses], 'it is none of those that there are')}")

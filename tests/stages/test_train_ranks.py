@@ -19,6 +19,7 @@ from bloomery.store import Store
 from bloomery.train import Healing, StepReport, TrainState
 from bloomery.train import train as healthy
 from tests.mesh.ranks import on_ranks
+from tests.stages.test_policy import dapo, ppo, rloo
 from tests.stages.test_train import lines, training
 from tests.train.faults import damage
 
@@ -43,6 +44,29 @@ def under(layout: Layout, store: Path) -> Path:
         return STAGE.run(context).path
     finally:
         stages_run.train = whole
+
+
+def written(layout: Layout, store: Path) -> list[Path]:
+    """Has policies write and learn under a layout; where the artifacts are."""
+    torch.set_num_threads(1)
+    context = RunContext(store=Store(store), mesh=Mesh.join(layout), compile="never", trackers=(), quiet=True)
+    return [policy.run(context).path for policy in (rloo(), ppo(), dapo())]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("layout", [Layout(replicate=2), Layout(shard=2, zero=2)], ids=str)
+def test_policies_write_on_two_ranks_what_they_write_on_one(layout: Layout, tmp_path: Path):
+    alone = written(Layout(), tmp_path / "alone")
+    shutil.copytree(tmp_path / "alone", tmp_path / "store", ignore=shutil.ignore_patterns("rloo-*", "ppo-*", "dapo-*", "*.lease"))
+    shared, _ = on_ranks(2, written, layout, tmp_path / "store", timeout_s=400)
+    for ours, theirs in zip(shared, alone, strict=True):
+        for line, wanted in zip(lines(ours / "metrics.jsonl"), lines(theirs / "metrics.jsonl"), strict=True):
+            untimed = {name: value for name, value in wanted.items() if name not in ("tokens_per_s", "utilisation")}
+            assert {name: line[name] for name in untimed} == pytest.approx(untimed, rel=1e-4, abs=1e-5)
+        weights, wholes = (load_file(path / "model" / "model.safetensors") for path in (ours, theirs))
+        for name, whole in wholes.items():
+            torch.testing.assert_close(weights[name], whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

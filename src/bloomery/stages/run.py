@@ -133,8 +133,10 @@ class Run:
 
     def written(self, rollout: Rollout) -> Rollouts:
         """The rows that the policy writes itself, to the prompts of the source."""
-        if not self.context.mesh.alone:
-            raise ConfigError("Train.rollout has the whole model write on one rank; start it without --layout")
+        layout = self.context.mesh.layout
+        if layout.world != layout.replicate * (layout.shard if layout.zero < 3 else 1):
+            raise ConfigError(f"Train.rollout has each rank write with the whole model, of which ranks of --layout {layout} hold parts; take "
+                              f"replicate={layout.world}, or shard={layout.world} with zero=2")  # fmt: skip
         return Rollouts(
             self.source, rollout, self.state, self.stage.batches, ends=self.tokenizer.end, pad=self.tokenizer.pad,
             vocab_size=self.tokenizer.vocab_size, seed=self.stage.seed, folder=self.folder / ROLLOUTS,

@@ -6,7 +6,8 @@
 
 So the state is a row number here, too. A round of one step is written anew wherever a run goes on, from the weights that the checkpoint has; a
 longer one lies on the disk before its first step is made, since later checkpoints have other weights. What texts earn, and what their tokens
-are worth, is part of the round: worked out once, over all of it.
+are worth, is part of the round: worked out once, over all of it. Ranks that read other rows each write their share of the texts, and then have
+all of them; each judges the whole round.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from bloomery.core.units import Tokens
 from bloomery.data.batch import Batch, Samples
 from bloomery.data.source import Rows, Source, Span, Supply
 from bloomery.generate import Draws, Random, complete_by
+from bloomery.mesh import Mesh
 from bloomery.models import Model, causal
 from bloomery.objectives import Objective, OfSamples, terms_of
 from bloomery.optim.batch import Batches
@@ -225,6 +227,11 @@ class Rollouts(Source):
         return self.source.supply(-(-rows // self._rows_per_prompt))
 
     @property
+    def mesh(self) -> Mesh:
+        """The ranks that write."""
+        return self.state.holding.mesh
+
+    @property
     def _rows_per_prompt(self) -> int:
         return self.rollout.samples * self.rollout.epochs
 
@@ -235,13 +242,19 @@ class Rollouts(Source):
                 return known
         found = self._found(first_row, rows)
         if found is None:
-            found = self._write(first_row, max(rows, self._rows_left()))
-            if self.rollout.every > 1:
-                write_bytes(self._path(first_row), found.to_bytes())
+            begin = self._begin(first_row)
+            found = self._write(begin, max(rows, self._rows_left()))
+            if self.rollout.every > 1 and self.mesh.leads:
+                write_bytes(self._path(begin), found.to_bytes())
         if self.earnings is not None and found.judged is not None:
             self.earnings.settle(found.judged, found.texts(np.arange(len(found.numbers)))[1])
         self._rounds = [*self._rounds[1 - KEPT :], found]
         return found
+
+    def _begin(self, first_row: int) -> int:
+        """The first row of a round that is to be written: of the present step, where it is one of its rows, since ranks ask for theirs."""
+        step = self.batches.rows_before(self.state.step) + self.state.known.skipped_rows
+        return step if step <= first_row < step + self.batches.rows_of(self.state.step) else first_row
 
     def _rows_left(self) -> int:
         """Rows that the steps from the present one to the end of its round read."""
@@ -284,15 +297,19 @@ class Rollouts(Source):
 
     def _texts(self, numbers: Int[np.ndarray, " texts"], prompts: Prompts, first_row: int, order: Int[np.ndarray, " rows"]) -> Round:
         """The texts of some numbers, not yet judged."""
-        most, n, texts = self.rollout.max_new_tokens, self.rollout.samples, len(numbers)
-        own = [prompts[number // n][0] for number in numbers.tolist()]
-        draws = sampled(self.state.model, own, numbers.tolist(), self.rollout, self.seed, {self.ends}, self.vocab_size)
-        tokens = np.full((texts, self.time + 1), self.pad, np.int64)
-        logprobs, spans = np.zeros((texts, self.time + 1), np.float32), np.zeros((texts, 2), np.int64)
-        for i, prompt in enumerate(own):
+        most, n, texts, readers = self.rollout.max_new_tokens, self.rollout.samples, len(numbers), self.mesh.readers
+        mine = np.array_split(np.arange(texts), readers.size)[readers.index]
+        own = [prompts[number // n][0] for number in numbers[mine].tolist()]
+        draws = sampled(self.state.model, own, numbers[mine].tolist(), self.rollout, self.seed, {self.ends}, self.vocab_size)
+        tokens, logprobs = np.zeros((texts, self.time + 1), np.int64), np.zeros((texts, self.time + 1), np.float32)
+        spans = np.zeros((texts, 2), np.int64)
+        for i, (text, prompt) in enumerate(zip(mine, own, strict=True)):
             new = draws.tokens[i][: min(most, self.time + 1 - len(prompt))]
             begin, end = len(prompt), len(prompt) + len(new)
-            tokens[i, :end], logprobs[i, begin:end], spans[i] = [*prompt, *new], draws.logprobs[i][: len(new)], (begin, end)
+            tokens[text, :end], logprobs[text, begin:end], spans[text] = [*prompt, *new], draws.logprobs[i][: len(new)], (begin, end)
+        for array in (tokens, logprobs, spans):
+            readers.sum_(torch.from_numpy(array))  # each text is another rank's 0
+        tokens[np.arange(self.time + 1) >= spans[:, 1:]] = self.pad
         return Round(first_row, self.state.step, order, numbers, tokens, spans, logprobs)
 
     def _scores(self, earnings: Earnings, written: Round, prompts: Prompts) -> Scores:
