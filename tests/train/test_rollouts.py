@@ -8,10 +8,12 @@ import torch
 from bloomery.core.errors import ConfigError
 from bloomery.data import Each, Packed
 from bloomery.generate import Random
+from bloomery.mesh import ALONE
 from bloomery.models import LlamaConfig
 from bloomery.objectives import Distil, JensenShannon, Models
 from bloomery.objectives.frozen import Frozen
 from bloomery.optim import Batches
+from bloomery.train.healing import Ledger
 from bloomery.train.rollouts import AT_ONCE, Rollout, Rollouts, check_rollout
 from tests.data.corpora import make_shards
 
@@ -25,7 +27,8 @@ class World:
     def __init__(self, folder, masked=False, **changes) -> None:
         self.shards = make_shards(folder / "shards", [5, 9, 14, 7, 20, 3, 8], masked=masked, vocab_size=90)
         self.rollout = Rollout(**{"prompt_tokens": None if masked else 3, "max_new_tokens": 8} | changes)
-        self.folder, self.state = folder / "rollouts", SimpleNamespace(model=MODEL.build(0), step=0)
+        self.folder = folder / "rollouts"
+        self.state = SimpleNamespace(model=MODEL.build(0), step=0, known=Ledger(), holding=SimpleNamespace(mesh=ALONE))
 
     def source(self, rows=ROWS) -> Rollouts:
         prompts = Packed(self.shards, Each(), time=TIME, seed=1)
