@@ -122,9 +122,9 @@ def preferences(
         first = stage("judge", learned, (pair_tokens,), judge_steps, 0.0)
         return stage("judge_on", first, (pair_tokens, shown_pairs), shown_steps, judge_tuning)
 
-    def told_by(number: int, weight: float = 0.2) -> Likelier:
-        """How much likelier a judge has come to find a text: its reward, of which no more is to be had once it says good."""
-        return Likelier(name="judge", by=judge(number), before=learned, shape="log_sigmoid", weight=weight)
+    def told_by(number: int, weight: float = 1.0) -> Likelier:
+        """How sure a judge is that a text is good, by how much likelier it has come to find it: never worth more than the form of a statement."""
+        return Likelier(name="judge", by=judge(number), before=learned, shape="sigmoid", weight=weight)
 
     def paid_for(number: int) -> tuple[Reward, ...]:
         """What texts earn, by one of the judges."""

@@ -160,8 +160,9 @@ def test_how_much_likelier_an_answer_has_become_is_a_reward(context):
     found = Likelier(by=DIRECT, before=BASE, beta=0.5).scores(answers, models)
     assert found == pytest.approx([0.5 * (after - then) for after, then in wanted], abs=1e-4)
     assert Likelier(by=DIRECT).scores(answers, models) == pytest.approx([after for after, _ in wanted], rel=1e-5)
-    shaped = Likelier(by=DIRECT, before=BASE, beta=0.5, shape="log_sigmoid").scores(answers, models)
-    assert shaped == pytest.approx([-np.log1p(np.exp(-one)) for one in found])
+    shaped = {shape: Likelier(by=DIRECT, before=BASE, beta=0.5, shape=shape).scores(answers, models) for shape in ("log_sigmoid", "sigmoid")}
+    assert shaped["log_sigmoid"] == pytest.approx([-np.log1p(np.exp(-one)) for one in found])
+    assert shaped["sigmoid"] == pytest.approx([1 / (1 + np.exp(-one)) for one in found])
 
 
 @pytest.mark.parametrize(("encoding", "changes"), [

@@ -24,10 +24,11 @@ READ_AT_ONCE = 64
 class Judging(Reward):
     """What rewards that a model gives have in common. Subclasses write `raw`."""
 
-    shape: Literal["plain", "log_sigmoid"] = "plain"
+    shape: Literal["plain", "log_sigmoid", "sigmoid"] = "plain"
     """What is made of the number r that the model says: r itself; or log σ(r), which falls as r does and hardly rises where r says good
-    already, so that little is to be had where such models are pleased by mistake. See Wang et al. (2024), arXiv 2402.00742, section 3, with
-    r_ref = 0."""
+    already, so that little is to be had where such models are pleased by mistake; or σ(r), to which it is all one how bad the bad ones are as
+    well: between 0 and 1, as a truth is. See Wang et al. (2024), arXiv 2402.00742, section 3, and Fu et al. (2025), arXiv 2502.18770; both
+    with r_ref = 0."""
 
     @abstractmethod
     def raw(self, answers: Sequence[Answer], models: Models) -> Sequence[float]:
@@ -35,7 +36,10 @@ class Judging(Reward):
 
     def scores(self, answers: Sequence[Answer], models: Models) -> Sequence[float]:
         found = self.raw(answers, models)
-        return found if self.shape == "plain" else (-np.logaddexp(0.0, -np.asarray(found, np.float64))).tolist()
+        if self.shape == "plain":
+            return found
+        logs = -np.logaddexp(0.0, -np.asarray(found, np.float64))
+        return (logs if self.shape == "log_sigmoid" else np.exp(logs)).tolist()
 
 
 class Scored(Judging):
