@@ -123,7 +123,7 @@ def preferences(
         return stage("judge_on", first, (pair_tokens, shown_pairs), shown_steps, judge_tuning)
 
     def told_by(number: int, weight: float = 1.0) -> Likelier:
-        """How sure a judge is that a text is good, by how much likelier it has come to find it: never worth more than the form of a statement."""
+        """How sure a judge is that a text is good, by how much likelier it has come to find it: worth no more than the form of a statement."""
         return Likelier(name="judge", by=judge(number), before=learned, shape="sigmoid", weight=weight)
 
     def paid_for(number: int) -> tuple[Reward, ...]:

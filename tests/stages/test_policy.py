@@ -26,7 +26,7 @@ from bloomery.stages.train import Train, Watch
 from bloomery.store import Store
 from bloomery.train.credit import GAE, GroupRelative, LeaveOneOut
 from bloomery.train.earnings import AdaptiveToll, Earnings, Earns, Toll
-from bloomery.train.rewards import Answer, Format, Longer, Verifiable
+from bloomery.train.rewards import Answer, Format, Longer, Proxies, Verifiable
 from bloomery.train.rollouts import Rollout, Rollouts
 from tests.stages.test_train import HELD_OUT, WEIGHTS, interrupt, training
 
@@ -187,6 +187,17 @@ def test_what_is_paid_for_rises_and_the_divergence_is_paid_for(context):
     first, last = (sum(line["reward/vowels"] for line in lines) / 5 for lines in (free[:5], free[-5:]))
     assert last > first + 0.1
     assert free[-1]["kl"] > held[-1]["kl"]
+
+
+def test_what_the_watch_of_rewards_notices_is_told_where_it_was_and_in_the_end(context, monkeypatch):
+    def note(watch: Proxies, step: int, figures: dict[str, float]) -> str:
+        watch.told = watch.told or "over-optimised" * (step == 3)
+        return watch.told if step == 3 else ""
+
+    monkeypatch.setattr(Proxies, "note", note)
+    made = rloo(seed=5, steps=4).run(context)
+    assert [line.get("noticed", "") for line in metrics(made)] == ["", "", "over-optimised", ""]
+    assert made.manifest.summary["over_optimised"] == "over-optimised"
 
 
 class Early(Verifiable):

@@ -277,10 +277,11 @@ class Run:
         healed = {"healing": [event.plain() for event in report.events]} if report.events else {}
         for event in report.events:
             self.say(str(event))
-        self.metrics.write(report.step, tokens=report.tokens, learnt=report.learnt, **figures, **healed)
-        self.trackers.write(report.step, figures)
-        if told := self.proxies.note(report.step, report.metrics):
+        noticed = {"noticed": told} if (told := self.proxies.note(report.step, report.metrics)) else {}
+        if told:
             self.say(told)
+        self.metrics.write(report.step, tokens=report.tokens, learnt=report.learnt, **figures, **healed, **noticed)
+        self.trackers.write(report.step, figures)
         progress.show(report, utilisation)
 
     def tell_plan(self, report: StepReport, counts: str, most: int) -> None:

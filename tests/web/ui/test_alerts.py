@@ -30,6 +30,11 @@ def test_of_a_run_that_is_well_nothing_is_said(tmp_path, status):
     assert said(tmp_path, FINE, status, {"resident": {"planned": 10, "measured": 10, "ratio": 1.0}}) == []
 
 
+def test_what_the_watch_of_rewards_noticed_is_said(tmp_path):
+    noticed = json.dumps({"step": 80, "tokens": 800, "loss": 2.0, "noticed": "step 80: … the reward is over-optimised"})
+    assert said(tmp_path, FINE + noticed + "\n" + line(81), "running") == [("bad", "step 80: … the reward is over-optimised.")]
+
+
 def test_a_run_that_has_ended_before_its_end_goes_on(tmp_path):
     ((level, told),) = said(tmp_path, FINE, "stopped")
     assert level == "warn"

@@ -1,4 +1,5 @@
-"""What there is to be said of a run, in sentences: it stands still, it was ended, steps were bad, it forgets, it takes more than planned."""
+"""What there is to be said of a run, in sentences: it stands still, it was ended, steps were bad, rewards are over-optimised, it forgets, it
+takes more than planned."""
 
 from __future__ import annotations
 
@@ -43,6 +44,7 @@ def alerts(curves: Curves, status: Status, folder: Path, plan: Plan, stopping: b
         found.append(("bad", said))
     for event in map(Event.of, curves.events[-RECENT:]):
         found.append(("bad" if event.rung in ("roll back", "stop") else "warn", f"{event}."))
+    found += [("bad", f"{said}.") for said in curves.noticed]
     pace = _slow(curves) if status == "running" else ""
     for said in filter(None, (*_forgotten(curves), pace, *_over(plan))):
         found.append(("warn", said))

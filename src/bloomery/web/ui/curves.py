@@ -21,6 +21,7 @@ class Curves:
         tokens: by step, how many had been read.
         last: the line of the last step.
         events: what was done about bad steps.
+        noticed: what the watch of rewards has said.
 
     A run that was interrupted tells some steps anew: what it told before of them is taken back, as the run itself does.
     """
@@ -33,6 +34,7 @@ class Curves:
         self.tokens: dict[int, int] = {}
         self.last: dict[str, Any] = {}
         self.events: list[dict[str, Any]] = []
+        self.noticed: list[str] = []
 
     def read_on(self) -> None:
         """Takes in the lines that are new; a file that was written anew is read anew."""
@@ -59,6 +61,7 @@ class Curves:
             self.tokens[step] = told["tokens"]
             self.last = told
         self.events += told.get("healing", [])
+        self.noticed += [told["noticed"]] if "noticed" in told else []
         for name, value in told.items():
             if name in ("step", "tokens") or not isinstance(value, int | float):
                 continue
