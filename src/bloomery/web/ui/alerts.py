@@ -44,7 +44,8 @@ def alerts(curves: Curves, status: Status, folder: Path, plan: Plan, stopping: b
         found.append(("bad", said))
     for event in map(Event.of, curves.events[-RECENT:]):
         found.append(("bad" if event.rung in ("roll back", "stop") else "warn", f"{event}."))
-    found += [("bad", f"{said}.") for said in curves.noticed]
+    for said in curves.noticed:
+        found.append(("bad", f"{said}."))
     pace = _slow(curves) if status == "running" else ""
     for said in filter(None, (*_forgotten(curves), pace, *_over(plan))):
         found.append(("warn", said))
