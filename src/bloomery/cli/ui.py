@@ -19,10 +19,11 @@ from bloomery.core.errors import ConfigError, ResourceError
               "/?key=KEY.")  # fmt: skip
 @store_option
 def ui(host: str, port: int, key_file: Path | None, store_path: Path) -> None:
-    """Show what the store holds as pages: recipes as strips of stages, runs as they go, tokens.
+    """Show what the store holds as pages: recipes as strips of stages, corpora and what was dropped of them, tokens, runs as they go, every
+    answer of every measurement; and talk to its models, have people compare answers, plan a training.
 
-    They write nothing but what people judge, and work during a run and after a crash. They are reached from this machine only, unless --host
-    says otherwise.
+    They write nothing but what people judge and that a run is to end, and work during a run and after a crash. They are reached from this
+    machine only, unless --host says otherwise.
     """
     from bloomery.cli.serve import LOCAL, keys_for, listening, until_ended
 

@@ -50,7 +50,8 @@ class Admission:
         if self.local and host_of(host) not in LOCAL:
             raise RefusedError(403, "this server is asked as localhost or 127.0.0.1 only", "permission_error")
         origin = request.headers.get("origin", "http://localhost").partition("://")[2]
-        if host_of(origin) not in LOCAL and (self.local or origin != host):
+        foreign = request.headers.get("sec-fetch-site") == "cross-site" and request.headers.get("sec-fetch-mode") != "navigate"
+        if foreign or (host_of(origin) not in LOCAL and (self.local or origin != host)):
             raise RefusedError(403, "requests from pages of other sites are not answered", "permission_error")
         if self.keys and not free and not self._known(request):
             raise RefusedError(401, "no such API key; send it as Authorization: Bearer KEY", "authentication_error", "invalid_api_key")

@@ -13,7 +13,7 @@ from bloomery.optim import AdamW
 from bloomery.planning.machines import machine
 from bloomery.stages.anatomy import Planned
 from bloomery.stages.planner import planner_of, usual
-from bloomery.store import Store
+from bloomery.store import Store, write_json
 from tests.web.ui.places import HOSTILE, ask, leased, line, made, served, small_store
 
 
@@ -120,6 +120,9 @@ def test_what_cannot_be_told_is_refused_in_a_sentence(address, path, body, statu
 def test_pages_of_other_sites_and_other_names_get_nothing(address):
     assert ask(address, "/api/home", Origin="https://evil.example")[0] == 403
     assert ask(address, "/api/home", Host="evil.example")[0] == 403
+    elsewhere = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}  # as for an image, which has no Origin
+    assert ask(address, "/api/plan", **elsewhere)[0] == 403
+    assert ask(address, "/", **(elsewhere | {"Sec-Fetch-Mode": "navigate"}))[0] == 200  # a link may lead here
     assert ask(address, "/", Host="evil.example")[0] == 403
     assert ask(address, "/api/tokens", {"tokenizers": [], "text": ""}, **{"Content-Type": "text/plain"})[0] == 415
 
@@ -139,6 +142,9 @@ def test_a_training_is_asked_to_end_by_a_file_beside_its_work(tmp_path):
     small_store(store)
     with served(store) as there, leased(store, "Train/chat-2"):
         assert ask(there, "/api/run?ref=Train/chat-2")[1]["stopping"] is False
+        write_json(store.path("Train/chat-2.partial") / "plan.json", {"tensors": {"planned": 10, "measured": 20, "ratio": 2.0}})
+        said = ask(there, "/api/run?ref=Train/chat-2")[1]
+        assert (said["plan"]["tensors"]["measured"], said["alerts"]) == (20, [["warn", "It takes 200% of the memory that was planned."]])
         assert ask(there, "/api/stop", {"ref": "Train/chat-2"})[0] == 200
         assert store.path("Train/chat-2.stop").exists()
         assert ask(there, "/api/run?ref=Train/chat-2")[1]["stopping"] is True

@@ -36,10 +36,12 @@ def test_a_model_answers_as_it_does_behind_a_server_of_its_own(address):
 
 
 def test_only_the_api_of_a_model_is_told_and_only_of_models(address):
-    assert ask(address, "/model/Train/talker-3/v1/models")[1]["data"][0]["id"] == "Train/talker-3"
-    assert ask(address, "/model/Train/talker-3/metrics")[0] == 404
-    assert ask(address, "/model/Train/base-1/v1/models")[0] == 404
-    assert ask(address, "/model/Train/../v1/models")[0] == 404
+    body = BODY | {"prompt": "two", "messages": None}
+    assert ask(address, CHAT.replace("chat/", ""), body)[1]["object"] == "text_completion"
+    assert ask(address, CHAT)[0] == 405  # an image of another site's page is asked for so, and is not to load a model
+    assert ask(address, "/model/Train/talker-3/metrics", {})[0] == 404
+    assert ask(address, CHAT.replace("talker-3", "base-1"), BODY)[0] == 404
+    assert ask(address, "/model/Train/../v1/chat/completions", BODY)[0] == 404
     assert ask(address, CHAT, BODY | {"model": "other"})[0] == 404
 
 

@@ -20,7 +20,7 @@ from bloomery.web.ui.strips import Status
 STILL_S = 30.0  # without a step, and twenty times as long as steps take: it stands still
 FORGOTTEN = 0.02  # of a held-out loss above its least
 SLOW = 0.5  # of its usual speed
-OVER = 1.1  # of the memory that was planned
+OVER = {"tensors": 1.1, "resident": 2.0}  # of the memory that was planned; libraries and gaps are resident, too
 RECENT = 20  # steps
 
 Alert = tuple[Literal["bad", "warn"], str]
@@ -92,7 +92,5 @@ def _slow(curves: Curves) -> str:
 
 
 def _over(plan: Plan) -> list[str]:
-    return [
-        f"It takes {one['ratio']:.0%} of the {'tensors' if name == 'tensors' else 'memory'} that was planned."
-        for name, one in plan.items() if name in ("tensors", "resident") and one.get("ratio", 0) > OVER
-    ]  # fmt: skip
+    ratios = [plan[name].get("ratio", 0.0) for name, most in OVER.items() if name in plan and plan[name].get("ratio", 0.0) > most]
+    return [f"It takes {ratio:.0%} of the memory that was planned." for ratio in ratios]

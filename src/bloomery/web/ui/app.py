@@ -20,7 +20,7 @@
     POST /model/STAGE/ARTIFACT/v1/…    a model behind OpenAI's API, loaded when it is asked; see `Speakers`
     POST /api/look  /api/weigh what happens within it, and how likely it finds an answer
 
-What people judge, what is to be judged and the wish that a training ends is all that is ever written.
+What people judge, what they are to judge, and the wish that a training ends: nothing else is ever written.
 
 What a document says goes to the browser as JSON and is put on the page as text.
 """
@@ -122,7 +122,7 @@ class Pages:
         routes = [Route(path, self._answered(answer), methods=["GET"]) for path, answer in told.items()]
         routes += [Route(path, self._posted(answer), methods=["POST"]) for path, answer in posted.items()]
         routes += [
-            Route("/model/{stage}/{artifact}/v1/{verb:path}", self.speakers, methods=["GET", "POST"]),
+            Route("/model/{stage}/{artifact}/v1/{verb:path}", self.speakers, methods=["POST"]),
             Route("/", self._page, methods=["GET"]), Route("/static/{name:path}", self._part, methods=["GET"]),
             Route("/file/{stage}/{artifact}/{name:path}", self._file, methods=["GET"]),
         ]  # fmt: skip

@@ -1,6 +1,6 @@
 """`Speakers`: models that the pages ask, each behind OpenAI's API as `bloomery serve` has it; loaded when they are asked, let go of when not.
 
-    POST /model/STAGE/ARTIFACT/v1/chat/completions    and all else below /v1/ that `Served` answers
+    POST /model/STAGE/ARTIFACT/v1/chat/completions    and what else `Served` answers below /v1/, but for what is only looked at
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Speakers:
         answer: Any
         try:
             self.admission.check(request)
-            if request.method == "POST" and request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
                 raise RefusedError(415, "send JSON, as application/json")
             answer = (await self.of(f"{stage}/{artifact}")).app
         except RefusedError as error:
