@@ -156,7 +156,11 @@ def test_answers_are_put_into_a_set_once(tmp_path):
     with served(store) as there:
         assert ask(there, "/api/compare", body)[1] == {"new": True, "items": 1}
         assert ask(there, "/api/compare", body)[1] == {"new": False, "items": 1}
-        assert ask(there, "/api/label?set=new&labeler=ann")[1]["item"]["prompt"] == body["messages"]
+        item = ask(there, "/api/label?set=new&labeler=ann")[1]["item"]
+        assert item["prompt"] == body["messages"]
+        said = {"set": "new", "labeler": "ann", "item": item["id"]}
+        assert ask(there, "/api/judge", said | {"token": "one-of-them", "kind": "ranks", "ranks": [1, 2]})[1]["done"] == 1
+        assert ask(there, "/api/judge", said | {"token": "another-one", "kind": "undo"})[1]["done"] == 0
 
 
 def test_nothing_from_elsewhere_may_run_and_no_other_page_may_hold_it(address):
@@ -171,12 +175,15 @@ def test_nothing_from_elsewhere_may_run_and_no_other_page_may_hold_it(address):
 def test_a_key_in_the_address_becomes_a_cookie(looked_at):
     with served(looked_at, keys=("a-long-enough-key",)) as there:
         assert ask(there, "/")[0] == ask(there, "/api/home")[0] == ask(there, "/?key=wrong")[0] == 401
+        chat = "/model/Train/talker-3/v1/chat/completions"
+        assert ask(there, chat, {})[0] == 401
         status, _, response = ask(there, "/?key=a-long-enough-key")
         cookie = response.getheader("Set-Cookie")
         assert (status, response.getheader("Location")) == (303, "/")
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
         assert ask(there, "/api/home", Cookie=cookie.partition(";")[0])[0] == 200
+        assert ask(there, chat, {}, Cookie=cookie.partition(";")[0])[0] in (400, 404)  # what is asked is wrong, and not who asks
         assert ask(there, "/api/home", Authorization="Bearer a-long-enough-key")[0] == 200
 
 
