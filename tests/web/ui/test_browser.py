@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from urllib.parse import quote
 
@@ -435,3 +436,34 @@ def test_a_run_is_asked_to_end_and_its_troubles_are_said(browser, tmp_path):
             assert store.path("Train/chat-2.stop").exists()
         looked.check(there)
         looked.tab.close()
+
+
+TRAINING = """
+import sys
+from tests.stages.test_train import *
+torch.set_num_threads(1)
+training(name="asked", steps=4000).run(RunContext(store=Store(sys.argv[1]), quiet=True, checkpoint_every_s=1000.0))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_is_stopped_from_its_page_saves_and_can_be_gone_on_with(browser, tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", TRAINING, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+    store, until = Store(tmp_path), time.monotonic() + 120
+    while not (found := list(tmp_path.glob("Train/asked-*.partial/metrics.jsonl"))) or found[0].stat().st_size < 2000:
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    reference = f"Train/{found[0].parent.stem}"
+    with served(store) as there:
+        looked = Looked(browser)
+        looked.tab.goto(f"{there}/#/run/{quote(reference, safe='')}")
+        looked.tab.click("text=Stop and save")
+        looked.tab.wait_for_selector("text=before it was done; the same command goes on", timeout=60_000)
+        looked.check(there)
+        looked.tab.close()
+    assert process.wait(60) != 0
+    assert "asked to end, saved at step" in process.stderr.read()
+    last = json.loads(found[0].read_text().splitlines()[-1])["step"]
+    assert [path.name for path in (found[0].parent / "checkpoints").iterdir()] == [f"step-{last:08}"]
+    assert not store.path(f"{reference}.stop").exists()

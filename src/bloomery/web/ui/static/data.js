@@ -41,7 +41,7 @@ function threshold(ref, measure, i) {
   const end = (name, value) => ({ input: el("input", { id: `${name}${i}`, type: "range", min: 0, max: n, value, oninput: show, class: "grow" }), output: el("output", { for: `${name}${i}` }) });
   const from = end("low", low), to = end("high", high), result = el("p", { "aria-live": "polite" }), margin = el("div");
   const pass = (a, b) => measure.unmeasured + Math.max(0, (b === n ? measure.total : measure.upto[b]) - (a === 0 ? 0 : measure.below[a - 1]));
-  const now = pass(low, high), short = (x) => String(+x.toPrecision(4));
+  const now = pass(low, high), short = (x) => number(+x.toPrecision(4));
   function bounds() {
     const [a, b] = [Number(from.input.value), Number(to.input.value)];
     return { a, b, low: a === 0 ? "" : measure.edges[a - 1], high: b === n ? "" : measure.edges[b] };

@@ -90,7 +90,7 @@ function stop(said, reference) {
     try { await post("/api/stop", { ref: reference }); told.textContent = "Asked to end: it saves at its next step, and the same command goes on from there."; }
     catch (error) { told.textContent = error.message; button.disabled = false; }
   } });
-  return [el("div", { class: "row" }, button, told)];
+  return [el("div", { class: "row", style: "margin: .6rem 0" }, button, told)];
 }
 
 function memory(plan) {  // what it takes beside what was planned
