@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from html import escape
 from importlib.resources import files
@@ -75,6 +75,8 @@ SHOWN = {
 }  # fmt: skip
 FILE_BYTES = 64 << 20
 SAMPLES = 500
+Told = Callable[[Mapping[str, str]], Any]
+"""From what an address asks for to what is told."""
 
 
 class Pages:
@@ -97,23 +99,15 @@ class Pages:
 
     def app(self) -> Starlette:
         """The application."""
-        told: dict[str, Callable[[Request], Any]] = {
-            "/api/home": self._home, "/api/artifact": self._artifact, "/api/run": self._run,
-            "/api/step": self._step, "/api/tokenizers": self._tokenizers, "/api/labels": lambda request: self.labelling.sets(),
-            "/api/label": lambda request: self.labelling.next(request.query_params),
-            "/api/choices": lambda request: choices(), "/api/plan": lambda request: planned(request.query_params),
-            "/api/agreement": lambda request: self.labelling.agreed(request.query_params),
-            "/api/corpora": lambda request: self.corpora.all(), "/api/models": self._models,
-            "/api/evaluations": lambda request: evaluations(self.store),
-            "/api/evaluation": lambda request: evaluation(self.store, request.query_params.get("ref", "")),
-            "/api/answers": lambda request: answers(self.store, request.query_params),
-            "/api/question": lambda request: question(self.store, request.query_params.get("ref", ""), request.query_params.get("id", "")),
-        }  # fmt: skip
-        told |= {
-            f"/api/{name}": partial(lambda of, request: of(request.query_params), of) for name, of in (
-                ("corpus", self.corpora.corpus), ("documents", self.corpora.documents), ("pairs", self.corpora.pairs),
-                ("margin", self.corpora.margin), ("story", self.corpora.story),
-            )
+        store, labels, corpora = self.store, self.labelling, self.corpora
+        told: dict[str, Told] = {
+            "/api/home": self._home, "/api/artifact": self._artifact, "/api/run": self._run, "/api/step": self._step,
+            "/api/tokenizers": self._tokenizers, "/api/labels": lambda asked: labels.sets(), "/api/label": labels.next,
+            "/api/agreement": labels.agreed, "/api/choices": lambda asked: choices(), "/api/plan": planned, "/api/models": self._models,
+            "/api/corpora": lambda asked: corpora.all(), "/api/corpus": corpora.corpus, "/api/documents": corpora.documents,
+            "/api/pairs": corpora.pairs, "/api/margin": corpora.margin, "/api/story": corpora.story,
+            "/api/evaluations": lambda asked: evaluations(store), "/api/evaluation": partial(evaluation, store),
+            "/api/answers": partial(answers, store), "/api/question": partial(question, store),
         }  # fmt: skip
         posted: dict[str, Callable[[Any], Any]] = {
             "/api/tokens": self._tokens, "/api/judge": self.labelling.judge, "/api/compare": self.labelling.add, "/api/stop": self._stop,
@@ -128,9 +122,11 @@ class Pages:
         ]  # fmt: skip
         return Starlette(routes=routes)
 
-    def _answered(self, answer: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
+    def _answered(self, answer: Told) -> Callable[[Request], Awaitable[Response]]:
+        """An answer to what an address asks for."""
+
         async def told(request: Request) -> Response:
-            return await self._told(request, lambda: answer(request))
+            return await self._told(request, lambda: answer(request.query_params))
 
         return told
 
@@ -204,22 +200,22 @@ class Pages:
 
         return told
 
-    def _home(self, request: Request) -> Any:
+    def _home(self, asked: Mapping[str, str]) -> Any:
         return {"store": str(self.store.root), "now": time.time(), "recipes": strips(self.store), "others": loose(self.store)}
 
-    def _artifact(self, request: Request) -> Any:
-        told = artifact_told(self.store, reference := request.query_params.get("ref", ""))
+    def _artifact(self, asked: Mapping[str, str]) -> Any:
+        told = artifact_told(self.store, reference := asked.get("ref", ""))
         if told is None:
             raise RefusedError(404, f"the store holds no finished {reference[:200]!r}")
         return told
 
-    def _run(self, request: Request) -> Any:
-        reference = request.query_params.get("ref", "")
+    def _run(self, asked: Mapping[str, str]) -> Any:
+        reference = asked.get("ref", "")
         folder = folder_of(self.store, reference)
         curves = None if folder is None else self.curves.of(folder)
         if folder is None or curves is None:
             raise RefusedError(404, f"{reference[:200]!r} has told no figures; a training does from its first step on")
-        after = request.query_params.get("after", "-1")
+        after = asked.get("after", "-1")
         artifact, status = self.store.find(reference), status_of(self.store, reference)
         plan = plan_so_far(folder) if artifact is None else artifact.manifest.summary.get("plan", {})
         stopping = status == "running" and self.store.path(reference + STOP).exists()
@@ -231,11 +227,11 @@ class Pages:
             "plan": plan, "fields": locked(self.store).get(reference, {}),
         }  # fmt: skip
 
-    def _step(self, request: Request) -> Any:
-        step = request.query_params.get("step", "")
+    def _step(self, asked: Mapping[str, str]) -> Any:
+        step = asked.get("step", "")
         if not step.isdecimal():
             raise RefusedError(400, f"step={step[:40]!r} is no number; give one from 1 on")
-        return rows_of_step(self.store.open(request.query_params.get("ref", "")), int(step))
+        return rows_of_step(self.store.open(asked.get("ref", "")), int(step))
 
     def _stop(self, asked: Any) -> Any:
         """Asks a training to save itself at its next step and to end."""
@@ -247,14 +243,14 @@ class Pages:
         self.store.path(reference + STOP).touch()
         return {"stopping": True}
 
-    def _models(self, request: Request) -> Any:
+    def _models(self, asked: Mapping[str, str]) -> Any:
         return [
             {"reference": one.reference, "parameters": one.manifest.summary.get("parameters"), "talks": talks(self.store, one),
              "loaded": one.reference in self.speakers.loaded, "keyed": bool(self.admission.keys)}
             for one in models_of(self.store)
         ]  # fmt: skip
 
-    def _tokenizers(self, request: Request) -> Any:
+    def _tokenizers(self, asked: Mapping[str, str]) -> Any:
         return [{"reference": one.reference, "vocab_size": one.manifest.summary.get("vocab_size")} for one in tokenizers_of(self.store)]
 
     def _tokens(self, asked: Any) -> Any:

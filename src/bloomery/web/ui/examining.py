@@ -28,9 +28,9 @@ def evaluations(store: Store) -> list[dict[str, Any]]:
     return [_told(one) | {"figures": _figures(one)[:4]} for one in _measured(store)]
 
 
-def evaluation(store: Store, reference: str) -> dict[str, Any]:
-    """All figures of one; what stands beside it; of an `Alignment` its tables and examples."""
-    artifact = _found(store, reference)
+def evaluation(store: Store, asked: Mapping[str, str]) -> dict[str, Any]:
+    """All figures of one, `ref`; what stands beside it; of an `Alignment` its tables and examples."""
+    artifact = _found(store, asked)
     page = next((name for name in artifact.manifest.files if name.endswith(".html")), "")
     told = _told(artifact) | {"figures": _figures(artifact), "page": page}
     if artifact.manifest.stage == "Alignment":
@@ -49,7 +49,7 @@ def answers(store: Store, asked: Mapping[str, str]) -> dict[str, Any]:
     """
     only, group, words, start = (asked.get(name, "") for name in ("only", "group", "search", "start"))
     found, first, shown = 0, int(start) if start.isdecimal() else 0, []
-    for line in _answers(_found(store, asked.get("ref", ""))):
+    for line in _answers(_found(store, asked)):
         fits = only not in ("wrong", "right") or line["right"] is (only == "right")
         if not fits or (group and line["group"] != group) or (words and words.casefold() not in _words(line)):
             continue
@@ -59,16 +59,16 @@ def answers(store: Store, asked: Mapping[str, str]) -> dict[str, Any]:
     return {"total": found, "start": first, "answers": shown}
 
 
-def question(store: Store, reference: str, id: str) -> dict[str, Any]:
-    """The whole conversation before an answer of an `Evaluate`, and the model that was asked."""
-    artifact = _found(store, reference)
+def question(store: Store, asked: Mapping[str, str]) -> dict[str, Any]:
+    """The whole conversation before an answer, `id`, of an `Evaluate`, `ref`, and the model that was asked."""
+    artifact, id = _found(store, asked), asked.get("id", "")
     inputs = artifact.manifest.inputs
     corpus = store.find(inputs.get("questions", ""))
     if corpus is None:
-        raise RefusedError(404, f"{reference[:200]} keeps no conversations, or its questions are no longer in the store")
+        raise RefusedError(404, f"{artifact.reference} keeps no conversations, or its questions are no longer in the store")
     document = id.rpartition("#")[0]
-    asked = questions_of(one for one in conversations(corpus) if one[0] == document)
-    one = next((one for one in asked if one.id == id), None)
+    turns = questions_of(one for one in conversations(corpus) if one[0] == document)
+    one = next((one for one in turns if one.id == id), None)
     if one is None:
         raise RefusedError(404, f"there is no question {id[:200]!r} in it")
     return {"model": inputs["model"], "messages": [dict(message) for message in one.messages], "expected": one.expected}
@@ -78,7 +78,8 @@ def _measured(store: Store) -> list[Artifact]:
     return [one for one in reversed(store.artifacts()) if one.manifest.stage in KINDS and "results.json" in one.manifest.files]
 
 
-def _found(store: Store, reference: str) -> Artifact:
+def _found(store: Store, asked: Mapping[str, str]) -> Artifact:
+    reference = asked.get("ref", "")
     artifact = next((one for one in _measured(store) if one.reference == reference), None)
     if artifact is None:
         raise RefusedError(404, f"the store holds no measurement {reference[:200]!r}")
