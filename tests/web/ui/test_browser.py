@@ -425,7 +425,7 @@ def test_a_run_is_asked_to_end_and_its_troubles_are_said(browser, tmp_path):
     with served(store) as there:
         looked = Looked(browser)
         tab = looked.open(there, "run")
-        assert "step 7: the loss is 9, above 2.5" in tab.inner_text(".alerts")
+        assert "Step 7: the loss is 9, above 2.5" in tab.inner_text(".alerts")
         tab = looked.open(there, "#/run/Train%2Fchat-2")
         assert "It ended at step 2 before it was done" in tab.inner_text(".alerts")
         with leased(store, "Train/chat-2"):
