@@ -12,7 +12,7 @@ from bloomery.data.pairs import Pairs, Verdicts
 from bloomery.models import LlamaConfig
 from bloomery.models.heads import ValueConfig
 from bloomery.nn import WiredInit
-from bloomery.objectives import DPO, IPO, KTO, ORPO, Objective, OverBudget, OverSequences, PolicyGradient, SimPO, ValueLoss
+from bloomery.objectives import DPO, IPO, KTO, ORPO, Objective, OverBudget, OverSequences, PolicyGradient, ReferenceKL, SimPO, ValueLoss
 from bloomery.optim import AdamW, Constant, WarmupCosine
 from bloomery.recipe import Recipe
 from bloomery.recipe.tales import tale_optimizer
@@ -122,9 +122,9 @@ def preferences(
         first = stage("judge", learned, (pair_tokens,), judge_steps, 0.0)
         return stage("judge_on", first, (pair_tokens, shown_pairs), shown_steps, judge_tuning)
 
-    def told_by(number: int, weight: float = 1.0) -> Likelier:
-        """How sure a judge is that a text is good, by how much likelier it has come to find it: worth no more than the form of a statement."""
-        return Likelier(name="judge", by=judge(number), before=learned, shape="sigmoid", weight=weight)
+    def told_by(number: int, weight: float = 0.2) -> Likelier:
+        """How much likelier a judge has come to find a text: its reward, of which no more is to be had once it says good."""
+        return Likelier(name="judge", by=judge(number), before=learned, shape="log_sigmoid", weight=weight)
 
     def paid_for(number: int) -> tuple[Reward, ...]:
         """What texts earn, by one of the judges."""
@@ -157,7 +157,8 @@ def preferences(
             case "rloo":
                 return paid(name, number, LeaveOneOut(), PolicyGradient(clip=None, over=OverBudget(tokens=NEW)))
             case "grpo":
-                return paid(name, number, GroupRelative(), PolicyGradient(over=OverSequences()))
+                objective = PolicyGradient(over=OverSequences()) + toll * ReferenceKL(estimator="k3")
+                return paid(name, number, GroupRelative(), objective, toll=0.0)
             case "ppo":
                 with_value = HeadsOn(init=Continue(base=chat), heads=(ValueConfig(),), language_head=True)
                 objective = PolicyGradient() + 0.1 * ValueLoss()
