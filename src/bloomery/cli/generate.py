@@ -20,6 +20,7 @@ from bloomery.core.rng import derive_seed
 from bloomery.generate import (
     Beam,
     Bfloat16Weights,
+    CompiledWeights,
     Contrastive,
     Decoding,
     DoLa,
@@ -59,7 +60,8 @@ AT_ONCE = 64  # texts that are written together: always the same ones, so that n
 TELL_EVERY_S = 2.0
 BY: dict[str, type[Config]] = {kind.kind(): kind for kind in (Greedy, Random, Beam, Contrastive)}
 WEIGHTS: dict[str, Weights] = {
-    "packed": PackedWeights(), "bfloat16": Bfloat16Weights(), "int8": Int8Weights(), "int4": Int4Weights(), "nf4": Nf4Weights(),
+    "packed": PackedWeights(), "compiled": CompiledWeights(), "bfloat16": Bfloat16Weights(), "int8": Int8Weights(), "int4": Int4Weights(),
+    "nf4": Nf4Weights(),
 }  # fmt: skip
 PASTS: dict[str, Past] = {
     "float32": FloatPast(precision="float32"), "bfloat16": FloatPast(precision="bfloat16"), "int8": Int8Past(),

@@ -13,8 +13,9 @@ store_option = click.option(
 )  # fmt: skip
 
 weights_option = click.option(
-    "--weights", type=click.Choice(["plain", "packed", "bfloat16", "int8", "int4", "nf4"]), help="How matrices are kept, on a CPU: as they "
-    "are; the same numbers laid out for few rows (unless given); or rounded to fewer bits, of which int8 is the fastest.",
+    "--weights", type=click.Choice(["plain", "packed", "compiled", "bfloat16", "int8", "int4", "nf4"]), help="How matrices are kept, on a "
+    "CPU: as they are; the same numbers laid out for few rows (unless given), or twice, with code for single rows that is written first, in a "
+    "minute or two; or rounded to fewer bits, of which int8 is the fastest.",
 )  # fmt: skip
 
 cache_option = click.option(

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError, ResourceError
+from bloomery.generate.compiled import CompiledStep
 from bloomery.models.model import Model
 from bloomery.nn.adapters.quantised import Nf4
 from bloomery.nn.adapters.targets import replace
@@ -140,6 +141,33 @@ class Packed(Matrix):
     def product(self, x: Float[Tensor, "n columns"], bias: Float[Tensor, " rows"] | None) -> Float[Tensor, "n rows"]:
         rows = F.pad(x, (0, 0, 0, max(0, FEWEST - len(x))))
         return torch.ops.mkldnn._linear_pointwise.default(rows, self._packed, bias, "none", [], "")[: len(x)]
+
+
+class CompiledWeights(PackedWeights):
+    """The same numbers twice: as they are, for single rows, which are read by a `CompiledStep` whose products go through memory from one end to
+    the other; and packed, for all else. For one text at a time on a processor that would wait for memory: there it is the fastest that rounds
+    nothing off, once its code is written.
+    """
+
+    def kept(self, weight: Float[Tensor, "rows columns"]) -> Matrix:
+        return Twofold(weight)
+
+    def applied(self, model: M) -> M:
+        return CompiledStep(rows=1).applied(super().applied(model))
+
+
+class Twofold(Packed):
+    """See `CompiledWeights`."""
+
+    def __init__(self, weight: Float[Tensor, "rows columns"]) -> None:
+        super().__init__(weight)
+        self._weight = weight
+
+    def product(self, x: Float[Tensor, "n columns"], bias: Float[Tensor, " rows"] | None) -> Float[Tensor, "n rows"]:
+        if not torch.compiler.is_compiling():
+            return super().product(x, bias)
+        y = torch.stack([(self._weight * row).sum(-1) for row in x.unbind()])  # in one loop over W, that is not written down in between
+        return y if bias is None else y + bias
 
 
 class Bfloat16Weights(Weights):
