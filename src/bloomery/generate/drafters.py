@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -95,6 +95,9 @@ Begin = Callable[[int, int], Guesser]
 class Drafter(Config, ABC):
     """Guesses how a text goes on."""
 
+    draws: ClassVar[bool] = True
+    """Whether guesses may be drawn, so that how many there are is part of what a seed says."""
+
     n_tokens: Annotated[int, Gt(0)] = 4
     """Tokens that are guessed at a time, at most."""
 
@@ -123,6 +126,8 @@ class Ngram(Drafter):
 
     Source: Yang et al. (2023), arXiv 2304.04487, and Saxena (2023), prompt lookup decoding.
     """
+
+    draws: ClassVar[bool] = False
 
     n_tokens: Annotated[int, Gt(0)] = 8
     """Tokens that are guessed at a time, at most."""

@@ -29,6 +29,8 @@ from bloomery.generate.room import Pages, Room, Rows
 from bloomery.generate.speculate import read_guesses
 from bloomery.models.model import CausalModel
 
+AT_ONCE = 32  # places that texts are read at together with guesses, unless guesses are drawn: more cost more than they bring
+
 
 class Engine:
     """Writes the texts of jobs. Not to be called by several threads at once.
@@ -52,12 +54,11 @@ class Engine:
             raise ConfigError(f"a {model.config.kind()} writes about passages, which an engine has no place for; take a decoder")
         longest = model.config.max_seq_len
         self.model, self.rows, self.capacity = model, rows, longest if capacity is None else min(capacity, longest)
-        self._ends, self._vocab_size = frozenset(ends), vocab_size
+        self._ends, self._vocab_size, self._draft = frozenset(ends), vocab_size, draft
         with torch.inference_mode():
             taken = model, rows, self.capacity, remembers
             self.room: Room = Rows(*taken) if pool is None else Pages(*taken, pool)
-            begin = None if draft is None else draft.ready(model, vocab_size or model.config.vocab_size)
-            self._guesser, self._guesses = (None, 0) if begin is None or draft is None else (begin(rows, self.capacity), draft.n_tokens)
+            self._guesser = None if draft is None else draft.ready(model, vocab_size or model.config.vocab_size)(rows, self.capacity)
         self._live: list[Job] = []  # job i has row i
         self._waiting: deque[Job] = deque()
         self._read: tuple[Job, int] | None = None  # whose text is on the desk, and how much of it is read
@@ -157,7 +158,10 @@ class Engine:
 
     def _most(self, job: Job) -> int:
         """Tokens of a job that may be guessed."""
-        return 0 if self._guesser is None or job.picks is None else min(self._guesses, job.limit - len(job.tokens) - 1)
+        if self._draft is None or job.picks is None:
+            return 0
+        most = min(self._draft.n_tokens, job.limit - len(job.tokens) - 1)
+        return most if self._draft.draws else min(most, max(0, AT_ONCE // len(self._live) - 1))
 
     def _draw(self, logits: Tensor, rows: Sequence[int], ahead: Sequence[Sequence[int]]) -> list[Drawn]:
         """A guess for each of some rows, as their own texts are picked."""
