@@ -316,7 +316,10 @@ def test_a_threshold_is_moved_and_says_what_would_stay(looked, address, corpora)
     for _ in range(3):
         tab.keyboard.press("ArrowRight")
     assert "fewer than now" in figure.inner_text()
-    assert figure.locator(".bars i.goes").count() > 1
+    low, high = (int(tab.input_value(f"#{name}0")) for name in ("low", "high"))
+    bars = figure.locator(".bars i")
+    gone = [place for place in range(bars.count()) if "goes" in (bars.nth(place).get_attribute("class") or "")]
+    assert gone == [*range(low), *range(high + 1, bars.count())]
     tab.click("text=Documents at the margin")
     figure.locator("article").first.wait_for()
     tab.focus("#low0")
