@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from jaxtyping import install_import_hook
+
+from tests.shapes import check_shapes
 
 # Shapes on public tensor boundaries are checked in tests only.
-install_import_hook([f"bloomery.{room}" for room in ("nn", "models", "data", "objectives", "generate", "optim")], "beartype.beartype")
+check_shapes([f"bloomery.{room}" for room in ("nn", "models", "data", "objectives", "generate", "optim")])
 
 # How long an example takes depends on what else the machine does; and what one run has passed, the next should not fail by chance.
 settings.register_profile("house", deadline=None, derandomize="CI" in os.environ)

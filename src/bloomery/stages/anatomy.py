@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from math import inf, lcm
 from typing import Literal
 
@@ -32,6 +32,9 @@ from bloomery.train.guard import Guard
 from bloomery.train.manner import autocast
 from bloomery.train.offload import Away, Offloaded, check_together, offload_activations
 from bloomery.train.recompute import Recompute, recompute
+
+PLANS = 256
+"""Trainings whose anatomy is remembered: the seeds, phases and members of a recipe are alike, and each takes a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,7 @@ def anatomy_of(planned: Planned, rows: int, keeps: Keeps = "all") -> Anatomy:
     return replace(_anatomy_of(planned, rows, keeps), turns=turns)
 
 
+@lru_cache(maxsize=PLANS)
 def _anatomy_of(planned: Planned, rows: int, keeps: Keeps) -> Anatomy:
     config = planned.config
     if isinstance(planned.trainable, Everything) and (short := shortened(config)) is not None:  # else layers are not alike
@@ -144,6 +148,7 @@ def turns_of(planned: Planned) -> tuple[Turn, ...]:
     )
 
 
+@lru_cache(maxsize=PLANS)
 def loss_of(planned: Planned, places: int) -> tuple[Stretch, Stretch]:
     """What the loss does to memory for so many places, in the first micro-batch of a step and in later ones.
 

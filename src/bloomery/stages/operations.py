@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -12,7 +13,7 @@ from bloomery.models import AdaptedConfig, beneath
 from bloomery.objectives import CausalLM
 from bloomery.optim import Everything
 from bloomery.planning.trace import without_memory
-from bloomery.stages.anatomy import Planned, micro_batch_of
+from bloomery.stages.anatomy import PLANS, Planned, micro_batch_of
 
 OF_STEP = 3
 """Forward passes that a step comes to where all is trained."""
@@ -34,6 +35,7 @@ def flops_per_token(planned: Planned) -> float:
     return whole + sum(config.flops_per_token(time) / OF_STEP for config in known if config is not None)
 
 
+@lru_cache(maxsize=PLANS)
 def counted(planned: Planned) -> float:
     """Operations of the products in a step of one row, but for those of models that are asked, and with all that is masked."""
     objective = CausalLM() if planned.objective.frozen() else planned.objective

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,8 +23,10 @@ ACTIVATION_BYTES = 2 << 30  # for the activations of one micro-batch, where memo
 MICRO_BATCHES_PER_STAGE = 4  # of a pipeline, where there are rows enough
 
 
+@lru_cache(maxsize=8)
 def matmul_rate(device: str = "cpu", dtype: torch.dtype = torch.float32, seconds: float = 0.2) -> float:
     """Floating-point operations per second of matrix products of a training step's size: the best of several, after a warm-up.
+    Measured once in a process: trainings of one recipe are planned by the same machine.
 
     Args:
         device: where.
