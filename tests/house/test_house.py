@@ -8,14 +8,14 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cache
 
-import pytest
 from tests.house.sources import PACKAGE, ROOT, modules, room
 
 import bloomery
 from bloomery.core.config import Config
 
-MODULES = modules()
 FOR_EXTRAS = {("bloomery.evals.harness", "lm_eval")}  # classes of a library that may not be there
 
 
@@ -30,6 +30,7 @@ def import_all() -> None:
                 raise
 
 
+@cache
 def all_configs() -> list[type[Config]]:
     import_all()
 
@@ -43,65 +44,69 @@ def calls(tree: ast.Module) -> list[tuple[str, ast.Call]]:
     return [(ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
 
 
-@pytest.mark.parametrize("path", MODULES)
-def test_every_module_says_what_it_is(path: str):
-    assert path == "__main__.py" or ast.get_docstring(MODULES[path]), f"{path} has no docstring"
+def offending(found: Callable[[str, ast.Module], Iterable[str]], outside: Collection[str] = ()) -> list[str]:
+    """`path: what` of all that is found in modules, but for those of some rooms."""
+    return [f"{path}: {one}" for path, tree in modules().items() if room(path) not in outside for one in found(path, tree)]
 
 
-@pytest.mark.parametrize("path", MODULES)
-def test_every_public_class_and_function_has_a_docstring(path: str):
-    missing = []
+def text_of(path: str) -> str:
+    return (PACKAGE / path).read_text()
 
-    def visit(node: ast.AST, inherits: bool, where: str) -> None:
+
+def test_every_module_says_what_it_is():
+    assert not [path for path, tree in modules().items() if path != "__main__.py" and not ast.get_docstring(tree)], "no docstring"
+
+
+def test_every_public_class_and_function_has_a_docstring():
+    def undescribed(node: ast.AST, inherits: bool = False, where: str = "") -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
             if not isinstance(child, ast.ClassDef | ast.FunctionDef) or child.name.startswith("_"):
                 continue
             is_class = isinstance(child, ast.ClassDef)
             told_above = inherits and not is_class  # a method of a subclass may keep the words of its contract
             if not ast.get_docstring(child) and not told_above:
-                missing.append(where + child.name)
+                yield where + child.name
             if is_class:
-                visit(child, bool(child.bases) or bool(child.decorator_list), f"{where}{child.name}.")
+                yield from undescribed(child, bool(child.bases) or bool(child.decorator_list), f"{where}{child.name}.")
 
-    visit(MODULES[path], False, "")
-    assert not missing, f"{path}: no docstring on {', '.join(missing)}"
-
-
-@pytest.mark.parametrize("path", MODULES)
-def test_no_file_holds_more_than_two_ideas(path: str):
-    assert len((PACKAGE / path).read_text().splitlines()) <= 500, f"{path} is past 500 lines: which two ideas live there?"
+    assert not offending(lambda _, tree: undescribed(tree)), "no docstring"
 
 
-@pytest.mark.parametrize("path", MODULES)
-def test_nothing_executes_code_from_data(path: str):
-    for name, call in calls(MODULES[path]):
-        assert name.split(".")[0] not in ("pickle", "dill", "cloudpickle", "marshal", "shelve"), f"{path}: {name}"
-        assert name not in ("eval", "exec", "import_module", "importlib.import_module", "__import__"), f"{path}: {name}"
+def test_no_file_holds_more_than_two_ideas():
+    long = [path for path in modules() if len(text_of(path).splitlines()) > 500]
+    assert not long, "past 500 lines: which two ideas live there?"
+
+
+def test_nothing_executes_code_from_data():
+    def executes(name: str, call: ast.Call) -> bool:
         keywords = {k.arg: ast.unparse(k.value) for k in call.keywords}
-        if name in ("torch.load",):
-            assert keywords.get("weights_only") == "True", f"{path}: torch.load without weights_only=True"
-        if name in ("np.load", "numpy.load"):
-            assert keywords.get("allow_pickle") == "False", f"{path}: {name} must say allow_pickle=False"
-        assert "trust_remote_code" not in keywords, path
+        return (
+            name.split(".")[0] in ("pickle", "dill", "cloudpickle", "marshal", "shelve")
+            or name in ("eval", "exec", "import_module", "importlib.import_module", "__import__")
+            or (name == "torch.load" and keywords.get("weights_only") != "True")
+            or (name in ("np.load", "numpy.load") and keywords.get("allow_pickle") != "False")
+            or "trust_remote_code" in keywords
+        )
+
+    assert not offending(lambda _, tree: (ast.unparse(call) for name, call in calls(tree) if executes(name, call)))
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if room(p) not in ("cli", "mesh")])
-def test_the_environment_is_read_at_the_edge_only(path: str):
-    text = (PACKAGE / path).read_text()
-    assert "os.environ" not in text, path
-    assert "os.getenv" not in text, path
+def test_the_environment_is_read_at_the_edge_only():
+    words = re.compile(r"os\.environ|os\.getenv")
+    assert not offending(lambda path, _: words.findall(text_of(path)), outside=("cli", "mesh"))
 
 
-@pytest.mark.parametrize("path", MODULES)
-def test_no_mutable_state_at_module_level(path: str):
-    for node in MODULES[path].body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        for target in targets:
-            name = ast.unparse(target)
-            mutable = isinstance(node.value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp)
-            constant = name.lstrip("_").isupper() or name == "__all__"
-            assert constant or not mutable, f"{path}: {name} is mutable at module level"
-    assert not any(isinstance(node, ast.Global) for node in ast.walk(MODULES[path])), f"{path} uses global"
+def test_no_mutable_state_at_module_level():
+    def kept(_: str, tree: ast.Module) -> Iterator[str]:
+        for node in tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            mutable = isinstance(getattr(node, "value", None), ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp)
+            for name in map(ast.unparse, targets):
+                if mutable and not name.lstrip("_").isupper() and name != "__all__":
+                    yield name
+        yield from ("global" for node in ast.walk(tree) if isinstance(node, ast.Global))
+
+    assert not offending(kept)
 
 
 FOREIGN_WORDS = re.compile(
@@ -109,20 +114,18 @@ FOREIGN_WORDS = re.compile(
 )
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if room(p) != "models"])
-def test_other_projects_words_stay_in_the_name_maps(path: str):
-    found = FOREIGN_WORDS.findall((PACKAGE / path).read_text())
-    assert not found, f"{path} says {found}; see the table of words in docs/design.md"
+def test_other_projects_words_stay_in_the_name_maps():
+    found = offending(lambda path, _: FOREIGN_WORDS.findall(text_of(path)), outside=("models",))
+    assert not found, "see the table of words in docs/design.md"
 
 
-@pytest.mark.parametrize("config", all_configs(), ids=lambda c: c.__qualname__)
-def test_every_field_is_described(config: type[Config]):
-    blank = [name for name, field in config.model_fields.items() if not field.description]
-    assert not blank, f"{config.__name__}: no docstring under {', '.join(blank)}"
+def test_every_field_is_described():
+    blank = [f"{config.__name__}.{name}" for config in all_configs() for name, field in config.model_fields.items() if not field.description]
+    assert not blank, "no docstring under them"
 
 
 def test_every_field_is_read_somewhere():
-    attributes = {node.attr for tree in MODULES.values() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    attributes = {node.attr for tree in modules().values() for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     unread = [f"{config.__name__}.{name}" for config in all_configs() for name in config.model_fields if name not in attributes]
     assert not unread, f"flags that nothing reads: {unread}"
 
