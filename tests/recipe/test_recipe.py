@@ -1,8 +1,8 @@
 import json
-import multiprocessing
 from pathlib import Path
 
 import pytest
+from tests.mesh.ranks import CONTEXT
 from tests.toys import Grain, Mine, Smelt
 
 from bloomery.core.errors import ArtifactError, ConfigError
@@ -120,9 +120,8 @@ def _run_in_process(root: Path, barrier) -> None:
 
 
 def test_two_runs_at_once_do_not_corrupt_each_other(tmp_path: Path):
-    spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(3)
-    processes = [spawn.Process(target=_run_in_process, args=(tmp_path, barrier)) for _ in range(3)]
+    barrier = CONTEXT.Barrier(3)
+    processes = [CONTEXT.Process(target=_run_in_process, args=(tmp_path, barrier)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
