@@ -12,7 +12,7 @@ from bloomery.data.pairs import Pairs, Verdicts
 from bloomery.models import LlamaConfig
 from bloomery.models.heads import ValueConfig
 from bloomery.nn import WiredInit
-from bloomery.objectives import DPO, IPO, KTO, ORPO, Objective, OverBudget, OverSequences, PolicyGradient, ReferenceKL, SimPO, ValueLoss
+from bloomery.objectives import DPO, IPO, KTO, ORPO, Objective, OverBudget, OverSequences, PolicyGradient, SimPO, ValueLoss
 from bloomery.optim import AdamW, Constant, WarmupCosine
 from bloomery.recipe import Recipe
 from bloomery.recipe.tales import tale_optimizer
@@ -157,8 +157,7 @@ def preferences(
             case "rloo":
                 return paid(name, number, LeaveOneOut(), PolicyGradient(clip=None, over=OverBudget(tokens=NEW)))
             case "grpo":
-                objective = PolicyGradient(over=OverSequences()) + toll * ReferenceKL(estimator="k3")
-                return paid(name, number, GroupRelative(), objective, toll=0.0)
+                return paid(name, number, GroupRelative(), PolicyGradient(over=OverSequences()))
             case "ppo":
                 with_value = HeadsOn(init=Continue(base=chat), heads=(ValueConfig(),), language_head=True)
                 objective = PolicyGradient() + 0.1 * ValueLoss()
