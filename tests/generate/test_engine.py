@@ -277,3 +277,12 @@ def test_right_guesses_are_taken_several_at_a_time(tmp_path):
     for _ in range(6):
         there.step()
     assert [job.tokens for job in jobs] == complete(MODEL, [job.prompt for job in jobs], {TOKENIZER.end}, 25, vocab_size=48)
+
+
+def test_drawn_guesses_follow_their_texts_to_other_rows(small):
+    drafter = Draft(model=small, n_tokens=2)
+    there, decodings = engine(rows=4, draft=drafter), [Decoding(by=Random(), max_new_tokens=n) for n in (2, 20, 4, 20)]
+    jobs = [job_by(decoding, TOKENIZER, PROMPTS[1 + 3 * i], seed=i) for i, decoding in enumerate(decodings)]
+    run(there, jobs)
+    for i, (decoding, job) in enumerate(zip(decodings, jobs, strict=True)):
+        assert (job.tokens, job.ended) == alone(decoding.replace(draft=drafter), PROMPTS[1 + 3 * i], i)
