@@ -42,7 +42,7 @@ STATEMENT = r"[A-Z][a-z ]+, .+ (was|stayed|had|kept|felt) .+\."  # who states no
 def preferences(
     *, methods: str = "rloo grpo ppo dpo ipo kto orpo simpo own_dpo own_orpo", stories: int = 8000, talks: int = 4000, pairs: int = 12_000,
     wrong: float = 0.5, base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, direct_beta: float = 1.0, own_prompts: int = 600,
-    paid_steps: int = 45, prompts: int = 8, toll: float = 0.02, rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64,
+    paid_steps: int = 70, prompts: int = 8, toll: float = 0.02, rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64,
     n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 450, judge_rate: float = 5e-4, judge_width: int = 128,
     judge_layers: int = 4, shown: int = 1200, shown_steps: int = 200, judge_tuning: float = 0.1, judges: int = 3, seeds: int = 3, seed: int = 0,
 ) -> Recipe:  # fmt: skip
@@ -52,9 +52,9 @@ def preferences(
     of. The tuned model is paid by what it says (the true reward is only watched), or learns from pairs directly. The table tells the truth of
     what all write.
 
-    --methods names what is compared, of "rloo grpo ppo dpo ipo kto orpo simpo"; "own_dpo" and the like learn from pairs of the tuned model's
-    own texts, of which the judge picks the best and the worst of eight. `toll` is what a nat away from the tuned model costs. Where there are
-    fewer --judges than --seeds, they take turns.
+    --methods names what is compared, of "rloo grpo ppo dpo rpo ipo kto orpo simpo" (rpo is dpo that holds the better side up); "own_dpo" and
+    the like learn from pairs of the tuned model's own texts, of which the judge picks the best and the worst of eight. `toll` is what a nat
+    away from the tuned model costs. Where there are fewer --judges than --seeds, they take turns.
     """
     read, unread = (Tales(seed=seed, domain="farm", size="tiny", split=split) for split in ("train", "held_out"))
     corpus = Prepare(name="stories", source=TaleStories(tales=read, count=stories))

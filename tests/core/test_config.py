@@ -63,6 +63,17 @@ def test_configs_cannot_be_changed():
         Outer(width=4).width = 6
 
 
+def test_equal_configs_hash_alike_also_with_mappings():
+    class Shares(Config):
+        of: dict[str, float]
+        """By name."""
+
+    one, same = Shares(of={"a": 1.0, "b": 2.0}), Shares(of={"b": 2.0, "a": 1.0})
+    assert one == same
+    assert hash(one) == hash(same)
+    assert len({one, same, Shares(of={"a": 2.0})}) == 2
+
+
 def test_replace_checks_again_and_leaves_the_original():
     outer = Outer(width=4, names=("a",))
     assert outer.replace(width=6) == Outer(width=6, names=("a",))

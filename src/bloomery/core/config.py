@@ -65,6 +65,11 @@ class Config(BaseModel):
         """The fields whose value differs from the default, in declaration order: the fields that make up the identity."""
         return {name: getattr(self, name) for name, field in type(self).model_fields.items() if not _is_default(self, name, field)}
 
+    def __hash__(self) -> int:
+        """Of equal values the same, also where fields are mappings."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return hash((type(self), *(frozenset(v.items()) if isinstance(v, Mapping) else v for v in values)))
+
     def __str__(self) -> str:
         return f"{self.kind()}({', '.join(f'{k}={v}' for k, v in self.non_default_fields().items())})"
 
