@@ -24,6 +24,7 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.generate.decode import PREFILL, read_on
 from bloomery.generate.drafters import Drafter, Drawn, Guess
 from bloomery.generate.jobs import Job, Told, told
+from bloomery.generate.picks import Picks
 from bloomery.generate.prompts import room_behind
 from bloomery.generate.room import Pages, Room, Rows
 from bloomery.generate.speculate import read_guesses
@@ -43,7 +44,7 @@ class Engine:
         capacity: tokens of a prompt and its text together, at most; None is what the model reads.
         remembers: tokens of texts that are done with, altogether, whose states are kept.
         pool: tokens that all texts have room for together, in pages; None gives each row room for the longest.
-        draft: guesses how texts go on; None for nothing. Those of jobs without `picks` are not guessed.
+        draft: guesses how texts go on; None for nothing. Those of jobs without `Picks` are not guessed.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Engine:
         budget, done = PREFILL, list[Job]()
         while budget > 0 and len(self._live) < self.rows and (reading := self._read or self._open()):
             job, start = reading
-            ids, last = job.ids, len(self._live)
+            ids, last = job.text.ids, len(self._live)
             end = min(len(ids) - 1, start + budget)
             if start < end:
                 features = read_on(self.model, [ids[start:end]], [start], self.room.desk)
@@ -126,7 +127,7 @@ class Engine:
         if not self._waiting:
             return None
         job = self._waiting[0]
-        shared = self.room.open(job.ids, fresh=job.echoes)
+        shared = self.room.open(job.text.ids, fresh=job.echoes)
         if shared is None:
             return None
         self._waiting.popleft()
@@ -158,7 +159,7 @@ class Engine:
 
     def _most(self, job: Job) -> int:
         """Tokens of a job that may be guessed."""
-        if self._draft is None or job.picks is None:
+        if self._draft is None or not isinstance(job.pick, Picks):
             return 0
         most = min(self._draft.n_tokens, job.limit - len(job.tokens) - 1)
         return most if self._draft.draws else min(most, max(0, AT_ONCE // len(self._live) - 1))
@@ -167,8 +168,8 @@ class Engine:
         """A guess for each of some rows, as their own texts are picked."""
         jobs = [self._live[row] for row in rows]
         return [
-            job.picks.guess(its[None, : self._vocab_size], [0], [tokens])[0]
-            for job, its, tokens in zip(jobs, logits, ahead, strict=True) if job.picks is not None
+            job.pick.guess(its[None, : self._vocab_size], [0], [tokens])[0]
+            for job, its, tokens in zip(jobs, logits, ahead, strict=True) if isinstance(job.pick, Picks)
         ]  # fmt: skip
 
     def _make_room(self) -> None:
@@ -176,10 +177,10 @@ class Engine:
         row = 0
         while row < len(self._live):
             job = self._live[row]
-            if self.room.grow(row, len(job.ids) + 1 + self._most(job)):
+            if self.room.grow(row, job.text.length + 1 + self._most(job)):
                 row += 1
             else:
-                shortest = min(range(len(self._live)), key=lambda at: len(self._live[at].ids))
+                shortest = min(range(len(self._live)), key=lambda at: self._live[at].text.length)
                 self._waiting.appendleft(self._live[shortest])
                 self._free(shortest)
                 row = 0
@@ -187,8 +188,9 @@ class Engine:
     def _free(self, row: int) -> None:
         """Lets go of a row; the last one takes its place."""
         job, last = self._live[row], len(self._live) - 1
-        read = job.ids if job.ended == "end" else job.ids[:-1]
-        length = len(self._live[last].ids) - 1
+        ids = job.text.ids
+        read = ids if job.ended == "end" else ids[:-1]
+        length = self._live[last].text.length - 1
         self.room.leave(row, tuple(read), last, length)
         if self._guesser is not None:
             self._guesser.leave(row, last, length)

@@ -38,12 +38,12 @@ class Job:
 
     Attributes:
         prompt: token ids.
-        pick: (1, vocab) logits → the next token's id.
+        pick: of this text alone: by `Picks` guesses are made and checked, too; a function, (1, vocab) logits → the next token's id, has
+            nothing guessed.
         limit: the most that are written; 0 only reads the prompt.
         until: whether new tokens end the text, the last of them being part of it; None never does.
         tells: how many of the likeliest tokens are told with each token; None tells none of it.
         echoes: whether the prompt is part of what is asked for, so that its tokens are told too.
-        picks: of this text alone, by which guesses are made and checked; None has nothing guessed.
         tokens: what is written, but the token that ends texts.
         told: of each token that is told, in their order; the one that ends the text is among them.
         ended: by what; None while it goes on.
@@ -51,30 +51,24 @@ class Job:
     """
 
     prompt: Sequence[int]
-    pick: Callable[[Tensor], int]
+    pick: Picks | Callable[[Tensor], int]
     limit: int
     until: Callable[[Sequence[int]], bool] | None = None
     tells: int | None = None
     echoes: bool = False
-    picks: Picks | None = None
     tokens: list[int] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     ended: Literal["end", "stop", "length"] | None = None
     reused: int = 0
 
     @property
-    def ids(self) -> list[int]:
-        """The prompt, and what is written."""
-        return [*self.prompt, *self.tokens]
-
-    @property
     def text(self) -> Text:
-        """The same, as rules have it."""
+        """The prompt, and what is written."""
         return Text(self.prompt, self.tokens)
 
     def check(self, logits: Float[Tensor, "time vocab"], guessed: Sequence[int], by: Float[Tensor, "guesses vocab"] | None) -> list[int]:
         """As many of some guesses as stand, and one token more; see `Picks.check`."""
-        return [self.pick(logits)] if self.picks is None else self.picks.check(logits, 0, guessed, by)
+        return self.pick.check(logits, 0, guessed, by) if isinstance(self.pick, Picks) else [self.pick(logits)]
 
     def take(self, token: int, logits: Float[Tensor, " vocab"], ends: frozenset[int]) -> None:
         """Puts a token behind the text, unless it is one of those that end texts; and says what has ended, where something has."""
@@ -119,4 +113,4 @@ def job_by(
         raise ConfigError("Decoding.contrast, .draft and .reads are of a whole engine, not of a text; leave them as they are")
     picks = Picks(decoding.by, [rule.ready(tokenizer) for rule in decoding.rules], [prompt], [seed], tokenizer.end)
     until = Stops(decoding.stops, tokenizer).ended_by if decoding.stops else None
-    return Job(prompt, lambda logits: int(picks(logits, [0])), decoding.max_new_tokens, until, tells, echoes, picks)
+    return Job(prompt, picks, decoding.max_new_tokens, until, tells, echoes)

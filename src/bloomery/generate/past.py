@@ -73,9 +73,8 @@ def new_cache(past: Past, made: Callable[[int, int], LayeredCache], batch: int, 
         there = own.read(first)
         slots = past.slots(batch, first + capacity, there)
         if first:
-            rows, places = torch.arange(batch, device=there.device), torch.arange(first, device=there.device)
             with torch.no_grad():
-                slots.write(rows[:, None], places.expand(batch, -1), there.expand(batch, *there.shape[1:]))
+                slots.begin(batch, there[0])
         return slots
 
     return made(1, 1).other(batch, make)

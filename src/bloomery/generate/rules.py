@@ -34,6 +34,11 @@ class Text:
         """All of it."""
         return [*self.prompt, *self.new]
 
+    @property
+    def length(self) -> int:
+        """Tokens of all of it."""
+        return len(self.prompt) + len(self.new)
+
     def then(self, tokens: Sequence[int]) -> Text:
         """The text with some tokens more."""
         return Text(self.prompt, [*self.new, *tokens])

@@ -51,8 +51,7 @@ class Rounds:
     def round(self) -> list[list[int]]:
         """What is new in each row."""
         texts, picks = [self._picks.texts[row] for row in self.rows], self._picks
-        lengths = [len(text.prompt) + len(text.new) for text in texts]
-        most = [self._longest[row] - length - 1 for row, length in zip(self.rows, lengths, strict=True)]
+        most = [self._longest[row] - text.length - 1 for row, text in zip(self.rows, texts, strict=True)]
 
         def draw(logits: Tensor, places: Sequence[int], ahead: Sequence[Sequence[int]]) -> list[Drawn]:
             return picks.guess(logits[:, : self._vocab_size], [self.rows[at] for at in places], ahead)
@@ -75,16 +74,14 @@ class Rounds:
         self._guesser.select(kept)
 
 
-def read_guesses(
-    model: CausalModel, texts: Sequence[Text], guessed: Sequence[Sequence[int]], cache: Cache
-) -> list[Tensor]:
-    """Reads the last token of each of some texts, and how they may go on; returns of each the logits behind each of
-    these tokens, (guesses + 1, vocab)."""
-    time, lengths = max(map(len, guessed)) + 1, [len(text.prompt) + len(text.new) for text in texts]
+def read_guesses(model: CausalModel, texts: Sequence[Text], guessed: Sequence[Sequence[int]], cache: Cache) -> list[Tensor]:
+    """Reads the last token of each of some texts, and how they may go on; returns of each the logits behind each of these tokens,
+    (guesses + 1, vocab)."""
+    time = max(map(len, guessed)) + 1
     last = [(text.new or text.prompt)[-1] for text in texts]
     new = [[token, *own, *[PADDING_ID] * (time - 1 - len(own))] for token, own in zip(last, guessed, strict=True)]
     # Padding stands no farther than at the place behind the guesses, which is written again before it is seen.
-    places = [[min(length - 1 + i, length + len(own)) for i in range(time)] for length, own in zip(lengths, guessed, strict=True)]
+    places = [[min(text.length - 1 + i, text.length + len(own)) for i in range(time)] for text, own in zip(texts, guessed, strict=True)]
     features, asked = read_at(model, new, places, cache), [len(own) + 1 for own in guessed]
     wanted = torch.cat([its[:n] for its, n in zip(features, asked, strict=True)])
     return list(model.unembed(wanted).split(asked))

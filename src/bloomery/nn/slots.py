@@ -51,6 +51,11 @@ class Slots(ABC):
     def nbytes(self) -> int:
         """Memory that they take."""
 
+    def begin(self, batch: int, kept: Shaped[Tensor, "places ..."]) -> None:
+        """Keeps the same of the first places of all rows, of which there are so many."""
+        rows, places = torch.arange(batch, device=kept.device), torch.arange(len(kept), device=kept.device)
+        self.write(rows[:, None], places.expand(batch, -1), kept.expand(batch, *kept.shape))
+
     def put(self, row: int, other: Slots, from_row: int, length: int) -> None:
         """Keeps of the first places of a row what others keep of those of one of theirs; no more than they have places."""
         its = other.view(slice(from_row, from_row + 1)).read(min(length, other.capacity))

@@ -127,4 +127,3 @@ class Page:
         told = [f"points: of {self.rewards[0].called}, more than before; ± is the standard deviation over {seeds} seeds",
                 "nats from before: log π − log π_before of each text, on the mean over texts drawn from the policy", *self.noticed]  # fmt: skip
         return text_page(self.title, self.rows(), range(1, len(self.rewards) + 6), told)
-

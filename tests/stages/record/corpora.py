@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,14 +37,22 @@ def rows():
     yield {"text": HOSTILE, "language": "en", "licence": "cc0-1.0"}
 
 
-class DecontaminateNumbers(Filter):
-    """Drops what names a number that ends in 3, as if it were a test item."""
+class Decontaminating(Filter):
+    """Drops what matches a pattern, as if it were a test item."""
+
+    pattern: ClassVar[str]
 
     def __call__(self, batch):
-        found = [re.search(r"number \d*3,", text) for text in batch["text"].to_pylist()]
+        found = [re.search(self.pattern, text) for text in batch["text"].to_pylist()]
         reasons = pa.array([f"holds test item {match[0]!r}" if match else None for match in found], pa.string())
         spans = pa.array([[{"start": match.start(), "end": match.end()}] if match else None for match in found], SPANS)
         return Verdicts(batch=batch, reasons=reasons, dropped=pc.is_valid(reasons), spans=spans)
+
+
+class DecontaminateNumbers(Decontaminating):
+    """Drops what names a number that ends in 3, as if it were a test item."""
+
+    pattern = r"number \d*3,"
 
 
 class Rows(Reader):

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from bloomery.models.checkpoint import write_model
 from bloomery.stages.prepare import Prepare
 from bloomery.stages.stage import RunContext
 from bloomery.store import Store
 from bloomery.text.documents import Document, to_batch
-from bloomery.text.filters import ExactDuplicates, Filter, Length, Normalise, Verdicts
-from bloomery.text.filters.filter import SPANS
+from bloomery.text.filters import ExactDuplicates, Length, Normalise
 from bloomery.text.readers import Reader
 from bloomery.text.readers.reader import warn
+from tests.stages.record.corpora import Decontaminating
 from tests.web.house import MODEL, TOKENIZER
 from tests.web.ui.places import HOSTILE, made
 
@@ -25,14 +21,10 @@ TALK = [{"role": "user", "content": "one and one?"}, {"role": "assistant", "cont
         {"role": "assistant", "content": "three"}]  # fmt: skip
 
 
-class DecontaminateSums(Filter):
+class DecontaminateSums(Decontaminating):
     """Drops what holds a sum, as if it were a test item."""
 
-    def __call__(self, batch):
-        found = [re.search(r"\d \+ \d", text) for text in batch["text"].to_pylist()]
-        reasons = pa.array([f"holds test item {match[0]!r}" if match else None for match in found], pa.string())
-        spans = pa.array([[{"start": match.start(), "end": match.end()}] if match else None for match in found], SPANS)
-        return Verdicts(batch=batch, reasons=reasons, dropped=pc.is_valid(reasons), spans=spans)
+    pattern = r"\d \+ \d"
 
 
 class Shelf(Reader):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import pytest
@@ -86,6 +87,15 @@ def looked(browser):
     made.tab.close()
 
 
+@contextmanager
+def visiting(browser, store: Store):
+    """A page, and the address of a store that is served for it alone."""
+    with served(store) as there:
+        looked = Looked(browser)
+        yield looked, there
+        looked.tab.close()
+
+
 def serious(tab) -> list[str]:
     """What keeps somebody from using a page, as axe sees it."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="accessibility is checked with axe")
@@ -146,8 +156,7 @@ def test_a_stage_unfolds_to_its_lineage_by_keyboard_alone(looked, address):
 def test_a_loss_shows_soon_after_it_was_logged(browser, tmp_path):
     store = Store(tmp_path)
     small_store(store)
-    with served(store) as there:
-        looked = Looked(browser)
+    with visiting(browser, store) as (looked, there):
         tab = looked.open(there, "#/run/Train%2Fchat-2")
         tab.wait_for_selector("text=2 of 100")
         began = time.monotonic()
@@ -156,7 +165,6 @@ def test_a_loss_shows_soon_after_it_was_logged(browser, tmp_path):
         tab.wait_for_selector("text=3 of 100", timeout=20_000)
         print(f"shown after {time.monotonic() - began:.2f} s")
         assert "0.125" in tab.inner_text(".cards")
-        looked.tab.close()
         assert looked.wrong == []
 
 
@@ -203,8 +211,7 @@ def test_answers_are_ranked_by_keys_kept_and_taken_back(browser, tmp_path):
     store = Store(tmp_path)
     small_store(store)
     judgements = Judgements(store.root / "labels" / "first.sqlite")
-    with served(store) as there:
-        looked = Looked(browser)
+    with visiting(browser, store) as (looked, there):
         tab = begun(looked, there, "ann")
         tab.keyboard.press("Tab")
         tab.keyboard.press("2")
@@ -223,15 +230,13 @@ def test_answers_are_ranked_by_keys_kept_and_taken_back(browser, tmp_path):
         assert [one.item for one in judgements.standing()] == [two.id]
         assert looked.wrong == []
         assert tab.evaluate("window.hacked") is None
-        looked.tab.close()
 
 
 def test_what_the_server_had_no_time_to_answer_is_sent_again_once(browser, tmp_path):
     store = Store(tmp_path)
     small_store(store)
     judgements = Judgements(store.root / "labels" / "first.sqlite")
-    with served(store) as there:
-        looked = Looked(browser)
+    with visiting(browser, store) as (looked, there):
         tab = begun(looked, there, "ben")
         tab.route("**/api/judge", lambda route: (route.fetch(), route.abort())[1])  # it is taken, and the answer is lost
         tab.click("text=t · A tie")
@@ -241,7 +246,6 @@ def test_what_the_server_had_no_time_to_answer_is_sent_again_once(browser, tmp_p
         tab.click("text=Go on")
         tab.wait_for_selector("text=1 of 2 judged")
         assert judgements.count() == 1
-        looked.tab.close()
 
 
 def test_runs_are_compared_by_what_differs(looked, address):
@@ -261,15 +265,13 @@ def test_a_page_that_a_stage_has_left_reaches_nothing(browser, tmp_path):
     store = Store(tmp_path)
     script = "<script>fetch('/api/home').then(() => { document.title = 'reached' }, () => { document.title = 'refused' })</script>"
     made(store, "Report/main-0", files=[("report.html", f"<!doctype html><title>waits</title><h1>Report</h1>{script}"), ("weights.bin", "x")])
-    with served(store) as there:
-        looked = Looked(browser)
+    with visiting(browser, store) as (looked, there):
         looked.tab.goto(f"{there}/file/Report/main-0/report.html")
         looked.tab.wait_for_selector("h1")
         looked.tab.wait_for_timeout(300)
         assert looked.tab.title() == "refused"
         for name in ("weights.bin", "manifest.json", "none.html", "..%2F..%2Fx.html"):
             assert looked.tab.goto(f"{there}/file/Report/main-0/{name}").status == 404
-        looked.tab.close()
 
 
 @pytest.mark.slow
@@ -365,8 +367,7 @@ def test_answers_are_found_and_weighed(looked, address):
 def test_two_models_are_talked_to_and_their_answers_go_to_people(browser, tmp_path):
     store = Store(tmp_path)
     fill(store)
-    with served(store) as there:
-        looked = Looked(browser)
+    with visiting(browser, store) as (looked, there):
         tab = looked.open(there, "chat")
         tab.select_option("#right", "Train/talker-3")
         tab.click("text=How it writes")
@@ -401,7 +402,6 @@ def test_two_models_are_talked_to_and_their_answers_go_to_people(browser, tmp_pa
         assert serious(tab) == []
         assert tab.evaluate(LAYOUT) == []
         looked.check(there)
-        looked.tab.close()
 
 
 def test_an_answer_that_is_stopped_ends_and_is_kept(looked, address):
@@ -425,8 +425,7 @@ def test_an_answer_that_is_stopped_ends_and_is_kept(looked, address):
 def test_a_run_is_asked_to_end_and_its_troubles_are_said(browser, tmp_path):
     store = Store(tmp_path)
     small_store(store)
-    with served(store) as there:
-        looked = Looked(browser)
+    with visiting(browser, store) as (looked, there):
         tab = looked.open(there, "run")
         assert "Step 7: the loss is 9, above 2.5" in tab.inner_text(".alerts")
         tab = looked.open(there, "#/run/Train%2Fchat-2")
@@ -438,7 +437,6 @@ def test_a_run_is_asked_to_end_and_its_troubles_are_said(browser, tmp_path):
             tab.wait_for_selector("text=Asked to end")
             assert store.path("Train/chat-2.stop").exists()
         looked.check(there)
-        looked.tab.close()
 
 
 TRAINING = """
@@ -458,13 +456,11 @@ def test_a_run_is_stopped_from_its_page_saves_and_can_be_gone_on_with(browser, t
         assert time.monotonic() < until
         time.sleep(0.05)
     reference = f"Train/{found[0].parent.stem}"
-    with served(store) as there:
-        looked = Looked(browser)
+    with visiting(browser, store) as (looked, there):
         looked.tab.goto(f"{there}/#/run/{quote(reference, safe='')}")
         looked.tab.click("text=Stop and save")
         looked.tab.wait_for_selector("text=before it was done; the same command goes on", timeout=60_000)
         looked.check(there)
-        looked.tab.close()
     assert process.wait(60) != 0
     assert "asked to end, saved at step" in process.stderr.read()
     last = json.loads(found[0].read_text().splitlines()[-1])["step"]

@@ -125,7 +125,6 @@ def filled_cache(
     if not prefix.active:
         return new_cache(batch, capacity, dtype, device)
     cache = new_cache(batch, capacity + prefix.n_tokens, dtype, device)
-    rows, places = torch.arange(batch, device=device)[:, None], torch.arange(prefix.n_tokens, device=device).expand(batch, -1)
     for slots, vectors in zip(cache.slots, prefix.of(layer), strict=True):
-        slots.write(rows, places, vectors.expand(batch, *vectors.shape))
+        slots.begin(batch, vectors)
     return cache

@@ -16,6 +16,8 @@ from bloomery.core.errors import ArtifactError, DataError, ResourceError
 from bloomery.stages.labels.items import Item
 
 Kind = Literal["ranks", "skip", "flag", "undo"]
+Line = tuple[str, str, Kind, str | None, float | None]
+"""Item, labeler, kind, ranks, seconds."""
 WAIT_S = 20.0  # for another process that writes
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, prompt TEXT NOT NULL, answers TEXT NOT NULL, gold TEXT);
@@ -111,15 +113,23 @@ class Judgements:
 
     def standing(self) -> list[Judgement]:
         """What stands: of each labeler and item the last that was said and not taken back."""
+        return [
+            Judgement(item, labeler, kind, None if ranks is None else tuple(json.loads(ranks)), seconds)
+            for item, labeler, kind, ranks, seconds in self._standing()
+        ]
+
+    def _standing(self) -> list[Line]:
+        """The same as it is in the file."""
         with self._open() as database:
             told = database.execute("SELECT item, labeler, kind, ranks, seconds FROM judgements ORDER BY number").fetchall()
-        stacks: dict[tuple[str, str], list[Judgement]] = {}
-        for item, labeler, kind, ranks, seconds in told:
+        stacks: dict[tuple[str, str], list[Line]] = {}
+        for line in told:
+            item, labeler, kind, *_ = line
             stack = stacks.setdefault((item, labeler), [])
             if kind == "undo":
                 stack[-1:] = []
             else:
-                stack.append(Judgement(item, labeler, kind, None if ranks is None else tuple(json.loads(ranks)), seconds))
+                stack.append(line)
         return [stack[-1] for stack in stacks.values() if stack]
 
     def count(self) -> int:
@@ -144,12 +154,9 @@ class Judgements:
         """What somebody is to judge next, those first that the fewest have judged; how many they have judged, and how many there are."""
         with self._open() as database:
             ids = [id for (id,) in database.execute("SELECT id FROM items ORDER BY number")]
-            told = database.execute("SELECT item, labeler, kind FROM judgements ORDER BY number").fetchall()
-        stacked: Counter[tuple[str, str]] = Counter()
-        for item, who, kind in told:
-            stacked[item, who] = max(0, stacked[item, who] - 1) if kind == "undo" else stacked[item, who] + 1
-        judged = Counter(item for (item, _), n in stacked.items() if n)
-        mine = {item for (item, who), n in stacked.items() if n and who == labeler}
+        standing = self._standing()
+        judged = Counter(item for item, *_ in standing)
+        mine = {item for item, who, *_ in standing if who == labeler}
         open_ = [id for id in ids if id not in mine and id not in skip]
         best = min(open_, key=lambda id: judged[id], default=None)
         return None if best is None else self.item(best), len(mine), len(ids)

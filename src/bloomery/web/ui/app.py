@@ -267,4 +267,3 @@ class Pages:
             tokenizer = loaded(self.store.open(str(reference)))
             found[str(reference)] = text_in_pieces(tokenizer, text) if isinstance(text, str) else talk_in_pieces(tokenizer, messages)
         return found
-

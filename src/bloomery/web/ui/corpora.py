@@ -13,6 +13,7 @@ from bloomery.stages.record.record import KINDS, containing
 from bloomery.stages.record.rules import rules
 from bloomery.store import Store
 from bloomery.web.admission import RefusedError
+from bloomery.web.ui.strips import finished
 
 SHOWN = 12  # documents at a time
 PAIRS = 8
@@ -104,8 +105,7 @@ class Corpora:
 
     def _record(self, asked: Mapping[str, str]) -> Record:
         reference = asked.get("ref", "")
-        artifact = next((one for one in self.store.artifacts() if one.reference == reference), None)
-        if artifact is None:
+        if (artifact := finished(self.store, reference)) is None:
             raise RefusedError(404, f"the store holds no corpus {reference[:200]!r}")
         return Record(artifact)
 

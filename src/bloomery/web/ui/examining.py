@@ -15,6 +15,7 @@ from bloomery.stages.alignment.probe import Figure, Finding
 from bloomery.stages.evaluate import conversations
 from bloomery.store import Artifact, Store, read_json
 from bloomery.web.admission import RefusedError
+from bloomery.web.ui.strips import finished
 
 KINDS = ("Evaluate", "Assess", "Examine", "Alignment")
 ANSWERS = {"Evaluate": "answers.jsonl", "Assess": "answers.jsonl", "Examine": "predictions.jsonl"}
@@ -75,13 +76,17 @@ def question(store: Store, asked: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _measured(store: Store) -> list[Artifact]:
-    return [one for one in reversed(store.artifacts()) if one.manifest.stage in KINDS and "results.json" in one.manifest.files]
+    return [one for one in reversed(store.artifacts()) if _measures(one)]
+
+
+def _measures(artifact: Artifact) -> bool:
+    return artifact.manifest.stage in KINDS and "results.json" in artifact.manifest.files
 
 
 def _found(store: Store, asked: Mapping[str, str]) -> Artifact:
     reference = asked.get("ref", "")
-    artifact = next((one for one in _measured(store) if one.reference == reference), None)
-    if artifact is None:
+    artifact = finished(store, reference)
+    if artifact is None or not _measures(artifact):
         raise RefusedError(404, f"the store holds no measurement {reference[:200]!r}")
     return artifact
 

@@ -25,6 +25,7 @@ from bloomery.web.admission import Admission, RefusedError
 from bloomery.web.replies import failure
 from bloomery.web.server import Limits, Served
 from bloomery.web.ui.looking import ids_of, inside, weighed
+from bloomery.web.ui.strips import finished
 
 KEPT = 2  # models in memory: those that are talked to side by side
 IDLE_S = 300.0  # without a question, behind which a model is let go of
@@ -101,8 +102,8 @@ class Speakers:
         self._known.pop(reference).served.worker.close()  # what it is writing comes to its end
 
     def _loaded(self, reference: str) -> Speaker:
-        artifact = next((one for one in models_of(self.store) if one.reference == reference), None)
-        if artifact is None:
+        artifact = finished(self.store, reference)
+        if artifact is None or not _writes(artifact):
             raise RefusedError(404, f"the store holds no model {reference[:200]!r}")
         served = Served(causal(opened(verified(artifact), "cpu")), tokenizer_of(artifact), reference, limits=LIMITS, local=self.admission.local)
         served.worker.start()
@@ -128,8 +129,11 @@ class Speakers:
 
 def models_of(store: Store) -> list[Artifact]:
     """What has left a model and its tokenizer, the newest first."""
-    needed = {"model/config.json", "tokenizer/tokenizer.json"}
-    return [one for one in reversed(store.artifacts()) if needed <= one.manifest.files.keys()]
+    return [one for one in reversed(store.artifacts()) if _writes(one)]
+
+
+def _writes(artifact: Artifact) -> bool:
+    return artifact.manifest.files.keys() >= {"model/config.json", "tokenizer/tokenizer.json"}
 
 
 def talks(store: Store, artifact: Artifact) -> bool:

@@ -58,9 +58,14 @@ def folder_of(store: Store, reference: str) -> Path | None:
     return next((path for path in (store.path(reference), store.path(f"{reference}.partial")) if path.is_dir()), None)
 
 
+def finished(store: Store, reference: str) -> Artifact | None:
+    """What is finished of that name; None where nothing is. Nothing outside the store is ever named."""
+    return None if folder_of(store, reference) is None else store.find(reference)
+
+
 def artifact_told(store: Store, reference: str) -> dict[str, Any] | None:
     """Everything that a manifest says, and the tree that it came from; None where it is not finished."""
-    if folder_of(store, reference) is None or (artifact := store.find(reference)) is None:
+    if (artifact := finished(store, reference)) is None:
         return None
     return _done(artifact) | {
         "fields": artifact.manifest.fields, "summary": artifact.manifest.summary, "made": artifact.manifest.made,

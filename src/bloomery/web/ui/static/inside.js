@@ -3,6 +3,17 @@ import { el, percent, post, select } from "./parts.js";
 
 const shown = (text) => (text === "" ? "∅" : text.replaceAll("\n", "↵\n"));
 
+// The mouse, or the arrow keys from where `at()` says on, point to one of the tokens in a list.
+function pointed(list, at, point) {
+  list.addEventListener("mouseover", (event) => { const i = [...list.children].indexOf(event.target); if (i >= 0) point(i); });
+  list.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step || !list.children.length) return;
+    event.preventDefault();
+    point(Math.max(0, Math.min(list.children.length - 1, at() + step)));
+  });
+}
+
 // Tokens by how likely they were: {text, p, likely}. The mouse, or the arrow keys, go from one to the next; what else was likely stands below.
 export function weighed(label) {
   const list = el("div", { class: "weighed", tabindex: "0", role: "group", "aria-label": `${label}: arrow keys tell how likely each token was` });
@@ -16,13 +27,7 @@ export function weighed(label) {
     const others = (one?.likely ?? []).map(([text, p]) => `${JSON.stringify(text)} ${percent(p)}`).join(" · ");
     told.replaceChildren(one ? el("span", {}, el("b", { text: JSON.stringify(one.text) }), ` ${percent(one.p)}${others ? `; likeliest: ` : ""}`, el("span", { text: others })) : "\u00a0");
   }
-  list.addEventListener("mouseover", (event) => { const i = [...list.children].indexOf(event.target); if (i >= 0) point(i); });
-  list.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step || !tokens.length) return;
-    event.preventDefault();
-    point(Math.max(0, Math.min(tokens.length - 1, at + step)));
-  });
+  pointed(list, () => at, point);
   const add = (more) => more.forEach((one) => {
     tokens.push(one);
     list.append(el("span", { style: `--p: ${one.p.toFixed(4)}`, class: one.control ? "control" : null, title: percent(one.p), text: one.text }));
@@ -72,14 +77,7 @@ function looks(place, asked, said) {
     paint.fillStyle = "#1f6feb";  // seen on light and on dark
     all.forEach((row, i) => row.forEach((weight, j) => { paint.globalAlpha = Math.min(1, weight); paint.fillRect(8 * j, 8 * i, 8, 8); }));
   }
-  list.addEventListener("mouseover", (event) => { const i = [...list.children].indexOf(event.target); if (i >= 0) { at = i; show(); } });
-  list.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    at = Math.max(0, Math.min(n - 1, at + step));
-    show();
-  });
+  pointed(list, () => at, (i) => { at = i; show(); });
   head.addEventListener("change", show);
   requestAnimationFrame(show);
   return el("div", {}, el("div", { class: "row" }, el("label", { for: "layer", text: "Layer" }), layer, el("label", { for: "head", text: "Head" }), head),
