@@ -15,7 +15,7 @@ from torch import Tensor
 from bloomery.generate.reading import Reading
 from bloomery.generate.rules import Text
 from bloomery.generate.samplers import Random
-from bloomery.generate.search import Found, Search, Terms
+from bloomery.generate.search import Found, Search, Steps, Terms
 
 Ends = Literal["full", "likely", "never"]
 """When a prompt is done, once it has as many whole texts as beams: at once; when the best beam, were it whole now, would be no better than the
@@ -61,7 +61,7 @@ class Beam(Search):
     def n_rows(self) -> int:
         return self.n_beams
 
-    def find(self, reading: Reading, prompts: Sequence[Sequence[int]], terms: Terms) -> list[list[Found]]:
+    def follow(self, reading: Reading, prompts: Sequence[Sequence[int]], terms: Terms) -> Steps:
         by_prompt: list[list[Group]] = []
         for prompt in range(len(prompts)):
             groups: list[Group] = []
@@ -82,6 +82,7 @@ class Beam(Search):
                 reading.read([way.tokens[-1] for way in going])
             for row, way in enumerate(going):
                 way.row = row
+            yield
         return [sorted((found for group in groups for found in group.whole), key=lambda found: -found.score) for groups in by_prompt]
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from bloomery.generate.reading import Reading
 from bloomery.generate.rules import Text
-from bloomery.generate.search import Found, Search, Terms
+from bloomery.generate.search import Search, Steps, Terms
 
 
 class Contrastive(Search):
@@ -35,7 +35,7 @@ class Contrastive(Search):
     def n_rows(self) -> int:
         return self.top_k
 
-    def find(self, reading: Reading, prompts: Sequence[Sequence[int]], terms: Terms) -> list[list[Found]]:
+    def follow(self, reading: Reading, prompts: Sequence[Sequence[int]], terms: Terms) -> Steps:
         texts = [Text(prompt) for prompt in prompts]
         said = [directions(reading.features[row, :n]) for row, n in enumerate(reading.lengths.tolist())]  # (tokens, d_features) each
         scores, going, rows = [0.0] * len(prompts), list(range(len(prompts))), list(range(len(prompts)))
@@ -58,6 +58,7 @@ class Contrastive(Search):
                     still.append(i)
                     rows.append(place * k + at)
             going = still
+            yield
         return [[terms.found(text.new, score)] for text, score in zip(texts, scores, strict=True)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -73,8 +74,15 @@ class Contrasted(CausalModel):
         return torch.cat([*(seen.hidden[layer] for layer in self.layers), last], dim=-1)
 
     def unembed(self, features: Float[Tensor, "*batch d_features"]) -> Float[Tensor, "*batch vocab"]:
-        *early, last = (self.model.unembed(part).float().log_softmax(dim=-1) for part in features.chunk(len(self.layers) + 1, dim=-1))
-        candidates = torch.stack(early)  # (candidates, *batch, vocab)
+        *early, last = features.chunk(len(self.layers) + 1, dim=-1)
+        return self.contrast(early, self.model.unembed(last))
+
+    def contrast(
+        self, early: Sequence[Float[Tensor, "*batch d_model"]], logits: Float[Tensor, "*batch vocab"]
+    ) -> Float[Tensor, "*batch vocab"]:
+        """The scores, from what the head reads behind each of the candidates, and what the model says in the end."""
+        last = logits.float().log_softmax(dim=-1)
+        candidates = torch.stack([self.model.unembed(part).float().log_softmax(dim=-1) for part in early])  # (candidates, *batch, vocab)
         farthest = divergence(candidates, last).argmax(dim=0)  # (*batch)
         contrast = last - candidates.gather(0, farthest[None, ..., None].expand(1, *last.shape))[0]
         return contrast.masked_fill(last < last.amax(dim=-1, keepdim=True) + math.log(self.relative_top), -torch.inf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -16,11 +16,11 @@ from bloomery.nn.layout import Passage, SequenceLayout
 
 
 class Reading:
-    """Rows of a batch, each read up to its last token.
+    """Rows of a batch, each read up to its last token once it has begun.
 
     Args:
         model: its weights must not change meanwhile.
-        prompts: what rows begin with; read at once.
+        prompts: what rows begin with.
         longest: tokens that a row may come to have.
         passage: what an encoder–decoder writes about.
         reads: how prompts are read.
@@ -36,9 +36,16 @@ class Reading:
         self._model = model
         self._cache: Cache = model.new_cache(batch=len(prompts), capacity=longest)
         tokens, self.lengths = padded(prompts, model.device)
-        pieces = read_prompts(model, tokens, self.lengths, self._cache, passage, reads)
-        self.features = torch.cat([features for _, features in pieces], dim=1)
+        self._pieces = read_prompts(model, tokens, self.lengths, self._cache, passage, reads)
         self._last = self.lengths - 1  # where the last token of each is among the features
+
+    def begin(self) -> Iterator[None]:
+        """Reads the prompts, a piece at each step."""
+        read = []
+        for _, features in self._pieces:
+            read.append(features)
+            yield
+        self.features = torch.cat(read, dim=1)
 
     @property
     def logits(self) -> Float[Tensor, "rows vocab"]:

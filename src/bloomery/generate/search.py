@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +68,10 @@ class Terms:
         return Found([*new[:-1]] if new[-1] in self.stop_ids else [*new], score)
 
 
+Steps = Generator[None, None, list[list[Found]]]
+"""Something is read at each step; in the end, what is found for each prompt, the best first."""
+
+
 class Search(Config, ABC):
     """Finds the texts that it looks for by its own measure. The same prompt and seed give the same, whatever else is in the batch."""
 
@@ -77,14 +81,28 @@ class Search(Config, ABC):
         """Rows that it reads on at once for one prompt."""
 
     @abstractmethod
-    def find(self, reading: Reading, prompts: Sequence[Sequence[int]], terms: Terms) -> list[list[Found]]:
-        """What it finds for each prompt, the best first.
+    def follow(self, reading: Reading, prompts: Sequence[Sequence[int]], terms: Terms) -> Steps:
+        """Goes on from prompts that have been read, by a token of each way at a step.
 
         Args:
-            reading: one row for each prompt, which has been read.
+            reading: one row for each prompt.
             prompts: the same ones.
             terms: with limits of at least 1.
         """
+
+    def steps(self, reading: Reading, prompts: Sequence[Sequence[int]], terms: Terms) -> Steps:
+        """The same, with the reading of the prompts before it."""
+        yield from reading.begin()
+        return (yield from self.follow(reading, prompts, terms))
+
+    def find(self, reading: Reading, prompts: Sequence[Sequence[int]], terms: Terms) -> list[list[Found]]:
+        """What it finds, all steps at once."""
+        steps = self.steps(reading, prompts, terms)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value
 
 
 @torch.inference_mode()
