@@ -13,7 +13,9 @@ from tests.generate.peers import CONFIG, MODEL, PROMPTS, TOKENIZER
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.generate import (
     Beam,
+    Contrastive,
     Decoding,
+    DoLa,
     Draft,
     EarlyExit,
     Engine,
@@ -21,6 +23,7 @@ from bloomery.generate import (
     Greedy,
     Int8Past,
     Job,
+    LogitBias,
     Ngram,
     NoRepeatNGram,
     Random,
@@ -29,9 +32,11 @@ from bloomery.generate import (
     complete,
     job_by,
 )
+from bloomery.generate import apart as apart_module
 from bloomery.generate import engine as engine_module
 from bloomery.generate import room as room_module
 from bloomery.generate.room import Pages, Room
+from bloomery.generate.rules import IdRule
 from bloomery.models import AdaptedConfig, LlamaConfig, T5Config, TransformerConfig, write_model
 from bloomery.nn import AttentionConfig, GatedConfig, LatentAttentionConfig, Mamba2Config, SequenceLayout
 from bloomery.nn.adapters import PrefixTuning
@@ -223,8 +228,8 @@ def test_the_end_of_the_room_ends_a_text():
 
 
 def test_what_an_engine_cannot_do_is_refused():
-    with pytest.raises(ConfigError, match="needs all rows of a text at once"):
-        job_by(Decoding(by=Beam(n_beams=2)), TOKENIZER, PROMPTS[0])
+    with pytest.raises(ConfigError, match="are of a whole engine"):
+        job_by(Decoding(draft=Ngram()), TOKENIZER, PROMPTS[0])
     with pytest.raises(ConfigError, match="writes about passages"):
         Engine(T5Config(vocab_size=48, d_model=16, n_layers=1, n_heads=2, d_ff=32).build(seed=0), {1})
     with pytest.raises(DataError, match="the prompt is empty"):
@@ -286,3 +291,110 @@ def test_drawn_guesses_follow_their_texts_to_other_rows(small):
     run(there, jobs)
     for i, (decoding, job) in enumerate(zip(decodings, jobs, strict=True)):
         assert (job.tokens, job.ended) == alone(decoding.replace(draft=drafter), PROMPTS[1 + 3 * i], i)
+
+
+SEARCHED = (
+    Decoding(by=Beam(n_beams=3), max_new_tokens=9), Decoding(by=Beam(n_beams=2, sampler=Random(temperature=1.4)), max_new_tokens=7),
+    Decoding(by=Beam(n_beams=4, groups=2, diversity=0.7), rules=(NoRepeatNGram(n=2),), stops=("a", "?"), max_new_tokens=8),
+    Decoding(by=Contrastive(top_k=4), rules=(Repetition(factor=1.2),), max_new_tokens=8),
+    Decoding(by=Beam(n_beams=2), contrast=DoLa(layers=(0,)), max_new_tokens=6),
+)  # fmt: skip
+CONTRASTED = (
+    Decoding(contrast=DoLa(layers=(0, 1)), rules=(Repetition(factor=1.2),), max_new_tokens=8),
+    Decoding(by=Random(temperature=0.9), contrast=DoLa(layers="high", relative_top=0.01), stops=("b",), max_new_tokens=8),
+)
+
+
+def mixed(count: int) -> list[tuple[Decoding, int]]:
+    """Decodings of all kinds, each with the number of a prompt."""
+    return [(((*SEARCHED, *CONTRASTED, *DECODINGS)[i % 10]), i) for i in range(count)]
+
+
+@pytest.mark.parametrize("draft", [None, Ngram()])
+def test_searches_and_contrasts_are_what_they_would_be_alone_beside_others(draft):
+    there = engine(rows=4, beams=6, draft=draft)
+    jobs = [job_by(decoding, TOKENIZER, PROMPTS[i], seed=i) for decoding, i in mixed(20)]
+    run(there, jobs)
+    assert there.waiting == there.live == 0
+    for (decoding, i), job in zip(mixed(20), jobs, strict=True):
+        assert (job.tokens, job.ended) == alone(decoding, PROMPTS[i], i)
+
+
+def test_others_go_on_between_two_steps_of_a_search_and_searches_take_turns(monkeypatch):
+    monkeypatch.setattr(apart_module, "PREFILL", 4)
+    there = engine(rows=2, beams=8)
+    searched = [job_by(Decoding(by=Beam(n_beams=n), max_new_tokens=12), TOKENIZER, PROMPTS[2]) for n in (4, 3, 8)]
+    written = job_by(Decoding(max_new_tokens=12, rules=(LogitBias(biases={TOKENIZER.end: -100.0}),)), TOKENIZER, PROMPTS[0])
+    for job in (*searched, written):
+        there.add(job)
+    there.step()
+    assert (there.live, there.waiting) == (3, 1)  # 4 + 3 of 8 rows: the third search waits
+    steps = 1
+    while written.ended is None:
+        there.step()
+        steps += 1
+    assert steps == 12
+    assert all(job.ended is None for job in searched)
+    there.drop(searched[0])
+    there.drop(searched[2])
+    finish(there, [searched[1]])
+    assert (searched[1].tokens, searched[1].ended) == alone(Decoding(by=Beam(n_beams=3), max_new_tokens=12), PROMPTS[2], 0)
+    assert there.live == there.waiting == 0
+
+
+@pytest.mark.parametrize("echoes", [False, True])
+@pytest.mark.parametrize("decoding", [SEARCHED[0], SEARCHED[3], CONTRASTED[0]], ids=["beams", "contrastive", "contrast"])
+def test_what_the_model_says_of_a_text_is_told_however_it_was_found(decoding, echoes, monkeypatch):
+    monkeypatch.setattr(apart_module, "PREFILL", 3)
+    for limit in (0, 8):
+        job = job_by(decoding, TOKENIZER, PROMPTS[1], tells=2, echoes=echoes)
+        job.limit = limit
+        run(engine(), [job])
+        ids = [*PROMPTS[1], *job.tokens, *([TOKENIZER.end] if job.ended == "end" else [])]
+        with torch.no_grad():
+            logprobs = MODEL(torch.tensor([ids]), SequenceLayout.rows(1, len(ids)))[0].log_softmax(-1)
+        first = 1 if echoes else len(PROMPTS[1])
+        told = [one for one in job.told if one.logprob is not None]
+        assert [one.token for one in told] == ids[first:]
+        assert [one.logprob for one in told] == pytest.approx([float(logprobs[i - 1, ids[i]]) for i in range(first, len(ids))], abs=1e-4)
+        assert all(len(one.likeliest) == 2 for one in told)
+
+
+class Fails(IdRule):
+    """Fails once there are some tokens."""
+
+    def shape(self, scores, texts):
+        if any(len(text.new) >= 2 for text in texts):
+            raise DataError("this rule has failed")
+        return scores
+
+
+def test_a_rule_that_fails_takes_no_other_text_with_it():
+    there = engine()
+    good = [job_by(decoding, TOKENIZER, PROMPTS[i], seed=i) for decoding, i in mixed(10)]
+    bad = [job_by(Decoding(by=by, rules=(Fails(),)), TOKENIZER, PROMPTS[3]) for by in (Greedy(), Beam(n_beams=2))]
+    for job in (*bad, *good):
+        there.add(job)
+    for _ in range(400):
+        there.step()
+    assert [str(job.fault) for job in bad] == ["this rule has failed"] * 2
+    assert there.live == there.waiting == 0
+    for (decoding, i), job in zip(mixed(10), good, strict=True):
+        assert (job.tokens, job.ended) == alone(decoding, PROMPTS[i], i)
+
+
+def test_a_search_that_there_is_no_room_for_is_refused():
+    with pytest.raises(DataError, match="follows 9 ways at once, and there is room for 8"):
+        engine(beams=8).add(job_by(Decoding(by=Beam(n_beams=9)), TOKENIZER, PROMPTS[0]))
+    with pytest.raises(ConfigError, match="does not fit a model of 2 layers"):
+        engine().add(job_by(Decoding(contrast=DoLa(layers=(5,))), TOKENIZER, PROMPTS[0]))
+
+
+def test_guesses_that_stand_are_counted():
+    guessed = job_by(Decoding(max_new_tokens=30), TOKENIZER, PROMPTS[1] * 3)
+    run(engine(draft=EarlyExit(n_layers=1)), [guessed])
+    assert 0 < guessed.stood < guessed.guessed
+    plain = job_by(Decoding(max_new_tokens=30), TOKENIZER, PROMPTS[1] * 3)
+    run(engine(), [plain])
+    assert guessed.tokens == plain.tokens
+    assert (plain.guessed, plain.stood) == (0, 0)

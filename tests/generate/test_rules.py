@@ -116,6 +116,8 @@ def test_ids_of_a_prompt_that_have_no_score_count_for_nothing():
 def test_a_bias_on_a_token_that_there_is_not_is_refused():
     with pytest.raises(ConfigError, match=re.escape("LogitBias.biases={4: 1.0} names a token that there is not; ids are 0 to 3")):
         LogitBias(biases={4: 1}).shape(torch.ones(1, 4), [Text([1])])
+    with pytest.raises(ConfigError, match="names a token that there is not"):  # before anything is written
+        LogitBias(biases={TOKENIZER.vocab_size: 1}).ready(TOKENIZER)
 
 
 def test_what_leaves_nothing_to_say_ends_the_text():

@@ -16,6 +16,7 @@ from bloomery.generate.samplers import Greedy, Sampler
 from bloomery.models.model import CausalModel
 from bloomery.nn.cache import Cache
 from bloomery.nn.layout import Passage, SequenceLayout
+from bloomery.nn.seen import Seen
 
 Pick = Callable[[Tensor, Sequence[int]], Tensor]
 """(logits of the next token, (batch, vocab); the numbers of the prompts that the rows go on from) → one token id per row."""
@@ -223,8 +224,9 @@ def read_on(
 
 
 def read_at(
-    model: CausalModel, tokens: Sequence[Sequence[int]], places: Sequence[Sequence[int]], cache: Cache, passage: Passage | None = None
+    model: CausalModel, tokens: Sequence[Sequence[int]], places: Sequence[Sequence[int]], cache: Cache, passage: Passage | None = None,
+    seen: Seen | None = None,
 ) -> Float[Tensor, "batch time d_features"]:
     """Reads as many new tokens in each row, each at a place of its own."""
     new, positions = torch.tensor(tokens, device=model.device), torch.tensor(places, device=model.device)  # (batch, time)
-    return model.features(new, SequenceLayout(positions), cache, passage=passage)
+    return model.features(new, SequenceLayout(positions), cache, seen, passage)

@@ -40,7 +40,7 @@ class DoLa(Config):
         if not self.layers:
             raise self.refuse("layers", "names none to contrast with; give one, or high")
 
-    def of(self, model: CausalModel) -> CausalModel:
+    def of(self, model: CausalModel) -> Contrasted:
         """The model as it decodes; shares its weights.
 
         Raises:

@@ -1,7 +1,8 @@
 """`Engine`: many texts at once, which come and go while others are being written.
 
     every step   reads some of the prompts that wait, at most `PREFILL` tokens, so that the others do not wait long for theirs,
-                 and goes on with every text that is under way: by one token, or by as many as a drafter has guessed right
+                 and goes on with every text that is under way: by one token, or by as many as a drafter has guessed right;
+                 and with one of those that are searched for (see `Apart`)
 
 A prompt is read by itself up to its last token, which is read beside those of all others. What was read of texts that are done is remembered
 as long as there is room: a prompt that begins like one of them, as the next turn of a conversation does, is read from there on. Where the
@@ -21,14 +22,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError, DataError
+from bloomery.generate.apart import Apart
 from bloomery.generate.decode import PREFILL, read_on
 from bloomery.generate.drafters import Drafter, Drawn, Guess
-from bloomery.generate.jobs import Job, Told, told
+from bloomery.generate.jobs import Course, Job, Told, told
 from bloomery.generate.picks import Picks
 from bloomery.generate.prompts import room_behind
 from bloomery.generate.room import Pages, Room, Rows
 from bloomery.generate.speculate import read_guesses
 from bloomery.models.model import CausalModel
+from bloomery.nn.seen import Seen
 
 AT_ONCE = 32  # places that texts are read at together with guesses, unless guesses are drawn: more cost more than they bring
 
@@ -45,11 +48,12 @@ class Engine:
         remembers: tokens of texts that are done with, altogether, whose states are kept.
         pool: tokens that all texts have room for together, in pages; None gives each row room for the longest.
         draft: guesses how texts go on; None for nothing. Those of jobs without `Picks` are not guessed.
+        beams: rows that texts which are searched for read at once, beside those of the others.
     """
 
     def __init__(
         self, model: CausalModel, ends: Collection[int], vocab_size: int | None = None, rows: int = 32, capacity: int | None = None,
-        remembers: int = 0, pool: int | None = None, draft: Drafter | None = None,
+        remembers: int = 0, pool: int | None = None, draft: Drafter | None = None, beams: int = 16,
     ) -> None:
         if model.config.reads_passage:
             raise ConfigError(f"a {model.config.kind()} writes about passages, which an engine has no place for; take a decoder")
@@ -60,6 +64,7 @@ class Engine:
             taken = model, rows, self.capacity, remembers
             self.room: Room = Rows(*taken) if pool is None else Pages(*taken, pool)
             self._guesser = None if draft is None else draft.ready(model, vocab_size or model.config.vocab_size)(rows, self.capacity)
+        self._apart = Apart(model, self._ends, vocab_size, beams)
         self._live: list[Job] = []  # job i has row i
         self._waiting: deque[Job] = deque()
         self._read: tuple[Job, int] | None = None  # whose text is on the desk, and how much of it is read
@@ -67,20 +72,28 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Jobs that have no row."""
-        return len(self._waiting) + (self._read is not None)
+        return len(self._waiting) + (self._read is not None) + self._apart.waiting
 
     @property
     def live(self) -> int:
         """Jobs under way."""
-        return len(self._live)
+        return len(self._live) + self._apart.live
 
-    def add(self, job: Job) -> None:
-        """Takes a job; raises `DataError` where the model cannot read its prompt."""
+    def check(self, job: Job) -> None:
+        """Raises `DataError` or `ConfigError` where the model cannot read the prompt of a job, or write as that wants; for any thread."""
         room_behind(self.model, job.prompt)
         if len(job.prompt) >= self.capacity:
             raise DataError(f"the prompt has {len(job.prompt)} tokens, and there is room for {self.capacity - 1} and one new one; shorten it")
+        if isinstance(job.pick, Course):
+            self._apart.check(job.pick)
+        if job.contrast is not None:
+            job.contrast.of(self.model)
+
+    def add(self, job: Job) -> None:
+        """Takes a job; raises what `check` raises."""
+        self.check(job)
         job.limit = min(job.limit, self.capacity - len(job.prompt))
-        self._waiting.append(job)
+        (self._apart.add if isinstance(job.pick, Course) else self._waiting.append)(job)
 
     @torch.inference_mode()
     def drop(self, job: Job) -> None:
@@ -92,11 +105,13 @@ class Engine:
             self.room.close()
         elif job in self._waiting:
             self._waiting.remove(job)
+        else:
+            self._apart.drop(job)
 
     @torch.inference_mode()
     def step(self) -> list[Job]:
-        """Goes on with all; returns the jobs of which there is more than before."""
-        return [*self._begin(), *self._write()]
+        """Goes on with all, of those that are searched for with one; returns the jobs of which there is more than before."""
+        return [*self._begin(), *self._write(), *self._apart.step()]
 
     def _begin(self) -> list[Job]:
         """Reads texts that wait; returns those of which no more is wanted."""
@@ -147,15 +162,31 @@ class Engine:
         guess = Guess([[] for _ in jobs], [None for _ in jobs])
         if self._guesser is not None:
             guess = self._guesser.guess(texts, [self._most(job) for job in jobs], self._draw, cache)
-        told = read_guesses(self.model, texts, guess.tokens, cache)
+        seen = None if all(job.contrast is None for job in jobs) else Seen()
+        told = read_guesses(self.model, texts, guess.tokens, cache, seen)
         for row, job in reversed(list(enumerate(jobs))):  # a row that is freed gets the last one, which has gone on by then
-            logits = told[row][:, : self._vocab_size]
-            for token, its in zip(job.check(logits, guess.tokens[row], guess.by[row]), logits, strict=False):
+            guessed, logits = guess.tokens[row], told[row][:, : self._vocab_size]
+            try:
+                kept = job.check(self._contrast(job, told[row], row, seen), guessed, guess.by[row])
+            except Exception as error:  # a rule that fails with one text is no matter of those beside it
+                job.fault = error
+                self._free(row)
+                continue
+            job.guessed += len(guessed)
+            for number, (token, its) in enumerate(zip(kept, logits, strict=False)):
                 job.take(token, its, self._ends)
+                job.stood += number < len(kept) - 1
                 if job.ended is not None:
                     self._free(row)
                     break
         return jobs
+
+    def _contrast(self, job: Job, logits: Float[Tensor, "time vocab"], row: int, seen: Seen | None) -> Float[Tensor, "time vocab"]:
+        """What a job is picked by, of the tokens that there are."""
+        if job.contrast is not None and seen is not None:
+            its = job.contrast.of(self.model)
+            logits = its.contrast([seen.hidden[layer][row, : len(logits)] for layer in its.layers], logits)
+        return logits[:, : self._vocab_size]
 
     def _most(self, job: Job) -> int:
         """Tokens of a job that may be guessed."""

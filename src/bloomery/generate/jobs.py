@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bloomery.core.errors import ConfigError
+from bloomery.generate.dola import DoLa
 from bloomery.generate.picks import Picks
-from bloomery.generate.rules import Text
-from bloomery.generate.samplers import Sampler
+from bloomery.generate.rules import Shape, Text
+from bloomery.generate.search import Search
 from bloomery.generate.stops import Stops
 from bloomery.generate.writer import Decoding
 from bloomery.text.tokenizer import Tokenizer
@@ -32,6 +33,21 @@ class Told(NamedTuple):
     likeliest: list[tuple[int, float]]
 
 
+@dataclass(frozen=True)
+class Course:
+    """How a text is found by a search, which needs rows of its own and knows it as a whole only.
+
+    Attributes:
+        by: the search.
+        shapes: rules that are ready to be followed.
+        seed: of what it draws.
+    """
+
+    by: Search
+    shapes: Sequence[Shape] = ()
+    seed: int = 0
+
+
 @dataclass(eq=False)
 class Job:
     """A text that is to be written, and what there is of it.
@@ -39,27 +55,35 @@ class Job:
     Attributes:
         prompt: token ids.
         pick: of this text alone: by `Picks` guesses are made and checked, too; a function, (1, vocab) logits → the next token's id, has
-            nothing guessed.
+            nothing guessed; by a `Course` it is there at once, in the end.
         limit: the most that are written; 0 only reads the prompt.
         until: whether new tokens end the text, the last of them being part of it; None never does.
         tells: how many of the likeliest tokens are told with each token; None tells none of it.
         echoes: whether the prompt is part of what is asked for, so that its tokens are told too.
+        contrast: has an earlier layer's opinion taken off the last one's before it is picked by; None for what the model says.
         tokens: what is written, but the token that ends texts.
         told: of each token that is told, in their order; the one that ends the text is among them.
         ended: by what; None while it goes on.
+        fault: what went wrong with this text alone, which has no more then.
         reused: tokens of the prompt that were remembered.
+        guessed: tokens that were guessed.
+        stood: how many of these it has.
     """
 
     prompt: Sequence[int]
-    pick: Picks | Callable[[Tensor], int]
+    pick: Picks | Callable[[Tensor], int] | Course
     limit: int
     until: Callable[[Sequence[int]], bool] | None = None
     tells: int | None = None
     echoes: bool = False
+    contrast: DoLa | None = None
     tokens: list[int] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     ended: Literal["end", "stop", "length"] | None = None
+    fault: Exception | None = None
     reused: int = 0
+    guessed: int = 0
+    stood: int = 0
 
     @property
     def text(self) -> Text:
@@ -68,6 +92,7 @@ class Job:
 
     def check(self, logits: Float[Tensor, "time vocab"], guessed: Sequence[int], by: Float[Tensor, "guesses vocab"] | None) -> list[int]:
         """As many of some guesses as stand, and one token more; see `Picks.check`."""
+        assert not isinstance(self.pick, Course), "a search has no rows of an engine"
         return self.pick.check(logits, 0, guessed, by) if isinstance(self.pick, Picks) else [self.pick(logits)]
 
     def take(self, token: int, logits: Float[Tensor, " vocab"], ends: frozenset[int]) -> None:
@@ -97,7 +122,7 @@ def job_by(
     """A text that is written as a `Writer` with this decoding writes it.
 
     Args:
-        decoding: by a sampler.
+        decoding: how.
         tokenizer: the model's.
         prompt: token ids.
         seed: of what the sampler draws.
@@ -105,12 +130,11 @@ def job_by(
         echoes: see `Job`.
 
     Raises:
-        ConfigError: it is by a search, or asks for what is no matter of a text alone; or a rule cannot be followed.
+        ConfigError: it asks for what is no matter of a text alone, or a rule cannot be followed.
     """
-    if not isinstance(decoding.by, Sampler):
-        raise ConfigError(f"Decoding.by={decoding.by.kind()} needs all rows of a text at once, and an engine gives it one; take a sampler")
-    if decoding.contrast is not None or decoding.draft is not None or decoding.reads != "forward":
-        raise ConfigError("Decoding.contrast, .draft and .reads are of a whole engine, not of a text; leave them as they are")
-    picks = Picks(decoding.by, [rule.ready(tokenizer) for rule in decoding.rules], [prompt], [seed], tokenizer.end)
+    if decoding.draft is not None or decoding.reads != "forward":
+        raise ConfigError("Decoding.draft and .reads are of a whole engine, not of a text; leave them as they are")
+    by, shapes = decoding.by, [rule.ready(tokenizer) for rule in decoding.rules]
+    pick = Course(by, shapes, seed) if isinstance(by, Search) else Picks(by, shapes, [prompt], [seed], tokenizer.end)
     until = Stops(decoding.stops, tokenizer).ended_by if decoding.stops else None
-    return Job(prompt, picks, decoding.max_new_tokens, until, tells, echoes)
+    return Job(prompt, pick, decoding.max_new_tokens, until, tells, echoes, decoding.contrast)

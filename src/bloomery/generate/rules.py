@@ -133,12 +133,20 @@ class LogitBias(IdRule):
     biases: dict[int, float]
     """Token id → what is added; −100 all but forbids, 100 all but forces."""
 
+    def ready(self, tokenizer: Tokenizer | None) -> Shape:
+        if tokenizer is not None:
+            self._check(tokenizer.vocab_size)
+        return self.shape
+
     def shape(self, scores: Float[Tensor, "batch vocab"], texts: Sequence[Text]) -> Float[Tensor, "batch vocab"]:
-        if not all(0 <= token < scores.shape[-1] for token in self.biases):
-            raise self.refuse("biases", f"names a token that there is not; ids are 0 to {scores.shape[-1] - 1}")
+        self._check(scores.shape[-1])
         bias = torch.zeros_like(scores[0])
         bias[list(self.biases)] = scores.new_tensor(list(self.biases.values()))
         return scores + bias
+
+    def _check(self, vocab_size: int) -> None:
+        if not all(0 <= token < vocab_size for token in self.biases):
+            raise self.refuse("biases", f"names a token that there is not; ids are 0 to {vocab_size - 1}")
 
 
 def counts(rows: Sequence[Sequence[int]], scores: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:

@@ -23,6 +23,7 @@ from bloomery.generate.prompts import PADDING_ID, room_behind
 from bloomery.generate.rules import Text
 from bloomery.models.model import CausalModel
 from bloomery.nn.cache import Cache
+from bloomery.nn.seen import Seen
 
 
 class Rounds:
@@ -74,15 +75,17 @@ class Rounds:
         self._guesser.select(kept)
 
 
-def read_guesses(model: CausalModel, texts: Sequence[Text], guessed: Sequence[Sequence[int]], cache: Cache) -> list[Tensor]:
+def read_guesses(
+    model: CausalModel, texts: Sequence[Text], guessed: Sequence[Sequence[int]], cache: Cache, seen: Seen | None = None
+) -> list[Tensor]:
     """Reads the last token of each of some texts, and how they may go on; returns of each the logits behind each of these tokens,
-    (guesses + 1, vocab)."""
+    (guesses + 1, vocab). `seen` keeps what it is asked to keep, padded on the right."""
     time = max(map(len, guessed)) + 1
     last = [(text.new or text.prompt)[-1] for text in texts]
     new = [[token, *own, *[PADDING_ID] * (time - 1 - len(own))] for token, own in zip(last, guessed, strict=True)]
     # Padding stands no farther than at the place behind the guesses, which is written again before it is seen.
     places = [[min(text.length - 1 + i, text.length + len(own)) for i in range(time)] for text, own in zip(texts, guessed, strict=True)]
-    features, asked = read_at(model, new, places, cache), [len(own) + 1 for own in guessed]
+    features, asked = read_at(model, new, places, cache, seen=seen), [len(own) + 1 for own in guessed]
     wanted = torch.cat([its[:n] for its, n in zip(features, asked, strict=True)])
     return list(model.unembed(wanted).split(asked))
 

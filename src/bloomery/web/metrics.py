@@ -10,6 +10,8 @@ COUNTS = {
     "prompt_tokens": "Tokens of prompts that were read or reused.",
     "reused_tokens": "Tokens of prompts whose states were remembered.",
     "generated_tokens": "Tokens that were written.",
+    "guessed_tokens": "Tokens that a drafter has guessed.",
+    "accepted_tokens": "Tokens that a drafter has guessed right.",
     "cancelled": "Texts that nobody waited for any more.",
 }
 TIMES = {

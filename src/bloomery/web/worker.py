@@ -160,10 +160,14 @@ class Worker(threading.Thread):
                 self.metrics.observe("time_to_first_token", now - ticket.came_s)
                 self.metrics.count("prompt_tokens", len(job.prompt))
                 self.metrics.count("reused_tokens", job.reused)
-            if job.ended is None:
+            if job.fault is not None:
+                self._done(ticket, job.fault)
+            elif job.ended is None:
                 self._tell(ticket, None)
             else:
                 self.metrics.count("generated_tokens", len(job.tokens))
+                self.metrics.count("guessed_tokens", job.guessed)
+                self.metrics.count("accepted_tokens", job.stood)
                 self._done(ticket, None)
 
     def _done(self, ticket: Ticket, error: Exception | None) -> None:
