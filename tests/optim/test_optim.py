@@ -75,6 +75,12 @@ def test_muon_orthogonalises_each_block_of_a_fused_matrix():
         assert values[:-2].min() > 0.5  # a random square matrix may have a tiny singular value or two
 
 
+def test_rates_are_told_by_what_a_parameter_is():
+    optimizer = Muon(learning_rate=0.5, others=AdamW(learning_rate=0.25, embedding_rate=3.0)).build(TINY.build(seed=0))
+    optimizer.step(0.1)
+    assert optimizer.rates == pytest.approx({"matrix": 0.05, "vector": 0.025, "embedding": 0.075})
+
+
 def test_clipping_scales_to_the_norm_and_no_further():
     gradients = [torch.tensor([3.0, 0.0]), torch.tensor([[4.0]])]
     assert clip_by_global_norm(gradients, 10.0).item() == pytest.approx(5.0)

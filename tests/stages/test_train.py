@@ -85,6 +85,7 @@ def test_the_artifact_holds_model_tokenizer_metrics_and_samples(artifact, contex
     assert not any("checkpoint" in name for name in files)
     steps = [line["step"] for line in lines(artifact.path / "metrics.jsonl") if "loss" in line]
     assert steps == list(range(1, 13))
+    assert sum("update_norm" in line for line in lines(artifact.path / "metrics.jsonl")) == 11  # of each update but the last
     config, model = read_model(artifact.path / "model")
     assert config == MODEL
     assert artifact.manifest.summary["parameters"] == sum(p.numel() for p in model.parameters())

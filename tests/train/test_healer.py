@@ -37,6 +37,17 @@ def test_a_run_without_faults_is_bitwise_what_it_is_without_the_ladder(undisturb
     assert not events(state)
 
 
+def test_a_report_tells_how_far_the_update_before_it_moved_the_weights():
+    state = fresh()
+    whole = lambda: torch.cat([p.detach().flatten() for p in state.model.parameters()])  # noqa: E731
+    thetas, told = [whole()], []
+    for report in itertools.islice(train(state, Talk(), course(healing=HEALING), Manner(micro_batch=ROWS)), 4):
+        thetas.append(whole())
+        told.append(report.update_norm)
+    moved = [float((new - old).norm() / old.norm()) for old, new in itertools.pairwise(thetas)]
+    assert told == [None, *(pytest.approx(size, rel=1e-4) for size in moved[:-1])]
+
+
 def test_garbage_documents_are_named_exactly_and_leave_no_mark(undisturbed):
     garbage = batch_of(LATE, but=4)
     state, bare = fresh(), fresh()

@@ -87,6 +87,8 @@ def test_reports_count_steps_tokens_and_rates():
     assert [r.step for r in found] == [1, 2, 3]
     assert [r.tokens for r in found] == [ROWS * TIME, 2 * ROWS * TIME, 3 * ROWS * TIME]
     assert found[0].learning_rate == pytest.approx(5e-3)
+    assert max(found[0].rates.values()) == found[0].learning_rate
+    assert [r.update_norm for r in found] == [None] * 3  # nobody minds the steps
     assert found[0].learnt == Uneven().batch(0, ROWS).weight
 
 

@@ -89,7 +89,7 @@ class _Muon(Stepper):
         for rate, layer_rate in dict.fromkeys((m.rate, m.layer_rate) for m in matrices):
             paced = [m for m in matrices if (m.rate, m.layer_rate) == (rate, layer_rate)]
             settings = {"lr": config.learning_rate * sqrt(rate) * layer_rate, "weight_decay": config.weight_decay / sqrt(rate)}
-            groups.append({"params": [m.parameter for m in paced], "deals": deals(paced), **settings})
+            groups.append({"params": [m.parameter for m in paced], "deals": deals(paced), "role": Role.MATRIX, **settings})
         super().__init__(groups)
         self.config = config
         self.heights = {m.parameter: m.blocks for m in matrices if not is_shared(m)}

@@ -75,6 +75,15 @@ class Optimizer:
         """The rate of the last step, the highest of all groups."""
         return max(group["lr"] for group, _ in self._groups)
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """The rates of the last step by role ("matrix", "embedding", "head", "vector"), of each the highest; of those that are here."""
+        found: dict[str, float] = {}
+        for group, _ in self._groups:
+            role = group["role"].value
+            found[role] = max(group["lr"], found.get(role, 0.0))
+        return found
+
     def zero_grad(self) -> None:
         """Lets go of all gradients."""
         for parameter in self.parameters:

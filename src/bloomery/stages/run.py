@@ -273,6 +273,10 @@ class Run:
             "loss": report.loss, "grad_norm": report.grad_norm, "learning_rate": report.learning_rate,
             "tokens_per_s": round(report.tokens_per_s, 1), "utilisation": round(utilisation, 4), **report.metrics,
         }
+        if len(set(report.rates.values())) > 1:
+            figures |= {f"learning_rate/{role}": rate for role, rate in report.rates.items()}
+        if report.update_norm is not None:
+            figures["update_norm"] = report.update_norm
         figures = {name: value for name, value in figures.items() if math.isfinite(value)}
         healed = {"healing": [event.plain() for event in report.events]} if report.events else {}
         for event in report.events:

@@ -80,6 +80,9 @@ class StepReport:
         loss: the objective, each term per unit of its weight, before the update.
         grad_norm: global norm of the gradient before clipping.
         learning_rate: the rate of the update, the highest of all groups.
+        rates: by role of a parameter; see `Optimizer.rates`.
+        update_norm: ‖Δθ‖ / ‖θ‖ of the update before this one, which is fetched together with the loss; None where nobody minds the steps, and
+            where there was none.
         tokens: places of all rows so far, padding included.
         learnt: weight of this step as the first term counts it: how many tokens it learnt from, where weights are 0 and 1.
         seconds: duration of the step.
@@ -98,6 +101,8 @@ class StepReport:
     learnt: float
     seconds: float
     tokens_per_s: float
+    rates: Mapping[str, float] = field(default_factory=dict)
+    update_norm: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     wish: Wish = NONE
     events: tuple[Event, ...] = ()
@@ -190,6 +195,7 @@ def train(
         seconds = time.perf_counter() - started
         yield StepReport(
             step=state.step, loss=loss, grad_norm=grad_norm, learning_rate=optimizer.learning_rate,
+            rates=optimizer.rates, update_norm=update[0] if update else None,
             metrics={**figures, **source.figures(first_row, rows_of_step)},
             tokens=batches.rows_before(state.step) * source.time, learnt=weights[0], seconds=seconds,
             tokens_per_s=rows_of_step * source.time / seconds, wish=Wish(**{name: bool(ranks) for name, ranks in asked.items()}),
