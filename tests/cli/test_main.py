@@ -1,5 +1,6 @@
 import functools
 import http.server
+import json
 import sys
 import threading
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_plan_run_plan_show_diff(here: Path):
     assert "3 of 3 stages would be made" in bloomery(here, "plan", "alloy.py")
     assert not (here / "store").exists()
     assert "mines: 2" in bloomery(here, "run", "alloy.py", "--ore", "salt")
+    assert json.loads((here / "store" / "alloy.lock.json").read_text())["command"] == "bloomery run alloy.py --ore salt"
     assert "a run would make nothing" in bloomery(here, "plan", "alloy.py", "--ore=salt")
     changed = bloomery(here, "plan", "alloy.py", "--ore", "salt", "--heat", "2")
     assert "heat: (default) → 2.0" in changed

@@ -5,7 +5,7 @@ import pytest
 from tests.mesh.ranks import CONTEXT
 from tests.toys import Grain, Mine, Smelt
 
-from bloomery.core.errors import ArtifactError, ConfigError
+from bloomery.core.errors import ArtifactError, ConfigError, DataError, StoppedError
 from bloomery.recipe import Recipe, diff, load_recipe, plan, read_lock, run, write_lock
 from bloomery.recipe.lock import lock_path
 from bloomery.stages.stage import RunContext
@@ -90,6 +90,30 @@ def test_lock_holds_fields_and_checksums(context: RunContext):
     assert read_lock(path) == json.loads(json.dumps(recipe().flat()))
     assert all(stage["manifest_sha256"] for stage in json.loads(path.read_text())["stages"].values())
     assert diff(read_lock(path), recipe(heat=2).flat()).keys() == {"Smelt/main"}
+
+
+@pytest.mark.parametrize(("error", "told"), [
+    (DataError("the ore is wet"), "the ore is wet"), (ValueError("no fire"), "ValueError: no fire"), (StoppedError("asked to end"), ""),
+    (KeyboardInterrupt(), ""),
+])  # fmt: skip
+def test_why_a_stage_failed_stays_until_it_is_tried_again(context: RunContext, monkeypatch, error: BaseException, told: str):
+    last = recipe().stages()[-1]
+
+    def fails(self, context, inputs, workspace):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Smelt, "work", fails)
+        with pytest.raises(type(error)):
+            run(recipe(), context)
+    assert context.store.failure(last.reference) == told
+    run(recipe(), context)
+    assert not context.store.failure(last.reference)
+
+
+def test_the_lock_tells_the_command_that_goes_on(context: RunContext):
+    run(recipe(), context, "bloomery run alloy.py --heat 2")
+    assert json.loads(lock_path(recipe(), context.store).read_text())["command"] == "bloomery run alloy.py --heat 2"
 
 
 def test_lock_of_an_interrupted_run_has_no_checksum_for_what_is_missing(context: RunContext):

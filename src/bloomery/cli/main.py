@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -140,7 +141,7 @@ def run(ctx: click.Context, recipe: str, launcher: str | None, **options: Any) -
 
         sys.exit(start(ctx, launcher, dials, texts, launch))
     context = context_of(**options)
-    artifacts = run_recipe(dials.set(texts), context)
+    artifacts = run_recipe(dials.set(texts), context, shlex.join(["bloomery", "run", recipe, *ctx.args]))
     if not context.quiet:
         print_results(artifacts)
 
@@ -206,7 +207,10 @@ def pretrain(
         print_recipe(recipe)
         print_stages(plan_recipe(recipe, context.store))
     if not dry_run:
-        artifacts = run_recipe(recipe, context)
+        shape = {"source": source, "name": name, "steps": steps, "batch-tokens": batch_tokens, "d-model": d_model, "n-layers": n_layers,
+                 "vocab-size": vocab_size, "held-out": held_out}  # fmt: skip
+        command = ["bloomery", "pretrain", *(part for option, value in shape.items() for part in (f"--{option}", str(value)))]
+        artifacts = run_recipe(recipe, context, shlex.join(command))
         if not context.quiet:
             print_results(artifacts)
 

@@ -16,8 +16,14 @@ def lock_path(recipe: Recipe, store: Store) -> Path:
     return store.root / f"{recipe.name}.lock.json"
 
 
-def write_lock(recipe: Recipe, store: Store) -> Path:
-    """Writes what the recipe is now and, for the finished stages, the checksum of their manifests."""
+def write_lock(recipe: Recipe, store: Store, command: str = "") -> Path:
+    """Writes what the recipe is now and, for the finished stages, the checksum of their manifests.
+
+    Args:
+        recipe: that is run.
+        store: where.
+        command: that runs it, for who looks on; nothing where that was no command.
+    """
     flat = recipe.flat()
     stages = {}
     for stage in recipe.stages():
@@ -28,7 +34,7 @@ def write_lock(recipe: Recipe, store: Store) -> Path:
             "fields": flat[label_of(stage)],
         }
     path = lock_path(recipe, store)
-    write_json(path, {"recipe": recipe.name, "bloomery": __version__, "stages": stages})
+    write_json(path, {"recipe": recipe.name, "bloomery": __version__, "command": command, "stages": stages})
     return path
 
 

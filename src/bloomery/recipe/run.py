@@ -8,14 +8,19 @@ from bloomery.stages.stage import RunContext
 from bloomery.store import Artifact
 
 
-def run(recipe: Recipe, context: RunContext) -> list[Artifact]:
+def run(recipe: Recipe, context: RunContext, command: str = "") -> list[Artifact]:
     """Makes the wanted artifacts; the same call after any interruption goes on where it stood.
 
     The lock is written before (so that an interrupted run can be compared too) and after, with checksums.
+
+    Args:
+        recipe: what is wanted.
+        context: where and how.
+        command: that the lock tells as the one that goes on with it.
     """
     if context.mesh.leads:
-        write_lock(recipe, context.store)
+        write_lock(recipe, context.store, command)
     made = [stage.run(context) for stage in recipe.wanted]
     if context.mesh.leads:
-        write_lock(recipe, context.store)
+        write_lock(recipe, context.store, command)
     return made

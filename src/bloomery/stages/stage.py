@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bloomery.core.config import Config, flatten, to_plain
+from bloomery.core.errors import BloomeryError, StoppedError
 from bloomery.core.identity import content_key
 from bloomery.core.units import human_seconds
 from bloomery.generate import Access
@@ -114,8 +115,10 @@ class Stage(Config):
             try:
                 with os_errors(workspace.path):
                     summary = self.work(context, inputs, workspace)
-            except BaseException:
+            except BaseException as error:
                 workspace.leave()
+                if isinstance(error, Exception) and not isinstance(error, StoppedError):
+                    store.fail(self.reference, str(error) if isinstance(error, BloomeryError) else f"{type(error).__name__}: {error}")
                 raise
             artifact = workspace.finish(
                 stage=self.kind(), name=self.name, key=self.key, fields=to_plain(self._own_fields()),

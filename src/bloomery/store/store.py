@@ -4,6 +4,7 @@
     store/<stage>/<name>-<key>.partial/    work in progress; what is in it is resumed, never thrown away
     store/<stage>/<name>-<key>.lease       locked by the process that works; the lock dies with the process, also by kill -9
     store/<stage>/<name>-<key>.stop        somebody asks that process to save and to end, so that it can be gone on with
+    store/<stage>/<name>-<key>.failed      why the last attempt to make it ended with an error; gone when the next one begins
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from typing import Any
 from bloomery import __version__
 from bloomery.core.errors import ArtifactError
 from bloomery.store.artifact import MANIFEST, Artifact, FileRecord, Manifest
-from bloomery.store.files import TEMPORARY, os_errors, sha256_of, sync_folder, write_json
+from bloomery.store.files import TEMPORARY, os_errors, sha256_of, sync_folder, write_json, write_text
 
 PARTIAL = ".partial"
 LEASE = ".lease"
 STOP = ".stop"
+FAILED = ".failed"
+TOLD_CHARS = 4000  # of an error
 
 
 class Store:
@@ -58,6 +61,18 @@ class Store:
         """Everything finished in the store, oldest first."""
         return sorted((Artifact.open(m.parent) for m in self.root.glob(f"*/*/{MANIFEST}")), key=lambda a: a.manifest.made["started"])
 
+    def fail(self, reference: str, why: str) -> None:
+        """Keeps why the artifact could not be made. Only for the holder of the lease."""
+        with contextlib.suppress(OSError):  # the disk may be what failed
+            write_text(self.path(reference + FAILED), why[:TOLD_CHARS])
+
+    def failure(self, reference: str) -> str:
+        """Why the last attempt to make the artifact ended with an error; empty where it did not."""
+        try:
+            return self.path(reference + FAILED).read_text(errors="replace")
+        except OSError:
+            return ""
+
     @contextlib.contextmanager
     def lease(self, reference: str, on_wait: Callable[[], None]) -> Iterator[None]:
         """Holds the right to make the artifact; calls `on_wait` once if another process holds it, then waits.
@@ -83,6 +98,7 @@ class Store:
         path = self.path(reference + PARTIAL)
         with os_errors(path):
             path.mkdir(parents=True, exist_ok=True)
+            self.path(reference + FAILED).unlink(missing_ok=True)
         return Workspace(path, self.path(reference))
 
 

@@ -13,7 +13,7 @@ from bloomery.optim import AdamW
 from bloomery.planning.machines import machine
 from bloomery.stages.anatomy import Planned
 from bloomery.stages.planner import planner_of, usual
-from bloomery.store import Store, write_json
+from bloomery.store import Store, read_json, write_json
 from tests.web.ui.places import HOSTILE, ask, leased, line, made, served, small_store
 
 
@@ -26,10 +26,24 @@ def test_a_recipe_is_a_strip_of_what_is_there_and_what_is_not(address, looked_at
     ]  # fmt: skip
     assert (recipe["stages"][2]["step"], recipe["stages"][2]["of"]) == (2, 100)
     assert recipe["stages"][3]["inputs"] == ["Train/chat"]
-    assert recipe["next"] == "bloomery run recipes/small.py"
+    assert recipe["next"] == f"bloomery run recipes/small.py --store {looked_at.root}"
     with leased(looked_at, "Train/chat-2"):
         (recipe,) = ask(address, "/api/home")[1]["recipes"]
         assert (recipe["stages"][2]["status"], recipe["next"]) == ("running", "")
+
+
+def test_what_failed_says_why_and_the_command_is_the_one_that_was_given(tmp_path):
+    store = Store(tmp_path)
+    small_store(store)
+    write_json(store.root / "small.lock.json", read_json(store.root / "small.lock.json") | {"command": "bloomery run own.py --heat 3"})
+    store.fail("Train/chat-2", "the loss is nan" + HOSTILE)
+    with served(store) as there:
+        (recipe,) = ask(there, "/api/home")[1]["recipes"]
+        assert (recipe["stages"][2]["status"], recipe["stages"][2]["why"]) == ("failed", "the loss is nan" + HOSTILE)
+        assert recipe["next"] == f"bloomery run own.py --heat 3 --store {tmp_path}"
+        assert ask(there, "/api/run?ref=Train/chat-2")[1]["alerts"][0] == ["bad", "It failed at step 2: the loss is nan" + HOSTILE]
+        store.workspace("Train/chat-2")  # it is tried again
+        assert ask(there, "/api/run?ref=Train/chat-2")[1]["status"] == "stopped"
 
 
 def test_looking_takes_no_lease(looked_at, address):

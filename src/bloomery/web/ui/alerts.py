@@ -26,7 +26,7 @@ RECENT = 20  # steps
 Alert = tuple[Literal["bad", "warn"], str]
 
 
-def alerts(curves: Curves, status: Status, folder: Path, plan: Plan, stopping: bool) -> list[Alert]:
+def alerts(curves: Curves, status: Status, folder: Path, plan: Plan, stopping: bool, why: str = "") -> list[Alert]:
     """All of it, the worst first.
 
     Args:
@@ -35,10 +35,13 @@ def alerts(curves: Curves, status: Status, folder: Path, plan: Plan, stopping: b
         folder: its workspace, or what it has left.
         plan: figure -> what was planned, and measured.
         stopping: whether it was asked to end.
+        why: it failed; empty where it did not.
     """
     found: list[Alert] = []
+    step = curves.last.get("step", 0)
+    if status == "failed":
+        found.append(("bad", f"It failed at step {step:,}: {why}"))
     if status == "stopped":
-        step = curves.last.get("step", 0)
         found.append(("warn", f"It ended at step {step:,} before it was done; the same command goes on from its last checkpoint."))
     if status == "running" and not stopping and (said := _still(curves, folder)):
         found.append(("bad", said))

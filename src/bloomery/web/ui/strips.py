@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
 from bloomery.store import Artifact, Lineage, Store, lineage, read_json
 from bloomery.store.store import LEASE
 
-Status = Literal["done", "running", "stopped", "missing"]
+Status = Literal["done", "running", "failed", "stopped", "missing"]
 LOCKS = "*.lock.json"
+USUAL = Path("store")  # where commands look that are told of no other
 ARROW = "→ "  # how a lock file says that a field is another stage
 UNSAID = ("kind", "contract")
 
@@ -27,7 +29,7 @@ def strip(store: Store, lock: Path) -> dict[str, Any]:
     """One recipe, from its lock file: its stages in order, and the next command."""
     plain = read_json(lock)
     stages = [_stage(store, label, said["reference"], said["fields"]) for label, said in plain["stages"].items()]
-    return {"name": plain["recipe"], "changed": lock.stat().st_mtime, "stages": stages, "next": _next(plain["recipe"], stages)}
+    return {"name": plain["recipe"], "changed": lock.stat().st_mtime, "stages": stages, "next": _next(store, plain, stages)}
 
 
 def loose(store: Store) -> list[dict[str, Any]]:
@@ -42,11 +44,13 @@ def locked(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def status_of(store: Store, reference: str) -> Status:
-    """Whether an artifact is there, is being made, was begun, or is none of these."""
+    """Whether an artifact is there, is being made, could not be made, was begun, or is none of these."""
     if store.find(reference) is not None:
         return "done"
     if _held(store.path(reference + LEASE)):
         return "running"
+    if store.failure(reference):
+        return "failed"
     return "stopped" if store.has_partial(reference) else "missing"
 
 
@@ -81,7 +85,10 @@ def _stage(store: Store, label: str, reference: str, fields: dict[str, Any]) -> 
     if artifact is not None:
         return told | _done(artifact)
     status = status_of(store, reference)
-    return told | {"reference": reference, "stage": reference.partition("/")[0], "status": status, "step": _step(store, reference)}
+    return told | {
+        "reference": reference, "stage": reference.partition("/")[0], "status": status, "step": _step(store, reference),
+        "why": store.failure(reference) if status == "failed" else "",
+    }  # fmt: skip
 
 
 def _done(artifact: Artifact) -> dict[str, Any]:
@@ -127,11 +134,12 @@ def _held(lease: Path) -> bool:
     return False
 
 
-def _next(recipe: str, stages: list[dict[str, Any]]) -> str:
+def _next(store: Store, lock: dict[str, Any], stages: list[dict[str, Any]]) -> str:
     """The one command that goes on from here."""
-    if any(stage["status"] == "running" for stage in stages):
+    if any(stage["status"] == "running" for stage in stages) or not stages:
         return ""
+    here = "" if store.root == USUAL else f" --store {shlex.quote(str(store.root))}"
     if any(stage["status"] != "done" for stage in stages):
-        return f"bloomery run recipes/{recipe}.py"
+        return (lock.get("command") or f"bloomery run recipes/{lock['recipe']}.py") + here
     models = [stage["reference"] for stage in stages if stage["stage"] == "Train"]
-    return f"bloomery chat {models[-1]}" if models else f"bloomery show {stages[-1]['reference']}" if stages else ""
+    return (f"bloomery chat {models[-1]}" if models else f"bloomery show {stages[-1]['reference']}") + here

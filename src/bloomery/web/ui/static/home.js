@@ -1,7 +1,7 @@
 // Home: each recipe as a strip of its stages, and the one command that goes on from here.
 import { ask, bytes, cards, command, el, fileLink, link, number, seconds, table } from "./parts.js";
 
-const WORDS = { done: "done", running: "running", stopped: "begun, to be gone on with", missing: "not made yet" };
+const WORDS = { done: "done", running: "running", failed: "failed", stopped: "begun, to be gone on with", missing: "not made yet" };
 
 export async function home({ box, every }) {
   const open = { reference: null };
@@ -45,7 +45,7 @@ function strip(recipe, open) {
 }
 
 function stageButton(stage, detail, open) {
-  const about = stage.status === "done" ? `${seconds(stage.seconds)} · ${bytes(stage.bytes)}`
+  const about = stage.status === "done" ? `${seconds(stage.seconds)} · ${bytes(stage.bytes)}` : stage.status === "failed" ? WORDS.failed
     : stage.step !== null && stage.step !== undefined && stage.of ? `step ${number(stage.step)} of ${number(stage.of)}` : WORDS[stage.status];
   const made = el("button", {
     type: "button", "data-status": stage.status, "data-reference": stage.reference, "aria-expanded": String(open.reference === stage.reference),
@@ -64,7 +64,7 @@ async function tell(stage, detail) {
   detail.hidden = false;
   const head = el("h3", {}, link(stage.reference));
   if (stage.status !== "done") {
-    detail.replaceChildren(head, el("p", { text: WORDS[stage.status] }), el("p", { class: "dim", text: stage.inputs.length ? `stands on ${stage.inputs.join(", ")}` : "stands on nothing else" }));
+    detail.replaceChildren(head, el("p", { class: stage.why ? "bad" : null, text: stage.why || WORDS[stage.status] }), el("p", { class: "dim", text: stage.inputs.length ? `stands on ${stage.inputs.join(", ")}` : "stands on nothing else" }));
     return;
   }
   const told = await ask(`/api/artifact?ref=${encodeURIComponent(stage.reference)}`);
