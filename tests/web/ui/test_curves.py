@@ -28,9 +28,20 @@ def test_a_file_is_read_on_from_where_it_ended(tmp_path):
     with open(path, "a") as file:
         file.write(line(2)[20:] + line(3))
     curves.read_on()
-    assert curves.thinned()["loss"] == {"step": [1, 2, 3], "tokens": [512, 1024, 1536], "value": [0.5, 0.333333, 0.25]}
+    assert curves.thinned()["loss"] == {
+        "step": [1, 2, 3], "tokens": [512, 1024, 1536], "time": [0.512, 1.024, 1.536], "value": [0.5, 0.333333, 0.25],
+    }  # fmt: skip
     assert curves.last["step"] == 3
     assert set(curves.thinned(after=2)["loss"]["step"]) == {3}
+
+
+def test_time_is_what_steps_took_one_after_another_and_what_is_measured_between_has_it_too(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    more = [json.dumps({"step": step, "held_out/x/loss": 1.0}) + "\n" for step in (0, 2)]
+    path.write_text(more[0] + line(1) + line(2, tokens_per_s=512.0) + more[1] + line(3, tokens_per_s=0.0) + line(4))
+    found = curves_of(path).thinned()
+    assert found["loss"]["time"] == [0.512, 1.512, 2.024, 2.536]  # a step of unknown speed lies between those beside it
+    assert found["held_out/x/loss"]["time"] == [0.0, 1.512]
 
 
 def test_what_an_interrupted_run_tells_anew_takes_the_place_of_what_it_told(tmp_path):

@@ -37,6 +37,18 @@ def test_models_that_were_asked_the_same_are_compared_question_by_question(addre
     assert other["sure"] is False
 
 
+def test_models_beside_each_other_have_what_was_measured_alike_in_one_row(address):
+    found = told(address, "compared", refs="Train/talker-3,Train/base-1")
+    rows = {(row["what"].rpartition(", ")[2], row["figure"]): row["of"] for row in found}
+    assert {model: (one["value"], one["error"]) for model, one in rows["questions", "right"].items()} == {
+        "Train/base-1": (0.25, 0.1), "Train/talker-3": (0.5, 0.1),
+    }  # fmt: skip
+    assert rows["all questions", "exact"]["Train/talker-3"]["value"] == 0.6  # of the newer of two that were asked the same
+    assert list(rows["main", "accuracy"]) == ["Train/talker-3"]
+    assert [row["what"].partition("-")[0] for row in found if row["figure"] == "exact"] == ["Prepare/talks"] * 3
+    assert told(address, "compared", refs="Train/none-0") == []
+
+
 def test_answers_are_found_by_whether_they_are_right_by_kind_and_by_words(address):
     def ids(**asked):
         return [one["id"] for one in told(address, "answers", ref="Evaluate/before-4", **asked)["answers"]]

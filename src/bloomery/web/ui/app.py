@@ -15,7 +15,8 @@
     POST /api/compare          a prompt with answers that are to be judged
     POST /api/stop             asks a training to save itself and to end
     GET  /api/corpora  /api/corpus  /api/documents  /api/pairs  /api/margin  /api/story    what was read, kept, and dropped, and why
-    GET  /api/evaluations  /api/evaluation  /api/answers  /api/question    what was measured, and every answer
+    GET  /api/evaluations  /api/evaluation  /api/answers  /api/question  /api/compared    what was measured, every answer, and models beside
+         each other
     GET  /api/models           what can be talked to
     POST /model/STAGE/ARTIFACT/v1/…    a model behind OpenAI's API, loaded when it is asked; see `Speakers`
     POST /api/look  /api/weigh what happens within it, and how likely it finds an answer
@@ -50,7 +51,7 @@ from bloomery.web.admission import Admission, RefusedError
 from bloomery.web.ui.alerts import alerts, plan_so_far
 from bloomery.web.ui.corpora import Corpora
 from bloomery.web.ui.curves import Known, lines_of
-from bloomery.web.ui.examining import answers, evaluation, evaluations, question
+from bloomery.web.ui.examining import answers, compared, evaluation, evaluations, question
 from bloomery.web.ui.labelling import Labelling
 from bloomery.web.ui.pieces import loaded, rows_of_step, talk_in_pieces, text_in_pieces, tokenizers_of
 from bloomery.web.ui.planning import choices, planned
@@ -108,6 +109,7 @@ class Pages:
             "/api/pairs": corpora.pairs, "/api/margin": corpora.margin, "/api/story": corpora.story,
             "/api/evaluations": lambda asked: evaluations(store), "/api/evaluation": partial(evaluation, store),
             "/api/answers": partial(answers, store), "/api/question": partial(question, store),
+            "/api/compared": partial(compared, store),
         }  # fmt: skip
         posted: dict[str, Callable[[Any], Any]] = {
             "/api/tokens": self._tokens, "/api/judge": self.labelling.judge, "/api/compare": self.labelling.add, "/api/stop": self._stop,
@@ -221,7 +223,7 @@ class Pages:
         stopping = status == "running" and self.store.path(reference + STOP).exists()
         return {
             "reference": reference, "status": status, "last": curves.last, "stopping": stopping,
-            "alerts": alerts(curves, status, folder, plan, stopping),
+            "alerts": alerts(curves, status, folder, plan, stopping, self.store.failure(reference)),
             "curves": curves.thinned(after=int(after) if after.lstrip("-").isdecimal() else -1),
             "samples": lines_of(folder / "samples.jsonl", SAMPLES), "events": curves.events,
             "plan": plan, "fields": locked(self.store).get(reference, {}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -82,13 +82,13 @@ class Curves:
         return list(zip(self._steps.get(name, ()), self._values.get(name, ()), strict=True))
 
     def thinned(self, points: int = POINTS, after: int = -1) -> dict[str, dict[str, list[Any]]]:
-        """Every figure as {"step": […], "tokens": […], "value": […]}.
+        """Every figure as {"step": […], "tokens": […], "time": […], "value": […]}; times in seconds that were spent in steps until then.
 
         Args:
             points: of a curve at most: in each stretch of it the least and the greatest stay, so that no spike is lost.
             after: steps up to this one are left out.
         """
-        found = {}
+        found, clock = {}, self._clock()
         for name, steps in self._steps.items():
             x, y = np.array(steps), np.array(self._values[name])
             x, y = x[x > after], y[x > after]
@@ -96,8 +96,17 @@ class Curves:
                 keep = extremes(y, points)
                 shown = x[keep].tolist()
                 told = [None if not np.isfinite(value) else float(f"{value:.6g}") for value in y[keep].tolist()]
-                found[name] = {"step": shown, "tokens": self._tokens_at(shown), "value": told}
+                found[name] = {"step": shown, "tokens": self._tokens_at(shown), "time": clock(shown), "value": told}
         return found
+
+    def _clock(self) -> Callable[[Sequence[int]], list[float]]:
+        """From steps to the seconds that all steps up to them took: Σ tokens of a step / its tokens a second."""
+        paced = [(step, speed, self.tokens.get(step, 0)) for step, speed in self.all_of("tokens_per_s") if speed > 0]
+        if not paced:
+            return lambda steps: [0.0] * len(steps)
+        steps, speeds, tokens = np.array(paced).T
+        spent = np.cumsum(np.diff(tokens, prepend=0).clip(min=0) / speeds)
+        return lambda at: np.interp(at, np.r_[0, steps], np.r_[0, spent]).round(3).tolist()
 
     def _tokens_at(self, steps: Sequence[int]) -> list[int | None]:
         return [0 if step == 0 else self.tokens.get(step) for step in steps]

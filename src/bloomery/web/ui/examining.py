@@ -20,6 +20,7 @@ from bloomery.web.ui.strips import finished
 KINDS = ("Evaluate", "Assess", "Examine", "Alignment")
 ANSWERS = {"Evaluate": "answers.jsonl", "Assess": "answers.jsonl", "Examine": "predictions.jsonl"}
 RIGHT = ("accuracy", "same_words", "exact")  # numbers of an outcome that say whether it is right
+MODELS = ("model", "against")  # how the names of inputs begin that are models
 AT_ONCE = 50  # answers
 LONGEST = 20_000  # characters of a text that are shown
 
@@ -75,6 +76,24 @@ def question(store: Store, asked: Mapping[str, str]) -> dict[str, Any]:
     return {"model": inputs["model"], "messages": [dict(message) for message in one.messages], "expected": one.expected}
 
 
+def compared(store: Store, asked: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What was measured alike of some models, `refs` with commas between them: {"what", "figure", "of": model -> figure with its error}.
+
+    Two measurements are alike if they are of one kind and stand on the same corpora; of several that are, the newest counts. A model that was
+    measured while another one was asked beside it counts, too.
+    """
+    wanted = asked.get("refs", "").split(",")
+    rows: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for artifact in _measured(store):
+        models = {name.partition("/")[2].rpartition("-")[0]: name for name in _models(artifact) if name in wanted}
+        on = sorted({one for name, one in artifact.manifest.inputs.items() if not name.startswith(MODELS)})
+        for one in _figures(artifact) if models else ():
+            if (model := models.get(one["model"])) is not None:
+                what = ", ".join((*on, one["what"]))
+                rows.setdefault((artifact.manifest.stage, what, one["figure"]), {}).setdefault(model, one)
+    return [{"what": what, "figure": figure, "of": of} for (_, what, figure), of in rows.items()]
+
+
 def _measured(store: Store) -> list[Artifact]:
     return [one for one in reversed(store.artifacts()) if _measures(one)]
 
@@ -93,24 +112,28 @@ def _found(store: Store, asked: Mapping[str, str]) -> Artifact:
 
 def _told(artifact: Artifact) -> dict[str, Any]:
     manifest = artifact.manifest
-    models = list(dict.fromkeys(one for name, one in manifest.inputs.items() if name.startswith(("model", "against"))))
     return {
-        "reference": artifact.reference, "stage": manifest.stage, "name": manifest.name, "models": models, "started": manifest.made["started"],
+        "reference": artifact.reference, "stage": manifest.stage, "name": manifest.name, "models": _models(artifact),
+        "started": manifest.made["started"],
     }  # fmt: skip
 
 
+def _models(artifact: Artifact) -> list[str]:
+    return list(dict.fromkeys(one for name, one in artifact.manifest.inputs.items() if name.startswith(MODELS)))
+
+
 def _figures(artifact: Artifact) -> list[dict[str, Any]]:
-    """Each figure with its error, as far as that is known: {"of": what, "figure", "value", "error", "n", "unit"}."""
-    results = read_json(artifact.file("results.json"))
+    """Each figure with its error, as far as that is known: {"what", "model": its name, "of": both, "figure", "value", "error", "n", "unit"}."""
+    results, own = read_json(artifact.file("results.json")), _models(artifact)[0].partition("/")[2].rpartition("-")[0]
     match artifact.manifest.stage:
         case "Evaluate":
             kinds = {kind: Score(round(one["exact"] * one["asked"]), one["asked"]) for kind, one in results["kinds"].items() if kind}
             every = {"all questions": Score(results["right"], results["asked"])} | kinds
-            return [_share(kind, "exact", score) for kind, score in every.items()]
+            return [_share(own, kind, "exact", score) for kind, score in every.items()]
         case "Assess":
             return [
-                {"of": f"{task}, {wording}" + (f": {model}" if len(of["models"]) > 1 else ""), "figure": name.replace("_", " "),
-                 "value": one["value"], "error": one["error"], "n": one["of"], "unit": one["unit"]}
+                {"what": f"{task}, {wording}", "model": model, "of": f"{task}, {wording}" + (f": {model}" if len(of["models"]) > 1 else ""),
+                 "figure": name.replace("_", " "), "value": one["value"], "error": one["error"], "n": one["of"], "unit": one["unit"]}
                 for task, told in results["tasks"].items() for wording, of in told["prompts"].items()
                 for model, figures in of["models"].items() for name, one in figures.items()
             ]  # fmt: skip
@@ -119,19 +142,22 @@ def _figures(artifact: Artifact) -> list[dict[str, Any]]:
             if "accuracy" in results and n:
                 results = results | {"accuracy": Score(round(results["accuracy"] * n), n)}
             return [
-                _share("labels", name, value) if isinstance(value, Score) else
-                {"of": "labels", "figure": name.replace("_", " "), "value": value, "error": None, "n": n, "unit": ""}
+                _share(own, "labels", name, value) if isinstance(value, Score) else
+                {"what": "labels", "model": own, "of": "labels", "figure": name.replace("_", " "), "value": value, "error": None, "n": n,
+                 "unit": ""}
                 for name, value in results.items() if isinstance(value, Score | float)
             ]  # fmt: skip
         case _:
             return [
-                {"of": f"{model}: {probe}", "figure": name, "value": one["value"], "error": one["error"], "n": one["of"], "unit": one["unit"]}
-                for model, told in list(results.items())[-1:] for probe, of in told["probes"].items() for name, one in of["figures"].items()
+                {"what": probe, "model": model, "of": f"{model}: {probe}", "figure": name, "value": one["value"], "error": one["error"],
+                 "n": one["of"], "unit": one["unit"]}
+                for model, told in reversed(results.items()) for probe, of in told["probes"].items() for name, one in of["figures"].items()
             ]  # fmt: skip
 
 
-def _share(of: str, figure: str, score: Score) -> dict[str, Any]:
-    return {"of": of, "figure": figure, "value": score.share, "error": score.standard_error, "n": score.asked, "unit": "%"}
+def _share(model: str, of: str, figure: str, score: Score) -> dict[str, Any]:
+    told = {"value": score.share, "error": score.standard_error, "n": score.asked, "unit": "%"}
+    return {"what": of, "model": model, "of": of, "figure": figure} | told
 
 
 def _alignment(artifact: Artifact) -> dict[str, Any]:

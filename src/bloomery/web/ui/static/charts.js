@@ -1,5 +1,5 @@
 // Charts of curves {label, colour, step, tokens, value}, drawn by uPlot; what they show is there in words, too.
-import { el, number } from "./parts.js";
+import { el, number, seconds } from "./parts.js";
 
 export function charts(box, groups) {
   const log = new Set();
@@ -32,8 +32,8 @@ function options(group, area, logged, axis, dim, line) {
   return {
     width: Math.max(240, area.clientWidth), height: 220, cursor: { sync: { key: "run" } }, legend: { live: true },
     scales: { x: { time: false }, y: { distr: logged ? 3 : 1 } },
-    axes: [{ ...ruled, values: (_, ticks) => ticks.map(short) }, { ...ruled, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : short(tick))) }],
-    series: [{ label: axis, value: (_, v) => (v === null ? "–" : number(v)) }, ...group.curves.map((curve) => ({
+    axes: [{ ...ruled, values: (_, ticks) => ticks.map(axis === "time" ? clock : short) }, { ...ruled, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : short(tick))) }],
+    series: [{ label: axis, value: (_, v) => (v === null ? "–" : axis === "time" ? seconds(v) : number(v)) }, ...group.curves.map((curve) => ({
       label: curve.label, stroke: curve.colour, width: 1.5, spanGaps: true, points: { show: curve.value.filter((v) => v !== null).length < 60 },
       value: (_, v) => (v === null || v === undefined ? "–" : number(v)),
     }))],
@@ -54,6 +54,10 @@ function short(value) {
   if (size >= 1e6) return `${+(value / 1e6).toPrecision(3)}M`;
   if (size >= 1e4) return `${+(value / 1e3).toPrecision(3)}k`;
   return size && size < 1e-3 ? value.toExponential(0) : String(+value.toPrecision(4));
+}
+
+function clock(value) {  // seconds, on a scale
+  return value < 120 ? `${+value.toPrecision(3)} s` : value < 7200 ? `${+(value / 60).toPrecision(3)} min` : `${+(value / 3600).toPrecision(3)} h`;
 }
 
 function aligned(curves, axis) {  // several curves over one axis, with gaps where one has nothing

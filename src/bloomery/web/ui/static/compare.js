@@ -1,5 +1,5 @@
 // Compare: runs side by side: only the fields that differ, their curves over each other, what was measured, what each answered.
-import { ask, el, number, runLink, table } from "./parts.js";
+import { ask, axes, el, figure, number, query, runLink, table } from "./parts.js";
 import { charts } from "./charts.js";
 
 const COLOURS = ["#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6", "#c2255c", "#0c8599"];
@@ -19,13 +19,13 @@ export async function compare({ box, onleave }, chosen) {
     if (known.length) box.append(el("p", { class: "dim", text: "Choose two runs or more, up to six." }));
     return;
   }
-  const runs = await Promise.all(references.slice(0, COLOURS.length).map((reference) => ask(`/api/run?ref=${encodeURIComponent(reference)}`)));
+  const some = references.slice(0, COLOURS.length);
+  const [alike, ...runs] = await Promise.all([query("/api/compared", { refs: some.join(",") }), ...some.map((ref) => query("/api/run", { ref }))]);
   box.append(el("p", { class: "row" }, runs.map((run, i) => el("span", {}, el("i", { style: `display: inline-block; width: .8em; height: .8em; border-radius: 50%; background: ${COLOURS[i]}` }), " ", runLink(run.reference)))));
   box.append(el("h2", { text: "What differs" }), differing(runs));
-  const place = el("div", { class: "plots" }), axis = el("select", { id: "axis", onchange: () => plots.draw(axis.value) },
-    el("option", { value: "step", text: "by step" }), el("option", { value: "tokens", text: "by tokens" }));
-  box.append(el("div", { class: "row", style: "margin: 1.5rem 0 .6rem" }, el("label", { for: "axis", text: "Figures" }), axis), place, el("h2", { text: "At their ends" }), ends(runs), ...answers(runs));
-  const plots = charts(place, shared(runs));
+  const place = el("div", { class: "plots" }), plots = charts(place, shared(runs));
+  box.append(el("div", { class: "row", style: "margin: 1.5rem 0 .6rem" }, el("label", { for: "axis", text: "Figures" }), axes(plots.draw)), place,
+    el("h2", { text: "At their ends" }), ends(runs), el("h2", { text: "What was measured of them" }), measured(runs, alike), ...answers(runs));
   requestAnimationFrame(() => plots.draw("step"));
   onleave(plots.end);
 }
@@ -40,13 +40,19 @@ function shared(runs) {  // a chart for each figure that two of them have, a cur
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.curves)))].filter((name) => name !== "learnt" && runs.filter((run) => run.curves[name]).length > 1);
   const same = (a, b) => runs.every((run) => String(run.curves[a]?.value) === String(run.curves[b]?.value));
   return names.filter((name) => name !== "nll" || !names.includes("loss") || !same("nll", "loss")).map((name) => ({
-    title: name, curves: runs.map((run, i) => ({ label: run.reference, colour: COLOURS[i], ...(run.curves[name] ?? { step: [], tokens: [], value: [] }) })),
+    title: name, curves: runs.map((run, i) => ({ label: run.reference, colour: COLOURS[i], ...(run.curves[name] ?? { step: [], tokens: [], time: [], value: [] }) })),
   }));
 }
 
 function ends(runs) {
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.curves)))].filter((name) => name !== "learnt");
   return table(["figure", ...runs.map((run) => run.reference)], names.map((name) => [name, ...runs.map((run) => (run.curves[name] ? number(run.curves[name].value.at(-1) ?? "–") : "–"))]), runs.map((_, i) => i + 1));
+}
+
+function measured(runs, alike) {
+  if (!alike.length) return el("p", { text: "Nothing yet; add Evaluate or Assess to their recipes, or: bloomery eval MODEL TASK" });
+  return el("div", {}, table(["measurement", "figure", ...runs.map((run) => run.reference)], alike.map((row) => [row.what, row.figure, ...runs.map((run) => (row.of[run.reference] ? figure(row.of[run.reference]) : "–"))]), runs.map((_, i) => i + 2)),
+    el("p", { class: "dim", text: "± is the standard error." }));
 }
 
 function answers(runs) {  // the same prompts, the last answers

@@ -1,6 +1,6 @@
 // Evaluate: what was measured, with its errors; every answer with its prompt and probabilities; models before and after each stage.
 import { weighed } from "./inside.js";
-import { ask, el, fileLink, link, number, percent, post, prose, query, select, table } from "./parts.js";
+import { ask, el, figure, fileLink, link, number, percent, post, prose, query, select, table } from "./parts.js";
 
 export async function evaluate({ box }, chosen) {
   if (!chosen) {
@@ -15,14 +15,6 @@ export async function evaluate({ box }, chosen) {
     said.page ? fileLink(chosen, said.page, "Its page") : null));
   if (said.tables) { box.append(...alignment(said)); return; }
   box.append(el("h2", { text: "Figures" }), figures(said.figures), ...beside(said), el("h2", { text: "Answers" }), ...answers(chosen, said));
-}
-
-function shown(value, unit) {
-  return value === null ? "–" : unit === "%" ? percent(value) : number(value);
-}
-
-function figure(one) {
-  return `${shown(one.value, one.unit)}${one.error === null || one.error === undefined ? "" : ` ± ${one.unit === "%" ? (100 * one.error).toFixed(1) : number(one.error)}`}`;
 }
 
 function figures(list) {

@@ -47,6 +47,11 @@ export function bytes(n) {
   return `${n < 10 && at ? n.toFixed(1) : Math.round(n)} ${units[at]}`;
 }
 
+// By what the curves of a run may be drawn.
+export function axes(draw) {
+  return select("axis", [["step", "by step"], ["tokens", "by tokens"], ["time", "by time"]], "step", { onchange: (event) => draw(event.target.value) });
+}
+
 export function number(value) {
   if (typeof value !== "number") return visible(value);
   if (Number.isInteger(value)) return value.toLocaleString("en");
@@ -55,6 +60,11 @@ export function number(value) {
 
 export function percent(value, digits = 1) {
   return value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`;
+}
+
+export function figure({ value, error, unit }) {  // with its standard error, where that is known
+  const share = unit === "%", shown = value === null ? "–" : share ? percent(value) : number(value);
+  return error === null || error === undefined ? shown : `${shown} ± ${share ? (100 * error).toFixed(1) : number(error)}`;
 }
 
 export function select(id, options, value, attributes = {}) {

@@ -1,6 +1,6 @@
 // A run: its figures as they come, what it answered along the way, what was done about bad steps.
 import { charts } from "./charts.js";
-import { ask, bytes, cards, el, number, post, runLink, seconds, table } from "./parts.js";
+import { ask, axes, bytes, cards, el, number, post, runLink, seconds, table } from "./parts.js";
 
 const COLOURS = ["#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6", "#c2255c", "#0c8599"];
 const GROUPS = [
@@ -33,10 +33,8 @@ export async function run({ box, every, onleave }, reference) {
   const said = await ask(path);
   const view = { said };
   const top = el("div"), place = el("div", { class: "plots" }), below = el("div"), plots = charts(place, []);
-  const axis = el("select", { id: "axis", onchange: (event) => plots.draw(event.target.value) },
-    el("option", { value: "step", text: "by step" }), el("option", { value: "tokens", text: "by tokens" }));
   box.replaceChildren(el("h1", {}, el("span", { text: reference })), top,
-    el("div", { class: "row", style: "margin: 1rem 0 .6rem" }, el("label", { for: "axis", text: "Figures" }), axis), place, below);
+    el("div", { class: "row", style: "margin: 1rem 0 .6rem" }, el("label", { for: "axis", text: "Figures" }), axes(plots.draw)), place, below);
   const all = () => { head(view.said, top, reference); plots.set(groups(view.said.curves)); foot(view.said, below, reference); };
   requestAnimationFrame(all);
   onleave(plots.end);
@@ -55,8 +53,8 @@ export async function run({ box, every, onleave }, reference) {
 function merge(before, news) {
   const curves = { ...before.curves };
   for (const [name, more] of Object.entries(news.curves)) {
-    const own = curves[name] ?? { step: [], tokens: [], value: [] };
-    curves[name] = { step: own.step.concat(more.step), tokens: own.tokens.concat(more.tokens), value: own.value.concat(more.value) };
+    const own = curves[name] ?? { step: [], tokens: [], time: [], value: [] };
+    curves[name] = Object.fromEntries(Object.entries(own).map(([part, list]) => [part, list.concat(more[part])]));
   }
   return curves;
 }
