@@ -8,10 +8,12 @@ import socket
 
 import pytest
 
+from bloomery.web.bodies import ChatBody, CompletionBody, EmbeddingBody
 from bloomery.web.server import Limits
 from tests.web.house import House, house
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+FIELDS_OF_BODIES = {name for kind in (ChatBody, CompletionBody, EmbeddingBody) for name in kind.model_fields}
 GOOD = {
     "/v1/chat/completions": {"model": "small", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2},
     "/v1/completions": {"model": "small", "prompt": "hello", "max_tokens": 2},
@@ -19,14 +21,20 @@ GOOD = {
 }
 ODD = (
     None, True, -1, 0, 10**30, 1.5, float("nan"), float("inf"), "", "x", "\ud800", "\x00", [], [[]], [None], {}, {"a": 1}, ["x", 3], [[1], "x"],
-    -(10**18), [10**9], [[0, 279], [280]], "é" * 3000,
+    -(10**18), [10**9], [[0, 279], [280]], "é" * 3000, 2, 0.5, "never",
 )  # fmt: skip
 FIELDS = (
     "model", "messages", "prompt", "input", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "min_p", "n", "seed",
     "stop", "stream", "stream_options", "logprobs", "top_logprobs", "echo", "presence_penalty", "frequency_penalty", "repetition_penalty",
-    "logit_bias", "response_format", "guided_choice", "guided_regex", "guided_json",
+    "logit_bias", "response_format", "guided_choice", "guided_regex", "guided_json", "typical_p", "do_sample", "num_beams", "use_beam_search",
+    "length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty", "penalty_alpha", "dola_layers", "dola_relative_top",
+    "no_repeat_ngram_size", "no_repeat_sentences",
     "tools", "functions", "suffix", "best_of", "encoding_format", "nonsense",
 )  # fmt: skip
+
+
+def test_every_field_is_tried():
+    assert set(FIELDS) >= FIELDS_OF_BODIES
 
 
 @pytest.mark.parametrize(("path", "changes", "said"), [

@@ -69,9 +69,27 @@ def generate(
 
 
 @click.command(epilog="""\b
+What a request may say of how a text is written; what is left out does nothing:
+  temperature  top_p  top_k  min_p  typical_p       what is drawn; temperature 0, or do_sample false, takes the likeliest token
+  presence_penalty  frequency_penalty               taken off what was written, once or each time
+  repetition_penalty                                what was read or written is divided by
+  no_repeat_ngram_size  no_repeat_sentences         nothing is said twice: so many tokens in a row; true: sentences
+  logit_bias                                        {"token id": -100 … 100}, added to scores
+  num_beams (or use_beam_search)  length_penalty    the likeliest text of some that are followed side by side;
+  early_stopping  do_sample                         true, false or "never"; true draws the ways to go on
+  num_beam_groups  diversity_penalty                groups of beams that avoid what those before them have just said
+  penalty_alpha  top_k                              contrastive search: of top_k tokens the one that repeats least
+  dola_layers  dola_relative_top                    "low", "high" or numbers: what earlier layers would say is taken off
+  guided_choice  guided_regex  guided_json          what the text is held to; so is response_format
+  stop  n  seed  max_tokens                         strings that end it; how many texts; what is drawn; its longest
+
+\b
+Searches (num_beams, penalty_alpha) take turns with the texts of others, a step each; one that is streamed comes as one piece, in the end.
+
+\b
 Example: bloomery serve Train/chat
          curl -s localhost:8000/v1/chat/completions -H 'Content-Type: application/json' \\
-              -d '{"model": "chat", "messages": [{"role": "user", "content": "Hello!"}]}'""")
+              -d '{"model": "chat", "messages": [{"role": "user", "content": "Hello!"}], "num_beams": 4}'""")
 @click.argument("model")
 @click.option("--name", default=None, help="What clients call it; that of its stage unless given.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; any but this machine itself needs --key-file.")
@@ -82,6 +100,8 @@ Example: bloomery serve Train/chat
 @cache_option
 @draft_option
 @click.option("--rows", type=click.IntRange(min=1), default=32, show_default=True, help="Texts under way at a time.")
+@click.option("--beams", type=click.IntRange(min=1), default=16, show_default=True, help="Ways that searches (num_beams, penalty_alpha) may "
+              "follow at once, all together, each with room of its own for a whole text.")  # fmt: skip
 @click.option("--queued", type=click.IntRange(min=0), default=256, show_default=True, help="Texts that may wait; more are told to come again.")
 @click.option("--capacity", type=click.IntRange(min=2), help="Tokens of a prompt and its answer at most; what the model reads unless given.")
 @click.option("--pool", type=click.IntRange(min=2), help="Tokens that all texts have room for together, in pages; each of the rows has room "

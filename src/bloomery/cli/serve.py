@@ -21,9 +21,9 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
-    artifact: Artifact, *, name: str | None, host: str, port: int, key_file: Path | None, device: str, seconds: float, rows: int, queued: int,
-    body_mib: float, capacity: int | None, pool: int | None, remembers: int, grace: float, weights: str | None, past: str | None,
-    draft: Drafter | None,
+    artifact: Artifact, *, name: str | None, host: str, port: int, key_file: Path | None, device: str, seconds: float, rows: int, beams: int,
+    queued: int, body_mib: float, capacity: int | None, pool: int | None, remembers: int, grace: float, weights: str | None,
+    past: str | None, draft: Drafter | None,
 ) -> None:
     """Answers requests until it is told to end, and then those that it has begun."""
     try:
@@ -34,7 +34,8 @@ def serve(
         raise ResourceError(f"serving needs {error.name}, which is not installed; pip install 'bloomery[serve]'") from None
     keys = keys_for(host, key_file, "ask")
     limits = Limits(
-        rows=rows, queued=queued, body_bytes=int(body_mib * (1 << 20)), seconds=seconds, capacity=capacity, pool=pool, remembers=remembers
+        rows=rows, beams=beams, queued=queued, body_bytes=int(body_mib * (1 << 20)), seconds=seconds, capacity=capacity, pool=pool,
+        remembers=remembers,
     )
     name = name or artifact.manifest.name
     served = Served(

@@ -1,39 +1,31 @@
-"""The bodies of requests as OpenAI's API has them, checked, and the `Decoding` that they ask for.
+"""The bodies of requests as OpenAI's API has them, checked; how texts are to be written is said by their `Controls`.
 
 What a client sends along that changes nothing of the answer (`user`, `metadata`, …) is passed over; what would change it and cannot be done is
 refused by name.
 
-Source: OpenAI's API reference, "Create chat completion" and "Create completion"; `top_k`, `min_p`, `repetition_penalty` and the `guided_…` are
-fields that other servers have added.
+Source: OpenAI's API reference, "Create chat completion" and "Create completion".
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bloomery.core.errors import DataError
-from bloomery.generate import Decoding, Frequency, Greedy, Json, LogitBias, OneOf, Presence, Random, Regex, Repetition, Rule
+from bloomery.generate import Json, Rule
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
+from bloomery.web.controls import Controls, Whole
 
 PASSED_OVER = frozenset((
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls",
 ))  # fmt: skip
-MOST_CHOICES = 16
 MOST_PROMPTS = 256
-Whole = Annotated[int, Field(strict=True)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 Texts = str | list[str] | list[Whole] | list[list[Whole]]
 """A text or several, each in words or as token ids."""
 B = TypeVar("B", bound=BaseModel)
-
-
-def _listed(value: Any) -> Any:
-    """One string, or several."""
-    return [] if value is None else [value] if isinstance(value, str) else value
 
 
 class StreamOptions(BaseModel):
@@ -43,27 +35,13 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class Asked(BaseModel):
+class Asked(Controls):
     """What all requests for texts have in common."""
 
-    model_config = ConfigDict(extra="forbid")
     model: str
-    temperature: Number = Field(default=1.0, ge=0, le=100)
-    top_p: Number = Field(default=1.0, gt=0, le=1)
-    top_k: Whole | None = Field(default=None, ge=-1)
-    min_p: Number = Field(default=0.0, ge=0, lt=1)
-    presence_penalty: Number = Field(default=0.0, ge=-2, le=2)
-    frequency_penalty: Number = Field(default=0.0, ge=-2, le=2)
-    repetition_penalty: Number = Field(default=1.0, gt=0, le=10)
-    logit_bias: dict[str, Annotated[Number, Field(ge=-100, le=100)]] | None = None
-    n: Whole = Field(default=1, ge=1, le=MOST_CHOICES)
     seed: Whole | None = None
-    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], BeforeValidator(_listed), Field(max_length=16)] = []
     stream: bool = False
     stream_options: StreamOptions | None = None
-    guided_choice: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1)
-    guided_regex: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
-    guided_json: dict[str, Any] | None = None
 
     @property
     def longest(self) -> int:
@@ -74,40 +52,6 @@ class Asked(BaseModel):
     def tells(self) -> int | None:
         """How many of the likeliest tokens are told with each; None tells none."""
         raise NotImplementedError
-
-    def decoding(self) -> Decoding:
-        """How the text is to be written; raises `ConfigError` where that cannot be."""
-        sampler = Greedy() if self.temperature == 0 else Random(
-            temperature=self.temperature, top_p=self.top_p, top_k=self.top_k if self.top_k is not None and self.top_k > 0 else None,
-            min_p=self.min_p,
-        )  # fmt: skip
-        return Decoding(by=sampler, rules=tuple(self.rules()), stops=tuple(self.stop), max_new_tokens=max(1, self.longest))
-
-    def rules(self) -> list[Rule]:
-        """What changes the scores of tokens."""
-        found: list[Rule] = []
-        if self.repetition_penalty != 1.0:
-            found.append(Repetition(factor=self.repetition_penalty))
-        if self.presence_penalty:
-            found.append(Presence(amount=self.presence_penalty))
-        if self.frequency_penalty:
-            found.append(Frequency(amount=self.frequency_penalty))
-        if self.logit_bias:
-            if alien := next((token for token in self.logit_bias if not token.isdecimal()), None):
-                raise DataError(f"logit_bias: {alien!r} is no token id; give numbers as its keys")
-            found.append(LogitBias(biases={int(token): bias for token, bias in self.logit_bias.items()}))
-        held = [rule for rule in self.held_to() if rule is not None]
-        if len(held) > 1:
-            raise DataError("response_format and guided_choice, guided_regex, guided_json each hold the text to something; give one of them")
-        return found + held
-
-    def held_to(self) -> list[Rule | None]:
-        """What the text is held to."""
-        return [
-            None if self.guided_choice is None else OneOf(texts=tuple(self.guided_choice)),
-            None if self.guided_regex is None else Regex(pattern=self.guided_regex),
-            None if self.guided_json is None else Json(matching=self.guided_json),
-        ]  # fmt: skip
 
 
 class CompletionBody(Asked):
@@ -241,7 +185,7 @@ def read_body(kind: type[B], plain: Any) -> B:
         return kind.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in ("str", "int"))))
+        place = ".".join(str(part) for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in ("str", "int", "bool"))))
         if first["type"] == "extra_forbidden":
             raise DataError(f"{place} is not done here; leave it out") from None
         raise DataError(f"{place or 'the body'}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None

@@ -98,12 +98,15 @@ class Sheet:
 
 
 def usage(jobs: Sequence[Job]) -> dict[str, Any]:
-    """Tokens of an answer; a prompt of several texts counts once."""
+    """Tokens of an answer; a prompt of several texts counts once. Where a drafter has guessed, how many of its guesses stood."""
+    guessed, stood = sum(job.guessed for job in jobs), sum(job.stood for job in jobs)
     prompt, written = sum(len(ids) for ids in {id(job.prompt): job.prompt for job in jobs}.values()), sum(len(job.tokens) for job in jobs)
     return {
         "prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written,
         "prompt_tokens_details": {"cached_tokens": sum(job.reused for job in jobs)},
-    }  # fmt: skip
+    } | ({} if not guessed else {
+        "completion_tokens_details": {"accepted_prediction_tokens": stood, "rejected_prediction_tokens": guessed - stood},
+    })  # fmt: skip
 
 
 def failure(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from bloomery.core.errors import BloomeryError
+from bloomery.core.errors import BloomeryError, ConfigError, DataError
 from bloomery.core.rng import derive_seed
 from bloomery.core.units import human_count
 from bloomery.generate import Drafter, Engine, Job, Spelling, Stops, job_by
@@ -59,6 +59,7 @@ class Limits:
         seconds: that a request may take.
         capacity: tokens of a prompt and its text together; None is what the model reads.
         pool: tokens that all texts have room for together, in pages; None gives each row room for the longest.
+        beams: ways that searches may follow at once, all of them together, each with room of its own for a whole text.
         remembers: tokens of texts that are done with, whose states are kept for prompts that begin alike.
     """
 
@@ -68,6 +69,7 @@ class Limits:
     seconds: float = 600.0
     capacity: int | None = None
     pool: int | None = None
+    beams: int = 16
     remembers: int = 16_384
 
 
@@ -97,7 +99,7 @@ class Served:
         self.metrics = Metrics()
         engine = Engine(
             self.model, {self.tokenizer.end}, self.tokenizer.vocab_size, self.limits.rows, self.limits.capacity, self.limits.remembers,
-            self.limits.pool, self.draft,
+            self.limits.pool, self.draft, self.limits.beams,
         )  # fmt: skip
         self.worker = Worker(engine, self.limits.queued, self.metrics)
         self._admission = Admission(self.keys, self.local)
@@ -190,7 +192,12 @@ class Served:
 
     def _jobs(self, body: ChatBody | CompletionBody) -> list[Job]:
         """The texts that a request asks for, n to each prompt."""
-        decoding, echoes = body.decoding(), isinstance(body, CompletionBody) and body.echo
+        decoding, echoes = body.decoding(body.longest, self.limits.beams), isinstance(body, CompletionBody) and body.echo
+        if decoding.contrast is not None:
+            try:
+                decoding.contrast.of(self.model)
+            except ConfigError as error:
+                raise DataError(f"dola_layers: {error}") from None
         tells, seed = body.tells, uuid.uuid4().int % (1 << 62) if body.seed is None else body.seed
         found = []
         for i, prompt in enumerate(body.prompts(self.tokenizer)):
@@ -198,6 +205,7 @@ class Served:
                 own = seed if i == number == 0 else derive_seed(seed, "choice", i, number)
                 job = job_by(decoding, self.tokenizer, prompt, own, tells, echoes=echoes)
                 job.limit = min(job.limit, body.longest)
+                self.worker.engine.check(job)
                 found.append(job)
         return found
 
