@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from bloomery.cli.main import cli
 from bloomery.core.errors import ArtifactError, ConfigError, DataError
-from bloomery.stages.labels import Item, Judgement, Judgements, agreement, items_of, rows_of
+from bloomery.stages.labels import Item, Judgement, Judgements, agreement, items_of, ranks_of, rows_of
 from bloomery.stages.labels.agreement import cohen
+from bloomery.stages.labels.judgements import SCHEMA
 from bloomery.text.instructions import preference_of
 from bloomery.text.readers import Files
 
@@ -89,6 +90,8 @@ def test_answers_come_in_an_order_of_ones_own_and_the_same_each_time():
     (Judgement("none", "ann", "ranks", (1, 2)), "no item 'none'"), (Judgement(TWO.id, "ann", "ranks", (1, 2, 3)), "none of 2 answers"),
     (Judgement(TWO.id, "ann", "ranks", (2, 2)), "none of 2 answers"), (Judgement(TWO.id, "ann", "ranks", (1, 3)), "none of 2 answers"),
     (Judgement(TWO.id, "ann", "ranks"), "one for each answer"), (Judgement(TWO.id, "ann", "skip", (1, 2)), "one for each answer"),
+    (Judgement(TWO.id, "ann", "ranks", (1, 2), rates=(2, 4)), "not in the order"),
+    (Judgement(TWO.id, "ann", "ranks", (1, 2), rates=(6, 1)), "1 to 5"),
     (Judgement(TWO.id, " ", "skip"), "needs a name"), (Judgement(TWO.id, "a" * 61, "skip"), "needs a name"),
 ], ids=str)  # fmt: skip
 def test_what_is_no_judgement_is_refused(judgements, judgement, told):
@@ -142,6 +145,25 @@ def test_rows_are_what_all_find_on_average(judgements):
     assert rows_of(judgements.items(), judgements.standing(), least=3) == []
     say(judgements, THREE, "cat", kind="flag")
     assert rows_of(judgements.items(), judgements.standing()) == []
+
+
+def test_rates_are_kept_as_they_were_said_and_rank_what_they_rate(judgements):
+    for who, rates in (("ann", (5, 2, 2)), ("ben", (4, 3, 1))):
+        judgements.add(Judgement(THREE.id, who, "ranks", ranks_of(rates), rates=rates), uuid.uuid4().hex)
+    say(judgements, THREE, "cat", (1, 2, 3))
+    assert [(one.ranks, one.rates) for one in judgements.standing()] == [((1, 2, 2), (5, 2, 2)), ((1, 2, 3), (4, 3, 1)), ((1, 2, 3), None)]
+    (row,) = rows_of(judgements.items(), judgements.standing())
+    assert (row["ranks"], row["rates"], row["labelers"]) == ([1, 2, 3], [4.5, 2.5, 1.5], 3)
+
+
+def test_a_file_from_before_there_were_rates_goes_on(tmp_path):
+    path = tmp_path / "old.sqlite"
+    with sqlite3.connect(path) as database:
+        database.executescript(SCHEMA.replace(", rates TEXT", ""))
+    judgements = Judgements(path)
+    judgements.add_items([TWO])
+    judgements.add(Judgement(TWO.id, "ann", "ranks", (2, 1), rates=(1, 5)), "a-token-of-it")
+    assert [one.rates for one in Judgements(path).standing()] == [(1, 5)]
 
 
 def test_texts_of_one_prompt_belong_together():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from urllib.parse import urlencode
 
 import pytest
@@ -12,8 +13,14 @@ from bloomery.models.presets import preset
 from bloomery.optim import AdamW
 from bloomery.planning.machines import machine
 from bloomery.stages.anatomy import Planned
+from bloomery.stages.init import Scratch
 from bloomery.stages.planner import planner_of, usual
+from bloomery.stages.prepare import Prepare
+from bloomery.stages.tokenize import Tokenize
+from bloomery.stages.tokenizer import TrainTokenizer
+from bloomery.stages.train import Share, Train
 from bloomery.store import Store, read_json, write_json
+from bloomery.text.readers import Files
 from tests.web.ui.places import HOSTILE, ask, leased, line, made, served, small_store
 
 
@@ -213,6 +220,26 @@ def test_who_judges_sees_neither_an_order_nor_what_is_known(address):
     assert ask(address, "/api/judge", {"set": "first"}, Origin="https://evil.example")[0] == 403
 
 
+def test_rates_go_to_the_answers_that_were_shown_and_come_out_as_rows(tmp_path):
+    store = Store(tmp_path)
+    small_store(store)
+    with served(store) as there:
+        for number in range(2):
+            item = ask(there, "/api/label?set=first&labeler=cat")[1]["item"]
+            rates = [1 + 2 * (answer == "b") + 3 * (answer == "very") for answer in item["answers"]]
+            said = {"set": "first", "labeler": "cat", "item": item["id"], "token": f"the-token-{number}", "kind": "ranks", "rates": rates}
+            assert ask(there, "/api/judge", said | {"rates": [9] * len(rates)})[0] == 400
+            assert ask(there, "/api/judge", said | {"rates": rates[1:]})[0] == 400
+            assert ask(there, "/api/judge", said)[1]["done"] == number + 1
+        status, text, response = ask(there, "/labels/first.jsonl")
+        assert (status, response.getheader("Content-Disposition")) == (200, "attachment")
+        two, three = map(json.loads, text.splitlines())
+        assert (two["completions"], two["rates"], two["ranks"]) == (["very", HOSTILE], [4.0, 1.0], [1, 2])
+        assert (three["completions"], three["rates"], three["ranks"]) == (["a", "b", "c"], [1.0, 3.0, 1.0], [2, 1, 2])
+        assert ask(there, "/labels/none.jsonl")[0] == ask(there, "/labels/..%2Fx.jsonl")[0] == 404
+        assert ask(there, "/labels/first.jsonl", Origin="https://evil.example")[0] == 403
+
+
 @pytest.mark.slow
 def test_a_plan_is_that_of_the_command_line(address):
     query = "model=6m&machine=h100&tokens=1e9&batch_tokens=524288&ranks=8&way=shard&price=2"
@@ -225,6 +252,11 @@ def test_a_plan_is_that_of_the_command_line(address):
     assert said["tokens_per_s"] == there.speed.tokens_per_s
     assert said["cost"] == pytest.approx(1e9 / there.speed.tokens_per_s / 3600 * 8 * 2)
     assert said["command"].startswith("bloomery size 6m --tokens 1e+09 --batch-tokens 524288 --layout shard=8 --machine h100")
+    corpus = Prepare(source=Files(path="*"))
+    tokenizer = TrainTokenizer(corpora=(corpus,))
+    names = {"Train": Train, "Scratch": Scratch, "Share": Share, "AdamW": AdamW, "preset": preset}
+    train = eval(said["recipe"], names | {"tokenizer": tokenizer, "read": Tokenize(corpus=corpus, tokenizer=tokenizer)})  # as it is copied
+    assert (train.init.model, train.batch_tokens, train.tokens, train.max_seq_len) == (preset("6m"), 524_288, 10**9, 1024)
 
 
 @pytest.mark.parametrize(

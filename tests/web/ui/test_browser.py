@@ -195,6 +195,7 @@ def test_tokens_follow_what_is_typed(looked, address):
     tab.check("#talk")
     tab.wait_for_selector(".pieces .control")
     assert tab.inner_text(".pieces .control >> nth=0") == "<|begin|>"
+    assert tab.locator("#of option").all_inner_texts() == ["Train/base-1", "Train/talker-3"]
     assert tab.locator(".pieces .unlearnt").count() > 3
 
 
@@ -230,6 +231,27 @@ def test_answers_are_ranked_by_keys_kept_and_taken_back(browser, tmp_path):
         assert [one.item for one in judgements.standing()] == [two.id]
         assert looked.wrong == []
         assert tab.evaluate("window.hacked") is None
+
+
+def test_answers_are_rated_by_keys_one_after_another(browser, tmp_path):
+    store = Store(tmp_path)
+    small_store(store)
+    judgements = Judgements(store.root / "labels" / "first.sqlite")
+    with visiting(browser, store) as (looked, there):
+        tab = begun(looked, there, "ann")
+        tab.select_option("#way", "rate")
+        tab.focus("[aria-label='Answer A: 1 of 5']")
+        for key in "4u25":  # the first is taken back before anything was sent
+            tab.keyboard.press(key)
+        tab.wait_for_selector("text=1 of 2 judged")
+        (one,) = judgements.standing()
+        item = judgements.item(one.item)
+        assert [one.rates[place] for place in item.order_for("ann")] == [2, 5]
+        assert serious(tab) == []
+        with tab.expect_download() as download:
+            tab.click("text=What has been judged")
+        assert json.loads(download.value.path().read_text())["rates"] == list(one.rates)
+        looked.check(there)
 
 
 def test_what_the_server_had_no_time_to_answer_is_sent_again_once(browser, tmp_path):

@@ -16,14 +16,15 @@ from bloomery.core.errors import ArtifactError, DataError, ResourceError
 from bloomery.stages.labels.items import Item
 
 Kind = Literal["ranks", "skip", "flag", "undo"]
-Line = tuple[str, str, Kind, str | None, float | None]
-"""Item, labeler, kind, ranks, seconds."""
+Line = tuple[str, str, Kind, str | None, str | None, float | None]
+"""Item, labeler, kind, ranks, rates, seconds."""
+MOST_RATE = 5
 WAIT_S = 20.0  # for another process that writes
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, prompt TEXT NOT NULL, answers TEXT NOT NULL, gold TEXT);
 CREATE TABLE IF NOT EXISTS judgements (
     number INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT NOT NULL UNIQUE, item TEXT NOT NULL REFERENCES items (id), labeler TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('ranks', 'skip', 'flag', 'undo')), ranks TEXT, seconds REAL, at REAL NOT NULL
+    kind TEXT NOT NULL CHECK (kind IN ('ranks', 'skip', 'flag', 'undo')), ranks TEXT, seconds REAL, at REAL NOT NULL, rates TEXT
 );
 CREATE INDEX IF NOT EXISTS by_labeler ON judgements (labeler, item);
 CREATE TRIGGER IF NOT EXISTS judgements_stay BEFORE UPDATE ON judgements BEGIN SELECT RAISE(ABORT, 'judgements are only added'); END;
@@ -40,6 +41,7 @@ class Judgement:
         labeler: who.
         kind: "ranks" (which is how good), "skip" (cannot say), "flag" (something is wrong with it).
         ranks: of its answers, as they stand in the item; 1 is best, equal ranks are a tie.
+        rates: how good each is by itself, from 1 to 5, the best, where they were rated; their order is that of the ranks.
         seconds: that it took; None where that is not known.
     """
 
@@ -48,6 +50,7 @@ class Judgement:
     kind: Kind
     ranks: tuple[int, ...] | None = None
     seconds: float | None = None
+    rates: tuple[int, ...] | None = None
 
 
 class Judgements:
@@ -65,6 +68,11 @@ class Judgements:
         self.path = path
         with self._open() as database:
             database.executescript(SCHEMA)
+            if not _has_rates(database):  # a file from before answers could be rated
+                with database:
+                    database.execute("BEGIN IMMEDIATE")
+                    if not _has_rates(database):  # another process may have been here
+                        database.execute("ALTER TABLE judgements ADD COLUMN rates TEXT")
 
     def add_items(self, items: Iterable[Item]) -> int:
         """Adds items that are not there yet; returns how many."""
@@ -104,24 +112,24 @@ class Judgements:
         """
         check(judgement, self.item(judgement.item))
         with self._open() as database, database:
-            ranks = None if judgement.ranks is None else json.dumps(judgement.ranks)
+            ranks, rates = (None if one is None else json.dumps(one) for one in (judgement.ranks, judgement.rates))
             added = database.execute(
-                "INSERT OR IGNORE INTO judgements (token, item, labeler, kind, ranks, seconds, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (token, judgement.item, judgement.labeler, judgement.kind, ranks, judgement.seconds, time.time()),
+                "INSERT OR IGNORE INTO judgements (token, item, labeler, kind, ranks, rates, seconds, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (token, judgement.item, judgement.labeler, judgement.kind, ranks, rates, judgement.seconds, time.time()),
             )
             return added.rowcount == 1
 
     def standing(self) -> list[Judgement]:
         """What stands: of each labeler and item the last that was said and not taken back."""
         return [
-            Judgement(item, labeler, kind, None if ranks is None else tuple(json.loads(ranks)), seconds)
-            for item, labeler, kind, ranks, seconds in self._standing()
+            Judgement(item, labeler, kind, _numbers(ranks), seconds, _numbers(rates))
+            for item, labeler, kind, ranks, rates, seconds in self._standing()
         ]
 
     def _standing(self) -> list[Line]:
         """The same as it is in the file."""
         with self._open() as database:
-            told = database.execute("SELECT item, labeler, kind, ranks, seconds FROM judgements ORDER BY number").fetchall()
+            told = database.execute("SELECT item, labeler, kind, ranks, rates, seconds FROM judgements ORDER BY number").fetchall()
         stacks: dict[tuple[str, str], list[Line]] = {}
         for line in told:
             item, labeler, kind, *_ = line
@@ -176,6 +184,10 @@ class Judgements:
             raise ArtifactError(f"{self.path} is no file of judgements ({error}); give another name") from None
 
 
+def _has_rates(database: sqlite3.Connection) -> bool:
+    return any(column == "rates" for _, column, *_ in database.execute("PRAGMA table_info(judgements)"))
+
+
 def check(judgement: Judgement, item: Item) -> None:
     """Raises `DataError` where a judgement is none of its item."""
     if not 0 < len(judgement.labeler.strip()) <= 60:
@@ -185,8 +197,25 @@ def check(judgement: Judgement, item: Item) -> None:
     ranks, n = judgement.ranks, len(item.answers)
     if ranks is not None and (len(ranks) != n or min(ranks) != 1 or max(ranks) > n):
         raise DataError(f"ranks={list(ranks)} are none of {n} answers; give each one, 1 to the best")
+    if judgement.rates is not None and ranks != ranks_of(judgement.rates):
+        raise DataError(f"rates={list(judgement.rates)} are not in the order of the ranks; rank by ranks_of(rates)")
+
+
+def ranks_of(rates: Sequence[int]) -> tuple[int, ...]:
+    """The ranks that rates come to: 1 to the best, equal rates are a tie.
+
+    Raises:
+        DataError: a rate is none of 1 to 5.
+    """
+    if not all(1 <= rate <= MOST_RATE for rate in rates):
+        raise DataError(f"rates={list(rates)} are none of 1 to {MOST_RATE}; give each answer one, {MOST_RATE} to the best")
+    return tuple(1 + sum(other > own for other in rates) for own in rates)
+
+
+def _numbers(told: str | None) -> tuple[int, ...] | None:
+    return None if told is None else tuple(json.loads(told))
 
 
 def _item(row: tuple[str, str, str | None]) -> Item:
     prompt, answers, gold = row
-    return Item(tuple(json.loads(prompt)), tuple(json.loads(answers)), None if gold is None else tuple(json.loads(gold)))
+    return Item(tuple(json.loads(prompt)), tuple(json.loads(answers)), _numbers(gold))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from bloomery.stages.labels.items import Item
@@ -19,7 +20,8 @@ def rows_of(items: Sequence[Item], standing: Sequence[Judgement], least: int = 1
 
     Returns:
         {"prompt", "completions", "ranks", "labelers", "agreed"}: equal means are a tie, and where all are equal there is no row; "agreed" says
-        whether all ranked alike. An item that somebody flagged is left out.
+        whether all ranked alike. "rates" has the mean of each answer, of those who rated it, if anybody did. An item that somebody flagged is
+        left out.
     """
     flagged = {one.item for one in standing if one.kind == "flag"}
     rows = []
@@ -27,6 +29,7 @@ def rows_of(items: Sequence[Item], standing: Sequence[Judgement], least: int = 1
         said = [one.ranks for one in standing if one.item == item.id and one.ranks is not None]
         if len(said) < least or item.id in flagged or not said:
             continue
+        rated = [one.rates for one in standing if one.item == item.id and one.rates is not None]
         sums = [sum(ranks[place] for ranks in said) for place in range(len(item.answers))]
         ranks = [1 + sum(other < own for other in sums) for own in sums]
         if len(set(ranks)) == 1:
@@ -35,5 +38,5 @@ def rows_of(items: Sequence[Item], standing: Sequence[Judgement], least: int = 1
         rows.append({
             "prompt": item.prompt[0]["content"] if alone else list(item.prompt), "completions": list(item.answers), "ranks": ranks,
             "labelers": len(said), "agreed": len(set(said)) == 1,
-        })  # fmt: skip
+        } | ({"rates": [round(fmean(of_answer), 4) for of_answer in zip(*rated, strict=True)]} if rated else {}))  # fmt: skip
     return rows

@@ -5,6 +5,7 @@
     GET  /api/home             recipes as strips of stages, and what else the store holds
     GET  /api/artifact?ref=…   a manifest, and the tree that it came from
     GET  /file/REFERENCE/NAME  a page, plot or text that a stage has left, where it can reach nothing
+    GET  /labels/SET.jsonl     what people have judged, as rows of preferences
     GET  /api/run?ref=…        what a training has told so far; with `after=STEP`, what it has told since
     GET  /api/step?ref=…&step=N    the rows of a step's batch, in tokens
     GET  /api/tokenizers       tokenizers in the store
@@ -121,6 +122,7 @@ class Pages:
             Route("/model/{stage}/{artifact}/v1/{verb:path}", self.speakers, methods=["POST"]),
             Route("/", self._page, methods=["GET"]), Route("/static/{name:path}", self._part, methods=["GET"]),
             Route("/file/{stage}/{artifact}/{name:path}", self._file, methods=["GET"]),
+            Route("/labels/{set}.jsonl", self._rows, methods=["GET"]),
         ]  # fmt: skip
         return Starlette(routes=routes)
 
@@ -182,6 +184,16 @@ class Pages:
             return JSONResponse({"error": str(error)}, error.status, HEADERS)
         except BloomeryError as error:
             return JSONResponse({"error": str(error)}, 404, HEADERS)
+
+    async def _rows(self, request: Request) -> Response:
+        """What has been judged of a set, to be kept as a file."""
+        try:
+            self.admission.check(request)
+            rows = await run_in_threadpool(self.labelling.rows, request.path_params)
+        except RefusedError as error:
+            return JSONResponse({"error": str(error)}, error.status, HEADERS)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        return Response(lines, headers=HEADERS | {"Content-Disposition": "attachment"}, media_type="text/plain")
 
     def _posted(self, answer: Callable[[Any], Any]) -> Callable[[Request], Awaitable[Response]]:
         """An answer to a body of JSON, which a form of another site cannot send."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bloomery.stages.labels import Item, Judgement, Judgements, agreement, items_of
+from bloomery.stages.labels import Item, Judgement, Judgements, agreement, items_of, ranks_of, rows_of
 from bloomery.store import Store
 from bloomery.web.admission import RefusedError
 
@@ -40,7 +40,7 @@ class Labelling:
     def judge(self, told: Any) -> dict[str, Any]:
         """Takes a judgement; the answer says that it is on the disk, and what comes next."""
         if not isinstance(told, dict) or not isinstance(told.get("token"), str) or not 8 <= len(told["token"]) <= 80:
-            raise RefusedError(400, 'the body is {"set", "labeler", "item", "token", "kind", "ranks", "seconds"}, its token of 8 to 80 signs')
+            raise RefusedError(400, 'the body is {"set", "labeler", "item", "token", "kind", "ranks" or "rates"}; token: 8 to 80 signs')
         judgements, labeler = self._of(told), _name(told)
         kind, item, seconds = told.get("kind"), told.get("item"), told.get("seconds")
         if kind not in ("ranks", "skip", "flag", "undo"):
@@ -50,9 +50,13 @@ class Labelling:
             if last is None:
                 raise RefusedError(400, f"{labeler[:60]} has said nothing that could be taken back")
             item = last.item
-        ranks = None if kind != "ranks" else self._unshuffled(judgements, str(item), labeler, told.get("ranks"))
+        ranks = rates = None
+        if kind == "ranks" and told.get("rates") is not None:
+            ranks = ranks_of(rates := self._unshuffled(judgements, str(item), labeler, told["rates"]))
+        elif kind == "ranks":
+            ranks = self._unshuffled(judgements, str(item), labeler, told.get("ranks"))
         took = float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 86_400 else None
-        new = judgements.add(Judgement(str(item), labeler, kind, ranks, took), told["token"])
+        new = judgements.add(Judgement(str(item), labeler, kind, ranks, took, rates), told["token"])
         return {"new": new} | self.next({"set": str(told["set"]), "labeler": labeler}) | ({"undone": item} if kind == "undo" else {})
 
     def add(self, told: Any) -> dict[str, Any]:
@@ -64,6 +68,11 @@ class Labelling:
             raise RefusedError(400, 'the body is {"set", "messages", "answers"}') from None
         judgements = self._at(path)
         return {"new": judgements.add_items([item]) == 1, "items": len(judgements.items())}
+
+    def rows(self, asked: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What has been judged, as rows of preferences: what `bloomery label NAME --rows` writes."""
+        judgements = self._of(asked)
+        return rows_of(judgements.items(), judgements.standing())
 
     def agreed(self, asked: Mapping[str, str]) -> dict[str, Any]:
         """How far people agree."""
@@ -93,10 +102,10 @@ class Labelling:
         return self._known[path]
 
     def _unshuffled(self, judgements: Judgements, id: str, labeler: str, shown: Any) -> tuple[int, ...]:
-        """Ranks of the answers as they stand in the item, from those of the answers as they were shown."""
+        """Ranks or rates of the answers as they stand in the item, from those of the answers as they were shown."""
         item = judgements.item(id)
         if not isinstance(shown, list) or len(shown) != len(item.answers) or not all(type(rank) is int for rank in shown):
-            raise RefusedError(400, f"ranks={str(shown)[:60]} is no rank for each of {len(item.answers)} answers")
+            raise RefusedError(400, f"{str(shown)[:60]} is no number for each of {len(item.answers)} answers")
         ranks = [0] * len(shown)
         for place, rank in zip(item.order_for(labeler), shown, strict=True):
             ranks[place] = rank

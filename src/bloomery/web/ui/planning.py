@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from bloomery.core.errors import ConfigError
+from bloomery.data import NextToken
 from bloomery.mesh import Layout
 from bloomery.models.presets import PRESETS, preset
 from bloomery.optim import AdamW
@@ -67,6 +68,7 @@ def planned(asked: Mapping[str, str]) -> dict[str, Any]:
         "machine_hours": seconds / 3600 * world, "cost": seconds / 3600 * world * price if price else None,
         "flops": tokens * planner.work.flops_per_token, "advice": advice(preset(name).n_params, 0, tokens, None),
         "others": [{"setting": str(one.setting), "memory": one.memory.total, "step_s": one.speed.step_s, "why": why} for one, why in others],
+        "recipe": _in_a_recipe(name, time, rows * time, tokens),
         "command": line + ("" if again.kind == "none" else f" --recompute {again.kind}") + (f" --price {price:g}" if price else ""),
     }  # fmt: skip
 
@@ -76,6 +78,16 @@ def _planner(name: str, on: str, rows: int, time: int) -> Planner:
     config = preset(name)
     thought_of = Planned(config=config, time=time, optimizer=AdamW(), task=usual_task(config), precision="bf16", guarded=True)
     return planner_of(thought_of, machine(on), rows, UTILISATION)
+
+
+def _in_a_recipe(name: str, time: int, batch_tokens: int, tokens: float) -> str:
+    """The training as the value that a recipe has of it."""
+    task = usual_task(preset(name))
+    told = "" if task == NextToken() else f" task={type(task).__name__}(),"
+    return (
+        f'Train(\n    init=Scratch(model=preset("{name}")), tokenizer=tokenizer, sources=(Share(tokens=read),),{told}\n'
+        f'    max_seq_len={time}, batch_tokens={batch_tokens}, tokens={tokens:.0f}, optimizer=AdamW(), precision="bf16",\n)'
+    )
 
 
 def _told(places: Any) -> list[Any]:

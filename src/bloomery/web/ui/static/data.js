@@ -1,5 +1,5 @@
 // Data: what a corpus was made of: its funnel, what was dropped and why, other thresholds, repetitions, test items, and who reads it.
-import { ask, bytes, cards, el, field, marked, number, percent, query, runLink, select, table } from "./parts.js";
+import { ask, bytes, cards, el, field, marked, nothing, number, percent, query, runLink, select, table } from "./parts.js";
 
 const KINDS = [["dropped", "dropped"], ["documents", "kept"], ["held_out", "held out"]];
 const COLOURS = ["#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6", "#c2255c", "#0c8599", "#a16207", "#5b6570"];
@@ -9,7 +9,7 @@ export async function data({ box }, chosen) {
   if (!chosen) {
     box.replaceChildren(el("h1", { text: "Data" }), known.length ? table(["corpus", "read", "kept", "held out", "dropped", "size"], known.map((one) => [
       el("a", { href: `#/data/${encodeURIComponent(one.reference)}`, text: one.reference }), number(one.read), number(one.kept), number(one.held_out),
-      number(one.read - one.kept - one.held_out), bytes(one.bytes)]), [1, 2, 3, 4, 5]) : el("p", { text: "No corpus has been prepared in this store yet." }));
+      number(one.read - one.kept - one.held_out), bytes(one.bytes)]), [1, 2, 3, 4, 5]) : nothing("No corpus has been prepared in this store yet. A folder of raw text becomes one:", "bloomery run recipes/refinery.py --source FOLDER"));
     return;
   }
   const said = await query("/api/corpus", { ref: chosen });
@@ -20,7 +20,7 @@ export async function data({ box }, chosen) {
 }
 
 function funnel(said) {
-  if (!said.funnel.length) return el("p", { text: "No filter stood here: everything that was read was kept." });
+  if (!said.funnel.length) return el("p", { text: "No filter stood here: everything that was read was kept. Prepare(filters=…) has some." });
   const whole = Math.max(1, said.funnel[0].came);
   return el("ol", { class: "funnel" }, said.funnel.map((one) => el("li", {},
     el("div", { class: "row" }, el("b", { text: one.filter }), el("span", { class: "dim", text: `${number(one.came)} came` }), el("span", { class: one.dropped ? "bad" : "dim", text: one.dropped ? `${number(one.dropped)} dropped, ${percent(one.dropped / one.came)}` : "none dropped" }),
@@ -115,7 +115,7 @@ function told(said) {
 }
 
 function repetitions(ref, said) {
-  if (!said.repeats) return [el("p", { text: "No document was dropped as a repetition." })];
+  if (!said.repeats) return [el("p", { text: "No document was dropped as a repetition; ExactDuplicates and MinHash among the filters of a Prepare look for them." })];
   const list = el("div");
   let seed = 0;
   async function update() {
@@ -131,13 +131,13 @@ function repetitions(ref, said) {
 }
 
 function items(said) {
-  if (!said.leaks.length) return el("p", { text: "None was met in any document, or no filter looked for them." });
+  if (!said.leaks.length) return el("p", { text: "None was met in any document. Decontaminate among the filters of a Prepare looks for them." });
   return el("div", {}, el("p", { class: "dim", text: `${number(said.leak_total)} in all, the most frequent first.` }),
     table(["item", "dropped", "rewritten", "first documents"], said.leaks.map((one) => [one.item, number(one.dropped), number(one.rewritten), one.ids.join(", ")]), [1, 2]));
 }
 
 function mixtures(said) {
-  if (!said.mixtures.length) return [el("p", { text: "No training of this store reads it." })];
+  if (!said.mixtures.length) return [el("p", { text: "No finished training of this store reads it." })];
   return said.mixtures.map((one) => el("div", { class: "card" }, el("p", { style: "margin-top: 0" }, runLink(one.reference)), one.phases.map((phase) => {
     const shares = Object.entries(phase.shares);
     return el("div", {}, one.phases.length > 1 ? el("p", { class: "dim", text: `from row ${number(phase.from)} on` }) : null,

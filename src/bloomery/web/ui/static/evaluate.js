@@ -1,13 +1,13 @@
 // Evaluate: what was measured, with its errors; every answer with its prompt and probabilities; models before and after each stage.
 import { weighed } from "./inside.js";
-import { ask, el, figure, fileLink, link, number, percent, post, prose, query, select, table } from "./parts.js";
+import { ask, el, figure, fileLink, link, nothing, number, percent, post, prose, query, select, table } from "./parts.js";
 
 export async function evaluate({ box }, chosen) {
   if (!chosen) {
     const known = await ask("/api/evaluations");
     box.replaceChildren(el("h1", { text: "Evaluate" }), known.length ? table(["measurement", "of", "", "figure"], known.map((one) => [
       link(one.reference), el("div", {}, one.models.map((model) => el("div", {}, link(model)))), one.figures[0] ? `${one.figures[0].of}: ${one.figures[0].figure}` : "", one.figures[0] ? figure(one.figures[0]) : "–"]), [3])
-      : el("p", { text: "Nothing has been measured in this store yet; add Evaluate or Assess to a recipe, or: bloomery eval MODEL TASK" }));
+      : nothing("Nothing has been measured in this store yet; add Evaluate or Assess to a recipe, or put a task to a model:", "bloomery eval Train/chat recipes/tasks/tales.py"));
     return;
   }
   const said = await query("/api/evaluation", { ref: chosen });

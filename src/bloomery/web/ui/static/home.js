@@ -1,5 +1,5 @@
 // Home: each recipe as a strip of its stages, and the one command that goes on from here.
-import { ask, bytes, cards, command, el, fileLink, link, number, seconds, table } from "./parts.js";
+import { ask, bytes, cards, command, el, fileLink, link, nothing, number, seconds, table } from "./parts.js";
 
 const WORDS = { done: "done", running: "running", failed: "failed", stopped: "begun, to be gone on with", missing: "not made yet" };
 
@@ -21,7 +21,7 @@ function draw(box, said, open) {
   const held = document.activeElement?.dataset?.reference;
   const recipes = said.recipes.map((recipe) => strip(recipe, open));
   const others = said.others.filter((one) => one.status === "done");
-  const empty = el("div", {}, el("p", { text: "This store is empty. One command makes a chatting model on this machine:" }), command("bloomery run recipes/quickstart.py"));
+  const empty = nothing("This store is empty. One command makes a chatting model on this machine:", "bloomery run recipes/quickstart.py");
   box.replaceChildren(el("h1", { text: "What is here" }), ...(recipes.length ? recipes : others.length ? [] : [empty]));
   if (others.length) {
     box.append(el("h2", { text: "Beside the last runs" }), table(["artifact", "size", "made in", "when"], others.map((one) => [

@@ -1,22 +1,27 @@
 // Label: a prompt with two to four answers, blind and shuffled; nothing that was said is lost, and nothing is there twice.
-import { ask, cards, el, number, table } from "./parts.js";
+import { ask, cards, command, el, here, nothing, number, select, table } from "./parts.js";
 
-const LETTERS = "ABCD";
+const LETTERS = "ABCD", BEST = 5;
 
 export async function label({ box, onleave }, chosen) {
   const sets = await ask("/api/labels");
   if (!chosen) {
     box.replaceChildren(el("h1", { text: "Label" }), sets.length ? table(["set", "items", "judgements"], sets.map((one) => [
       el("a", { href: `#/label/${encodeURIComponent(one.name)}`, text: one.name }), number(one.items), number(one.judged)]), [1, 2])
-      : el("p", { text: "There is nothing to be compared yet. Let a model write several answers to each prompt, and add them: bloomery label first --add answers.jsonl" }));
+      : nothing("There is nothing to be compared yet. On the Chat page, two models answer the same and “Send to Label” brings it here; or a model writes several answers to each line of a file, and they are added:",
+        "bloomery generate Train/chat --prompts questions.txt --samples 3 --by 'Random(temperature=1.0)' --output answers.jsonl", "bloomery label first --add answers.jsonl"));
     return;
   }
-  const view = { labeler: localStorage.getItem("labeler") ?? "", item: null, ranks: [], since: 0, sending: false };
+  const view = { labeler: localStorage.getItem("labeler") ?? "", item: null, ranks: [], rates: [], since: 0, sending: false };
   const who = el("input", { id: "who", autocomplete: "name", maxlength: 60, value: view.labeler });
   const place = el("div"), agreement = el("div"), said = el("p", { role: "status", class: "dim" });
+  const way = select("way", [["rank", "rank them"], ["rate", `rate each from 1 to ${BEST}`]], localStorage.getItem("way") ?? "rank", { onchange: () => { localStorage.setItem("way", way.value); if (view.next) show(view.next); } });
+  const rating = () => way.value === "rate";
   const form = el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); begin(); } },
-    el("label", { for: "who", text: "Your name" }), who, el("button", { text: "Go on" }));
-  box.replaceChildren(el("h1", { text: `Label: ${chosen}` }), form, said, place, el("h2", { text: "Agreement" }), agreement);
+    el("label", { for: "way", text: "What you do" }), way, el("label", { for: "who", text: "Your name" }), who, el("button", { text: "Go on" }));
+  box.replaceChildren(el("h1", { text: `Label: ${chosen}` }), form, said, place, el("h2", { text: "Agreement" }), agreement, el("h2", { text: "Rows for a reward model or DPO" }),
+    el("p", {}, el("a", { href: `/labels/${encodeURIComponent(chosen)}.jsonl`, download: `${chosen}.jsonl`, text: "What has been judged, as rows of preferences" }), el("span", { class: "dim", text: "; the same on the command line, and a recipe that learns from them:" })),
+    command(`bloomery label ${chosen} --rows preferences.jsonl${here()}`), command(`bloomery run recipes/human_preferences.py --data preferences.jsonl --text TEXT${here()}`));
 
   async function begin() {
     view.labeler = who.value.trim();
@@ -51,8 +56,10 @@ export async function label({ box, onleave }, chosen) {
   }
 
   function show(next) {
+    view.next = next;
     view.item = next.item;
     view.ranks = next.item ? next.item.answers.map(() => 0) : [];
+    view.rates = [...view.ranks];
     view.since = performance.now();
     const bar = el("div", { class: "bar", role: "progressbar", "aria-label": "Judged", "aria-valuemin": 0, "aria-valuemax": next.of, "aria-valuenow": next.done }, el("i", { style: `width: ${next.of ? (100 * next.done) / next.of : 0}%` }));
     const count = el("p", { class: "dim", text: `${number(next.done)} of ${number(next.of)} judged` });
@@ -64,18 +71,31 @@ export async function label({ box, onleave }, chosen) {
     view.marks = next.item.answers.map((_, i) => el("output", { class: "dim", id: `rank${i}` }));
     const answers = next.item.answers.map((text, i) => el("section", { class: "card", "aria-label": `Answer ${LETTERS[i]}` },
       el("p", { text, style: "white-space: pre-wrap; margin-top: 0" }),
-      el("div", { class: "row" }, el("button", { type: "button", "data-pick": i, text: `${i + 1} · ${LETTERS[i]} is ${next.item.answers.length === 2 ? "better" : "next best"}`, onclick: () => pick(i) }), view.marks[i])));
+      el("div", { class: "row" }, rating() ? [el("span", { class: "dim", text: `${LETTERS[i]} is` }), ...stars(i)]
+        : el("button", { type: "button", "data-pick": i, text: `${i + 1} · ${LETTERS[i]} is ${next.item.answers.length === 2 ? "better" : "next best"}`, onclick: () => pick(i) }), view.marks[i])));
     place.replaceChildren(bar, count, el("div", { class: "card" }, prompt), el("div", { class: "side" }, answers), buttons());
   }
 
   function buttons() {
-    const tie = view.item ? [["t · A tie", () => send({ kind: "ranks", item: view.item.id, ranks: view.ranks.map(() => 1) })], ["s · Cannot say", () => send({ kind: "skip", item: view.item.id })], ["f · Something is wrong with it", () => send({ kind: "flag", item: view.item.id })]] : [];
+    const tie = view.item ? [...(rating() ? [] : [["t · A tie", even]]), ["s · Cannot say", () => send({ kind: "skip", item: view.item.id })], ["f · Something is wrong with it", () => send({ kind: "flag", item: view.item.id })]] : [];
     return el("div", { class: "row" }, [...tie, ["u · Undo", undo]].map(([text, onclick]) => el("button", { type: "button", text, onclick })));
   }
   function undo() {
-    if (view.ranks.some((rank) => rank)) { view.ranks.fill(0); marks(); } else send({ kind: "undo" });
+    if ([...view.ranks, ...view.rates].some(Boolean)) { view.ranks.fill(0); view.rates.fill(0); marks(); } else send({ kind: "undo" });
   }
-  function marks() { view.ranks.forEach((rank, i) => { view.marks[i].textContent = rank ? `place ${rank}` : ""; }); }
+  const even = () => send({ kind: "ranks", item: view.item.id, ranks: view.ranks.map(() => 1) });
+  function marks() {
+    view.marks.forEach((mark, i) => { mark.textContent = view.ranks[i] ? `place ${view.ranks[i]}` : view.rates[i] ? `${view.rates[i]} of ${BEST}` : ""; });
+  }
+  function stars(i) {
+    return Array.from({ length: BEST }, (_, k) => el("button", { type: "button", "aria-label": `Answer ${LETTERS[i]}: ${k + 1} of ${BEST}`, text: k + 1, onclick: () => rate(i, k + 1) }));
+  }
+  function rate(i, value) {  // the keys 1 to 5 rate the first answer that is not rated yet
+    if (!view.item || i < 0) return;
+    view.rates[i] = value;
+    marks();
+    if (view.rates.every(Boolean)) send({ kind: "ranks", item: view.item.id, rates: view.rates });
+  }
   function pick(i) {
     if (!view.item || i >= view.ranks.length || view.ranks[i]) return;
     view.ranks[i] = 1 + Math.max(...view.ranks);
@@ -86,10 +106,11 @@ export async function label({ box, onleave }, chosen) {
   }
   function key(event) {
     if (event.target.closest("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if ("1234".includes(event.key)) pick(Number(event.key) - 1);
+    if (rating() && "12345".includes(event.key)) rate(view.rates.indexOf(0), Number(event.key));
+    else if ("1234".includes(event.key)) pick(Number(event.key) - 1);
     else if (event.key === "u") undo();
     else if (!view.item) return;
-    else if (event.key === "t") send({ kind: "ranks", item: view.item.id, ranks: view.ranks.map(() => 1) });
+    else if (event.key === "t" && !rating()) even();
     else if (event.key === "s") send({ kind: "skip", item: view.item.id });
     else if (event.key === "f") send({ kind: "flag", item: view.item.id });
   }

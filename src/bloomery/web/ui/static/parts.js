@@ -124,11 +124,20 @@ export function marked(pieces) {  // [text, kind]: "mark" for what is meant, "ga
   return el("p", { class: "text" }, pieces.map(([text, kind]) => (kind === "mark" ? el("mark", { text }) : el("span", { class: kind === "gap" ? "dim" : null, text }))));
 }
 
+export function here() {  // what a command needs to find this store
+  const { store } = document.body.dataset;
+  return store === "store" ? "" : ` --store ${/^[\w@%+=:,./-]+$/.test(store) ? store : `'${store.replaceAll("'", "'\\''")}'`}`;
+}
+
+export function nothing(text, ...lines) {  // why a page is empty, and what would fill it
+  return el("div", {}, el("p", { text }), lines.map((line) => command(line + here())));
+}
+
 export function command(line) {
   const said = el("button", { type: "button", text: "Copy", onclick: async () => {
     await navigator.clipboard.writeText(line);
     said.textContent = "Copied";
     setTimeout(() => { said.textContent = "Copy"; }, 1500);
   } });
-  return el("div", { class: "row" }, el("pre", { class: "grow", tabindex: "0", text: line }), said);
+  return el("div", { class: "row command" }, el("pre", { class: "grow", tabindex: "0", text: line }), said);
 }

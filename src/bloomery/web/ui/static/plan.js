@@ -49,7 +49,8 @@ function told(said) {
     el("p", { class: said.fits ? "good" : "bad", text: said.fits ? `It fits: ${said.setting}.` : "It does not fit. Take more machines or larger ones, or have more computed again; the command below searches for the nearest that does." }),
     el("h2", { text: "Memory of a rank" }), ...said.places.map((place, i) => memory(place, said, i)),
     ...(said.others.length ? [el("h2", { text: "Other ways" }), table(["layout", "memory", "step", "why"], said.others.map((one) => [one.setting, bytes(one.memory), seconds(one.step_s), one.why]), [1, 2])] : []),
-    el("h2", { text: "Size and data" }), el("ul", {}, said.advice.map((text) => el("li", { text }))), el("p", { class: "dim", text: "The same on the command line:" }), command(said.command),
+    el("h2", { text: "Size and data" }), el("ul", {}, said.advice.map((text) => el("li", { text }))), el("h2", { text: "To copy" }), el("p", { class: "dim", text: "In a recipe, where tokenizer and read are its stages:" }), command(said.recipe),
+    el("p", { class: "dim", text: "The same plan on the command line:" }), command(said.command),
   ];
 }
 

@@ -1,6 +1,6 @@
 // A run: its figures as they come, what it answered along the way, what was done about bad steps.
 import { charts } from "./charts.js";
-import { ask, axes, bytes, cards, el, number, post, runLink, seconds, table } from "./parts.js";
+import { ask, axes, bytes, cards, el, nothing, number, post, query, runLink, seconds, table } from "./parts.js";
 
 const COLOURS = ["#1f6feb", "#d9730d", "#2e9e5b", "#8b5cf6", "#c2255c", "#0c8599"];
 const GROUPS = [
@@ -22,7 +22,7 @@ export async function runs({ box, every }) {
     rows.push(...said.others.filter((stage) => stage.stage === "Train").map((stage) => ["–", stage]));
     box.replaceChildren(el("h1", { text: "Runs" }), rows.length ? table(["recipe", "training", "", "steps", "time"], rows.map(([recipe, stage]) => [
       recipe, stage.status === "missing" ? stage.reference : runLink(stage.reference), stage.status, number(stage.figures?.steps ?? stage.step ?? 0), stage.seconds ? seconds(stage.seconds) : "",
-    ]), [3, 4]) : el("p", { text: "No training has been run into this store yet." }));
+    ]), [3, 4]) : nothing("No training has been run into this store yet. This runs two:", "bloomery run recipes/quickstart.py"));
   }
   await refresh();
   every(3000, refresh);
@@ -135,16 +135,18 @@ function foot(said, below, reference) {
     tell();
     parts.push(el("h2", { text: "What it answers" }), el("div", { class: "row" }, el("label", { for: "at", text: "At" }), slider, label), list);
   }
-  if (said.status === "done" && said.last.step) {
-    const rows = el("div"), input = el("input", { id: "step", type: "number", min: 1, max: said.last.step, value: 1 });
-    const form = el("form", { class: "row", onsubmit: async (event) => {
-      event.preventDefault();
-      try { rows.replaceChildren(...batch(await ask(`/api/step?ref=${encodeURIComponent(reference)}&step=${Number(input.value)}`))); }
-      catch (error) { rows.replaceChildren(el("p", { class: "bad", text: error.message })); }
-    } }, el("label", { for: "step", text: "The batch of step" }), input, el("button", { text: "Show" }));
-    parts.push(el("h2", { text: "What it has read" }), form, rows);
-  }
+  if (said.status === "done" && said.last.step) parts.push(el("h2", { text: "What it has read" }), batches(() => reference, said.last.step));
   below.replaceChildren(...parts);
+}
+
+export function batches(reference, last, ...parts) {  // the very batch of a step, of the run that `reference()` says
+  const rows = el("div"), input = el("input", { id: "step", type: "number", min: 1, max: last, value: 1 });
+  const form = el("form", { class: "row", onsubmit: async (event) => {
+    event.preventDefault();
+    try { rows.replaceChildren(...batch(await query("/api/step", { ref: reference(), step: Number(input.value) }))); }
+    catch (error) { rows.replaceChildren(el("p", { class: "bad", text: error.message })); }
+  } }, el("label", { for: "step", text: "The batch of step" }), input, parts, el("button", { text: "Show" }));
+  return el("div", {}, form, rows);
 }
 
 function batch(said) {

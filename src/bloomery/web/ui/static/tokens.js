@@ -1,14 +1,14 @@
 // Tokens: a text, or a conversation, as each tokenizer of the store sees it.
-import { ask, cards, el, number, post } from "./parts.js";
-import { pieces } from "./run.js";
+import { ask, cards, el, nothing, number, post, select } from "./parts.js";
+import { batches, pieces } from "./run.js";
 
 const TEXT = "The smith heated 1,200 nails — “hot!” — and went home.";
 const TALK = [{ role: "user", content: "Is the iron hot?" }, { role: "assistant", content: "It is." }];
 
 export async function tokens({ box }) {
-  const known = await ask("/api/tokenizers");
+  const [known, home] = await Promise.all([ask("/api/tokenizers"), ask("/api/home")]);
   if (!known.length) {
-    box.replaceChildren(el("h1", { text: "Tokens" }), el("p", { text: "No tokenizer has been made in this store yet." }));
+    box.replaceChildren(el("h1", { text: "Tokens" }), nothing("No tokenizer has been made in this store yet. This makes one, and a model:", "bloomery run recipes/quickstart.py"));
     return;
   }
   const text = el("textarea", { id: "text", spellcheck: "false" }), result = el("div", { class: "side", "aria-live": "polite" });
@@ -32,8 +32,15 @@ export async function tokens({ box }) {
     }
   }
   box.replaceChildren(el("h1", { text: "Tokens" }), el("label", { for: "text", text: "Text" }), text,
-    el("div", { class: "row", style: "margin: .5rem 0 1rem" }, el("label", {}, talk, " as a conversation (JSON): grey is not learnt, boxed are control tokens"), chosen), result);
+    el("div", { class: "row", style: "margin: .5rem 0 1rem" }, el("label", {}, talk, " as a conversation (JSON): grey is not learnt, boxed are control tokens"), chosen), result, el("h2", { text: "The batch of a step" }), ...read(home));
   await update();
+}
+
+function read(home) {  // what a training has read, token by token
+  const done = [...home.recipes.flatMap((recipe) => recipe.stages), ...home.others].filter((one) => one.stage === "Train" && one.status === "done").map((one) => one.reference);
+  if (!done.length) return [el("p", { text: "No training of this store is done yet." })];
+  const of = select("of", [...new Set(done)].map((one) => [one, one]), done.at(-1));
+  return [batches(() => of.value, null, el("label", { for: "of", text: "of" }), of)];
 }
 
 function column(reference, said) {
