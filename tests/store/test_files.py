@@ -26,6 +26,15 @@ def test_nothing_is_there_before_the_block_ends(tmp_path: Path):
     assert path.read_bytes() == b"new"
 
 
+def test_who_may_read_the_folder_may_read_the_file(tmp_path: Path):
+    for mode in (0o755, 0o700):
+        tmp_path.chmod(mode)
+        with atomic_path(tmp_path / "x") as temporary:
+            temporary.write_bytes(b"iron")
+            temporary.chmod(0o600)
+        assert (tmp_path / "x").stat().st_mode & 0o777 == mode & 0o666
+
+
 def test_checksums_are_of_the_bytes(tmp_path: Path):
     assert write_bytes(tmp_path / "x", b"iron") == sha256_of(tmp_path / "x")
     assert write_text(tmp_path / "y", "Eisen ü") == sha256_of(tmp_path / "y")

@@ -23,7 +23,10 @@ TEMPORARY = ".writing"  # suffix of files that no reader may trust
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path to write a file to; when the block ends without an exception, the file is flushed and becomes `path`."""
+    """A temporary path to write a file to; when the block ends without an exception, the file is flushed and becomes `path`.
+
+    Who may read the folder may read the file.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")  # two processes never share one
     with os_errors(path):
         try:
@@ -31,6 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
+            temporary.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read what it writes
             os.replace(temporary, path)
             sync_folder(path.parent)
         except BaseException:
