@@ -159,6 +159,10 @@ def test_a_split_is_refused_where_the_file_says_it(tmp_path):
 def test_a_folder_must_hold_one_tokenizer(tmp_path):
     with pytest.raises(DataError, match="holds no tokenizer"):
         tokenizer_files(tmp_path)
+    for name in ("config.json", "generation_config.json", "model.safetensors.index.json"):
+        write(tmp_path, name, "{}")
+    with pytest.raises(DataError, match="holds no tokenizer"):
+        tokenizer_files(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         tokenizer_files(tmp_path / "x")
     for name in ("a.model", "b.model"):

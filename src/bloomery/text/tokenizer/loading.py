@@ -28,6 +28,7 @@ USUAL = {
 """How other tokenizers spell the roles."""
 
 IN_FOLDER = ("tokenizer.json", "*tokenizer.json", "tokenizer.model", "*.model", "*.model.*", "*.tiktoken", "*vocab.json", "*.json")
+NO_TOKENIZER = re.compile(r"(config|index|map|manifest|added_tokens|vocab)\.json$")  # ends of other files' names in folders of models
 
 
 class Loaded(NamedTuple):
@@ -57,7 +58,7 @@ def tokenizer_files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise DataError(f"{path} does not exist; give a tokenizer's file, or the folder that holds it")
     for pattern in IN_FOLDER:
-        found = sorted(path.glob(pattern))
+        found = sorted(file for file in path.glob(pattern) if pattern != "*.json" or not NO_TOKENIZER.search(file.name))
         if len(found) > 1:
             raise DataError(f"{path} holds {len(found)} tokenizers ({', '.join(file.name for file in found[:4])}); give the path of one")
         if found and pattern == "*vocab.json":
