@@ -261,7 +261,7 @@ def another(value: Any) -> Any:
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "high_freq_factor": 4.0}}, "rope_type='llama3' without 'low_freq_factor'"),
         ({"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 1]}}, r"mrope_section=\[1, 1, 1\] .*not supported"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5, which is not supported"),
-        ({"rope_scaling": "linear"}, "the rotary scaling 'linear' rather than named values"),
+        ({"rope_scaling": "linear"}, "rope_scaling='linear' rather than named values"),
         ({"hidden_size": "24"}, "hidden_size='24', which is no whole number"),
         ({"mlp_bias": True}, "mlp_bias=True, which is not supported"),
         ({"quantization_config": {"bits": 4}}, "quantization_config={'bits': 4}, which is not supported"),

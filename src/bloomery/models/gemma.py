@@ -21,6 +21,7 @@ from bloomery.core.errors import DataError
 from bloomery.models.decoder import DecoderConfig, refuse_uneven_heads
 from bloomery.models.hub_fields import (
     check_windows,
+    named_values,
     rope_to_hub,
     scaling_from_hub,
     shortest_cycle,
@@ -183,11 +184,11 @@ class Gemma3Config(LaterGemmaConfig):
 
     @classmethod
     def hub_rope_values(cls, plain: dict[str, Any], max_seq_len: int) -> dict[str, Any]:
-        each = plain.get("rope_parameters") or {}
+        each = named_values(plain, "rope_parameters")
         if others := each.keys() - {GLOBAL, LOCAL}:
             raise DataError(f"config.json has {min(others)!r} in its rope_parameters, where this family has {GLOBAL!r} and {LOCAL!r} alone; "
                             "put it below one of them")  # fmt: skip
-        far, near = (each.get(GLOBAL) or {}) | (plain.get("rope_scaling") or {}), each.get(LOCAL) or {}
+        far, near = {**named_values(each, GLOBAL), **named_values(plain, "rope_scaling")}, named_values(each, LOCAL)
         if scaling_from_hub(near, {}, max_seq_len) is not None:
             raise DataError(f"config.json has rope_type={near['rope_type']!r} for {LOCAL}, which is not supported; 'default' is")
         return {

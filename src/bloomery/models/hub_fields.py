@@ -71,10 +71,16 @@ def rope_from_hub(plain: Mapping[str, Any], max_seq_len: int, theta: float = 10_
         max_seq_len: of the model; stands in for an original length that is not given.
         theta: if none is given.
     """
-    rope = plain.get("rope_scaling") or plain.get("rope_parameters") or {}
-    if not isinstance(rope, Mapping):
-        raise DataError(f"config.json has the rotary scaling {rope!r} rather than named values; take it from the original checkpoint")
+    rope = named_values(plain, "rope_scaling") or named_values(plain, "rope_parameters")
     return rope.get("rope_theta") or plain.get("rope_theta") or theta, scaling_from_hub(rope, plain, max_seq_len)
+
+
+def named_values(plain: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The values below a name, none where it is not given; raises `DataError` where something else is there."""
+    found = plain.get(name) or {}
+    if not isinstance(found, Mapping):
+        raise DataError(f"config.json has {name}={found!r} rather than named values; take it from the original checkpoint")
+    return found
 
 
 def scaling_from_hub(rope: Mapping[str, Any], plain: Mapping[str, Any], max_seq_len: int) -> RopeScaling | None:
