@@ -62,7 +62,6 @@ def export(model: str, folder: Path, form: str, store_path: Path, licence: str, 
 
 
 def _whole(folder: Path, artifact: Any, store: Any, licence: str, weights: Any, gguf: Any, prompts: tuple[str, ...]) -> None:
-    from bloomery.models import read_model
     from bloomery.stages.sharing.beside import through_transformers
     from bloomery.stages.sharing.folder import Sharing, write_folder
 
@@ -75,9 +74,14 @@ def _whole(folder: Path, artifact: Any, store: Any, licence: str, weights: Any, 
     write_folder(folder, artifact, sharing, store, click.echo, measured)
     if (folder / "adapter").exists():
         return
-    beside = through_transformers(folder, read_model(artifact.path / "model")[1])
-    told = "is not installed, so that it was not asked" if beside is None else f"{beside[0]} reads it: {beside[1]}"
-    click.echo(f"{artifact.reference}: transformers {told}")
+    beside = through_transformers(folder)
+    if beside is None:
+        click.echo(f"{artifact.reference}: transformers is not installed, so that it was not asked")
+    else:
+        version, difference = beside
+        click.secho(f"{artifact.reference}: transformers {version} says of it what we do: {difference}" if difference.close else
+                    f"{artifact.reference}: transformers {version} says something else of it: {difference}; tell those you give it to, or "
+                    "look whether another version does", fg=None if difference.close else "yellow")  # fmt: skip
 
 
 def _adapter(folder: Path, artifact: Any, store: Any, licence: str, options: dict[str, Any]) -> None:
@@ -108,11 +112,17 @@ def import_(
     from bloomery.stages.init import Hub
     from bloomery.stages.stage import RunContext
     from bloomery.stages.tokenizer import LoadTokenizer
+    from bloomery.text.tokenizer.loading import tokenizer_files
 
     store = store_at(store_path)
     folder = Path(source) if Path(source).is_dir() else downloaded(source, revision, store.root / "downloads")
     if wrong := [role for role in roles if not all(role.partition("="))]:
         raise ConfigError(f"--role {wrong[0]!r} is not ROLE=TOKEN; write --role 'end=</s>'")
+    if tokenizer_path is None:
+        try:
+            tokenizer_files(folder)
+        except DataError as error:
+            raise DataError(f"{error}; --tokenizer takes the path of one") from None
     hub = Hub(path=folder)
     stage = Import(
         name=name, model=hub if adapter is None else Adapted(adapter=AdapterFolder(path=adapter), init=hub, goes_on="weights"),
@@ -127,7 +137,7 @@ def downloaded(name: str, revision: str, into: Path) -> Path:
         raise DataError(f"{name} is no folder, and no OWNER/NAME on the hub")
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+        from huggingface_hub.errors import RepositoryNotFoundError
     except ModuleNotFoundError:
         raise ResourceError("downloading needs huggingface_hub, which is not installed; pip install 'bloomery[remote]'") from None
     folder = into / name.replace("/", "--") / revision
@@ -135,19 +145,34 @@ def downloaded(name: str, revision: str, into: Path) -> Path:
         snapshot_download(name, revision=revision, local_dir=folder, allow_patterns=list(FOR_MODELS))
     except RepositoryNotFoundError:
         raise DataError(f"{name} is no folder, and the hub has no model of that name that you may read") from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ResourceError(f"{name} could not be downloaded ({error}); try again, or download its files and give their folder") from None
+    except Exception as error:  # what cannot be reached is told in the words of another library by each version of the client
+        raise ResourceError(f"{name} could not be downloaded ({' '.join(str(error).split())}); try again, or download its files and give "
+                            "their folder") from None  # fmt: skip
     return folder
 
 
 @click.command(epilog="Example: bloomery push shared/chat owner/chat --visible public")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("name", metavar="OWNER/NAME")
-@click.option("--visible", type=click.Choice(["private", "public"]), default="private", show_default=True, help="Where it is made anew.")
-def push(folder: Path, name: str, visible: str) -> None:
-    """Put FOLDER, which `bloomery export` has written, on the Hugging Face hub. It takes the token of HF_TOKEN or of `hf auth login`."""
+@click.option("--visible", type=click.Choice(["private", "public"]), default="private", show_default=True,
+              help="Who sees it, where it is made anew; what is there already stays as it is.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would go where, and ask nobody.")
+def push(folder: Path, name: str, visible: str, dry_run: bool) -> None:
+    """Put FOLDER, which `bloomery export` has written, on the Hugging Face hub, in one commit.
+
+    The token is that of HF_TOKEN or of `hf auth login`; HF_ENDPOINT names another hub.
+    """
+    from bloomery.core.units import human_bytes
+    from bloomery.stages.sharing.push import check_name, pushed_files
     from bloomery.stages.sharing.push import push as put
 
+    if dry_run:
+        check_name(name)
+        sizes = {path.relative_to(folder): path.stat().st_size for path in pushed_files(folder)}
+        for path, size in sizes.items():
+            click.echo(f"{human_bytes(size):>10}  {path}")
+        click.secho(f"{len(sizes)} files, {human_bytes(sum(sizes.values()))}, would go to {name}, {visible} if it is new", bold=True)
+        return
     try:
         from huggingface_hub import get_token
     except ModuleNotFoundError:

@@ -7,25 +7,30 @@ from pathlib import Path
 
 import torch
 
-from bloomery.models import Model
+from bloomery.models import load_hub
 from bloomery.stages.sharing.compared import Difference, difference, logits_of, text_for
 
 
-def through_transformers(folder: Path, model: Model) -> tuple[str, Difference] | None:
-    """Its version, and how far what it says is from what the model says; None where it is not installed.
+def through_transformers(folder: Path) -> tuple[str, Difference] | None:
+    """Its version, and how far what it says is from what we say, of the weights as they were written; None where it is not installed.
 
     Args:
         folder: as the hub has it, with weights in any precision; they are read in float32.
-        model: that the folder was written from.
     """
     if find_spec("transformers") is None:
         return None
     import transformers
 
-    reads = {name: getattr(transformers, name) for name in model.config.to_hub()["architectures"]}  # type: ignore[attr-defined]
-    theirs = next(iter(reads.values())).from_pretrained(folder, dtype=torch.float32).eval()
-    tokens = text_for(model.config)
-    asked = {"decoder_input_ids": tokens} if model.config.reads_passage else {}
+    config, model = load_hub(folder)
+    showed_bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        theirs = getattr(transformers, config.to_hub()["architectures"][0]).from_pretrained(folder, dtype=torch.float32).eval()
+    finally:
+        if showed_bars:
+            transformers.utils.logging.enable_progress_bar()
+    tokens = text_for(config)
+    asked = {"decoder_input_ids": tokens} if config.reads_passage else {}
     with torch.no_grad():
         said = theirs(input_ids=tokens, **asked).logits
-    return transformers.__version__, difference(logits_of(model.cpu(), tokens), said.float())
+    return transformers.__version__, difference(logits_of(model, tokens), said.float())
