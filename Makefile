@@ -42,6 +42,16 @@ RANKS := mesh faults planning optim train store stages/test_train_ranks.py stage
 test-ranks: .venv/.ready-dev  ## ranks, faults, checkpoints and plans, with every layout, kill and case: an hour or two
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -m "not real" $(addprefix tests/,$(RANKS))
 
+.venv/transformers4: .venv/.ready-dev
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target $@ \
+		'transformers>=4.57,<5' 'tokenizers>=0.22,<0.23' 'huggingface-hub<1'
+
+TRANSFORMERS4 ?= .venv/transformers4
+READ := $(addprefix models/test_,parity.py parity_encoder_decoder.py task_heads.py peft.py) stages/test_export.py stages/test_adapters_through.py cli/test_share.py
+
+test-transformers4: .venv/transformers4  ## what is exported, read by transformers 4.57 as well: every family, logits and gradients
+	@OMP_NUM_THREADS=1 PYTHONPATH=$(TRANSFORMERS4) $(BIN)/pytest -m "not slow and not real" $(addprefix tests/,$(READ))
+
 coverage: .venv/.ready-dev  ## line coverage of the rooms that everything stands on
 	@$(BIN)/pytest tests/core tests/store tests/recipe tests/cli --cov=bloomery.core --cov=bloomery.store --cov=bloomery.recipe --cov-report=term-missing
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.models.cases import CASES, ENCODER_DECODER_CASES
+from tests.models.cases import CASES, ENCODER_DECODER_CASES, unlike_version_4
 
 from bloomery.core.config import flatten
 from bloomery.data.batch import Batch
@@ -19,6 +19,7 @@ from bloomery.nn import SequenceLayout
 from bloomery.objectives import CausalLM, Models
 
 transformers = pytest.importorskip("transformers", reason="parity needs the transformers library")
+VERSION = int(transformers.__version__.split(".")[0])
 TOLERANCE: dict[str, float] = {}
 """Largest difference of logits for families that are allowed more than 1e-5."""
 
@@ -42,12 +43,19 @@ def random_model(config: ExportableConfig) -> Model:
 
 
 def theirs_of(model: Model, config: ExportableConfig, folder: Path) -> Any:
+    if VERSION == 4 and (why := unlike_version_4(config)):
+        pytest.skip(f"version 4 of transformers: {why}")
     save_hub(model, config, folder)
     kind = getattr(transformers, config.to_hub()["architectures"][0])
     theirs, report = kind.from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     return theirs.eval()
+
+
+def skip_where_they_cannot_write(config: HubConfig) -> None:
+    if VERSION == 4 and config.hub_type == "mamba2" and config.tie_embeddings:
+        pytest.skip("version 4 of transformers does not write a tied Mamba-2 as safetensors")
 
 
 def tokens_of(config: ExportableConfig, rows: int = 2, time: int = 33) -> torch.Tensor:
@@ -132,6 +140,7 @@ def test_cached_logits_are_theirs(config, pieces, tmp_path):
 
 @every_family
 def test_loss_and_gradients_are_theirs(config, tmp_path):
+    skip_where_they_cannot_write(config)
     model, ids = random_model(config), tokens_of(config)
     theirs = theirs_of(model, config, tmp_path)
     generator = torch.Generator().manual_seed(3)
@@ -153,6 +162,7 @@ def test_loss_and_gradients_are_theirs(config, tmp_path):
 
 @every_family
 def test_out_through_transformers_and_in_again_is_exact(config, tmp_path):
+    skip_where_they_cannot_write(config)
     model = random_model(config)
     theirs_of(model, config, tmp_path / "ours").save_pretrained(tmp_path / "theirs", safe_serialization=True)
     read, back = load_hub(tmp_path / "theirs")
