@@ -53,7 +53,7 @@ def test_it_answers_until_it_is_told_to_end_and_finishes_what_it_has_begun(here:
         rest = first + response.read()
         assert rest.endswith(b"data: [DONE]\n\n")
         assert server.wait(30) == 0
-        assert "ended" in server.stderr.read()
+        assert re.search(r"ending: what is under way.*\nended\n$", server.stderr.read())
     finally:
         server.kill()
         server.wait()

@@ -62,6 +62,8 @@ async def until_ended(server: Any, listener: socket.socket) -> None:
     """The first signal lets what is under way come to its end, a second one does not."""
 
     def end() -> None:
+        if not server.should_exit:
+            click.echo("ending: what is under way is written to its end; Ctrl-C once more leaves it", err=True)
         server.should_exit, server.force_exit = True, server.should_exit
 
     loop = asyncio.get_running_loop()
