@@ -9,12 +9,13 @@ import pytest
 
 from bloomery.cli import generate as verb
 from bloomery.cli.chat import converse
-from bloomery.cli.generate import BY, RULES, WEIGHTS, decoding_of, drafter_of, generate, prompts_in, writing
+from bloomery.cli.generate import BY, RULES, decoding_of, drafter_of, generate, prompts_in
 from bloomery.cli.values import value_of
 from bloomery.core.errors import ConfigError, DataError
 from bloomery.generate import Beam, Decoding, Greedy, Json, NoRepeatNGram, OneOf, Random, Repetition, Writer
 from bloomery.models import LlamaConfig, write_model
 from bloomery.nn import FanInInit
+from bloomery.stages.writing import WEIGHTS, writing
 from bloomery.store import Artifact
 from bloomery.store.artifact import FileRecord, Manifest
 from bloomery.store.files import sha256_of

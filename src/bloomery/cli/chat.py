@@ -8,9 +8,9 @@ import click
 
 from bloomery.cli.generate import decoding_of
 from bloomery.generate import Greedy, Random, Writer
-from bloomery.models import causal
 from bloomery.models.model import CausalModel
-from bloomery.stages.trained import opened, tokenizer_of, verified
+from bloomery.stages.trained import tokenizer_of
+from bloomery.stages.writing import writing
 from bloomery.store import Artifact
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -23,7 +23,7 @@ def converse(
     min_p: float = 0.0, rules: Sequence[str] = (), stops: Sequence[str] = (),
 ) -> None:
     """Holds a conversation, or answers each of `say` and returns."""
-    model, tokenizer = causal(opened(verified(artifact), "cpu")), tokenizer_of(artifact)
+    model, tokenizer = writing(artifact, "cpu"), tokenizer_of(artifact)
     sampler = Random(temperature=temperature, top_p=top_p, min_p=min_p) if temperature > 0 else Greedy()
     writer = Writer(model, tokenizer, decoding_of(sampler, rules, None, stops, max_new_tokens))
     if not say:

@@ -19,39 +19,29 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.core.rng import derive_seed
 from bloomery.generate import (
     Beam,
-    Bfloat16Weights,
-    CompiledWeights,
     Contrastive,
     Decoding,
     DoLa,
     Draft,
     Drafter,
     EarlyExit,
-    FloatPast,
     Frequency,
     Greedy,
-    Int4Weights,
-    Int8Past,
-    Int8Weights,
     Json,
     LogitBias,
-    Nf4Weights,
     Ngram,
     NoRepeatedSentence,
     NoRepeatNGram,
     OneOf,
-    PackedWeights,
-    Past,
     Presence,
     Random,
     Regex,
     Repetition,
     Sampler,
-    Weights,
     Writer,
 )
-from bloomery.models.model import CausalModel, causal
-from bloomery.stages.trained import opened, tokenizer_of, verified
+from bloomery.stages.trained import tokenizer_of, verified
+from bloomery.stages.writing import writing
 from bloomery.store import Artifact, Journal, read_json, write_json
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
@@ -59,13 +49,6 @@ from bloomery.text.tokenizer import Tokenizer
 AT_ONCE = 64  # texts that are written together: always the same ones, so that no interruption changes a bit
 TELL_EVERY_S = 2.0
 BY: dict[str, type[Config]] = {kind.kind(): kind for kind in (Greedy, Random, Beam, Contrastive)}
-WEIGHTS: dict[str, Weights] = {
-    "packed": PackedWeights(), "compiled": CompiledWeights(), "bfloat16": Bfloat16Weights(), "int8": Int8Weights(), "int4": Int4Weights(),
-    "nf4": Nf4Weights(),
-}  # fmt: skip
-PASTS: dict[str, Past] = {
-    "float32": FloatPast(precision="float32"), "bfloat16": FloatPast(precision="bfloat16"), "int8": Int8Past(),
-}  # fmt: skip
 DRAFTERS: dict[str, type[Config]] = {kind.kind(): kind for kind in (Ngram, Draft, EarlyExit)}
 RULES: dict[str, type[Config]] = {kind.kind(): kind for kind in (
     Repetition, Presence, Frequency, NoRepeatNGram, NoRepeatedSentence, LogitBias, OneOf, Regex, Json)}  # fmt: skip
@@ -144,16 +127,6 @@ class Job:
 
     def _prompt(self, number: int) -> Prompt:
         return self.prompts[number // self.samples]
-
-
-def writing(artifact: Artifact, device: str, weights: str | None, past: str | None = None) -> CausalModel:
-    """The model of an artifact, its matrices and its caches kept as options say; packed if it is not said and they can be, and as its own
-    numbers."""
-    model = causal(opened(verified(artifact), device))
-    if weights is None:
-        weights = "packed" if WEIGHTS["packed"].can(model) else "plain"
-    model = model if weights == "plain" else WEIGHTS[weights].applied(model)
-    return model if past is None else PASTS[past].applied(model)
 
 
 def generate(

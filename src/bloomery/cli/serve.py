@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from bloomery.cli.generate import writing
 from bloomery.core.errors import ConfigError, ResourceError
 from bloomery.generate import Drafter
 from bloomery.stages.trained import tokenizer_of
+from bloomery.stages.writing import writing
 from bloomery.store import Artifact
 
 LOCAL = ("127.0.0.1", "localhost", "::1")

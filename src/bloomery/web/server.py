@@ -72,6 +72,13 @@ class Limits:
     beams: int = 16
     remembers: int = 16_384
 
+    def places(self, longest: int) -> int:
+        """Tokens that there is room for, of a model that reads so many: in rows and where prompts are read, or in the pool; remembered; and
+        in searches, twice, since what they follow is copied as it goes on."""
+        longest = longest if self.capacity is None else min(self.capacity, longest)
+        held = (self.rows + 1) * longest + self.remembers if self.pool is None else self.pool
+        return held + 2 * self.beams * longest
+
 
 @dataclass(eq=False)
 class Served:

@@ -56,7 +56,7 @@ from bloomery.web.ui.examining import answers, compared, evaluation, evaluations
 from bloomery.web.ui.labelling import Labelling
 from bloomery.web.ui.pieces import loaded, rows_of_step, talk_in_pieces, text_in_pieces, tokenizers_of
 from bloomery.web.ui.planning import choices, planned
-from bloomery.web.ui.speaking import Speakers, models_of, talks
+from bloomery.web.ui.speaking import Speakers, guesses_for, models_of, talks
 from bloomery.web.ui.strips import artifact_told, folder_of, locked, loose, status_of, strips
 
 COOKIE = "bloomery_key"
@@ -258,10 +258,11 @@ class Pages:
         return {"stopping": True}
 
     def _models(self, asked: Mapping[str, str]) -> Any:
+        models = models_of(self.store)
         return [
             {"reference": one.reference, "parameters": one.manifest.summary.get("parameters"), "talks": talks(self.store, one),
-             "loaded": one.reference in self.speakers.loaded, "keyed": bool(self.admission.keys)}
-            for one in models_of(self.store)
+             "loaded": one.reference in self.speakers.loaded, "keyed": bool(self.admission.keys), "guesses": guesses_for(one, models)}
+            for one in models
         ]  # fmt: skip
 
     def _tokenizers(self, asked: Mapping[str, str]) -> Any:

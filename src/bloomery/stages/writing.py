@@ -1,0 +1,96 @@
+"""Trained models that only write: how their matrices and caches are kept, and what memory that takes before any of it is taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bloomery.core.units import human_bytes
+from bloomery.generate import (
+    Bfloat16Weights,
+    CompiledWeights,
+    FloatPast,
+    Int4Weights,
+    Int8Past,
+    Int8Weights,
+    Nf4Weights,
+    PackedWeights,
+    Past,
+    Weights,
+)
+from bloomery.models.checkpoint import WEIGHTS as FILE
+from bloomery.models.checkpoint import read_config
+from bloomery.models.model import CausalModel, causal
+from bloomery.nn.head import TiedHead
+from bloomery.stages.trained import opened, verified
+from bloomery.store import Artifact
+
+WEIGHTS: dict[str, Weights] = {
+    "packed": PackedWeights(), "compiled": CompiledWeights(), "bfloat16": Bfloat16Weights(), "int8": Int8Weights(), "int4": Int4Weights(),
+    "nf4": Nf4Weights(),
+}  # fmt: skip
+PASTS: dict[str, Past] = {
+    "float32": FloatPast(precision="float32"), "bfloat16": FloatPast(precision="bfloat16"), "int8": Int8Past(),
+}  # fmt: skip
+
+
+def writing(artifact: Artifact, device: str, weights: str | None = None, past: str | None = None) -> CausalModel:
+    """The model of an artifact, its matrices and its caches kept as `WEIGHTS` and `PASTS` name it; packed if it is not said and they can be,
+    and as its own numbers."""
+    model = causal(opened(verified(artifact), device))
+    if weights is None:
+        weights = "packed" if WEIGHTS["packed"].can(model) else "plain"
+    model = model if weights == "plain" else WEIGHTS[weights].applied(model)
+    return model if past is None else PASTS[past].applied(model)
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a model that writes takes of memory, packed and with caches of its own numbers. States of recurrent layers are not counted.
+
+    Attributes:
+        weights: bytes of its file.
+        again: bytes of the head, where that is packed and its table stays, too.
+        place: bytes of what is kept of a token.
+        places: tokens that there is room for.
+    """
+
+    weights: int
+    again: int
+    place: int
+    places: int
+
+    @property
+    def total(self) -> int:
+        """At its worst: while its file is read into weights that are there already, or with all of its cache."""
+        return max(2 * self.weights, self.weights + self.again + self.place * self.places)
+
+    def __str__(self) -> str:
+        weights, cache = human_bytes(self.weights + self.again), human_bytes(self.place * self.places)
+        told = f"weights {weights} + what it keeps of {self.places:,} tokens {cache}"
+        if self.total > self.weights + self.again + self.place * self.places:
+            return f"weights {human_bytes(self.weights)}, twice while they are read, = {human_bytes(self.total)}"
+        return f"{told} = {human_bytes(self.total)}"
+
+
+def longest_of(artifact: Artifact) -> int:
+    """Tokens that its model reads at most."""
+    return read_config(artifact.path / "model").max_seq_len
+
+
+def takes(artifact: Artifact, places: int) -> Takes:
+    """What the model of an artifact takes to write; of its files only the config is read.
+
+    Args:
+        artifact: what a `Trained` has left.
+        places: tokens that there is to be room for.
+
+    Raises:
+        ConfigError: it cannot write.
+    """
+    with torch.device("meta"):
+        model = causal(read_config(artifact.path / "model").skeleton())
+        one, two = (sum(slots.nbytes for slots in model.new_cache(1, n).slots) for n in (1, 2))
+    again = model.head.matrix.nbytes if isinstance(model.head, TiedHead) else 0
+    return Takes(artifact.manifest.files[f"model/{FILE}"].bytes, again, two - one, places)
