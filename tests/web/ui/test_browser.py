@@ -14,8 +14,10 @@ import pytest
 
 from bloomery.stages.labels import Judgements
 from bloomery.store import Store
+from bloomery.web.ui import speaking
 from tests.web.ui.filled import fill
 from tests.web.ui.places import leased, line, made, served, small_store
+from tests.web.ui.test_speaking import talkers
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pages are tested with playwright")
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
@@ -382,7 +384,7 @@ def test_answers_are_found_and_weighed(looked, address):
     tab.click("text=Ask it in Chat >> nth=0")
     tab.wait_for_selector("#say")
     assert tab.input_value("#say") == "and one?"
-    assert tab.locator("section >> nth=0 >> .turn").count() == 2
+    assert tab.locator("section.talking >> nth=0 >> .turn").count() == 2
     looked.check(address)
 
 
@@ -392,21 +394,20 @@ def test_two_models_are_talked_to_and_their_answers_go_to_people(browser, tmp_pa
     with visiting(browser, store) as (looked, there):
         tab = looked.open(there, "chat")
         tab.select_option("#right", "Train/talker-3")
-        tab.click("text=How it writes")
         tab.fill("#max_tokens", "12")
         tab.focus("#temperature")
         tab.keyboard.press("End")
         tab.fill("#say", "one and one?")
         tab.keyboard.press("Enter")
         tab.wait_for_selector("text=12 tokens >> nth=1", timeout=60_000)
-        assert tab.locator("section >> nth=0 >> .weighed span").count() == 12
-        tab.hover("section >> nth=0 >> .weighed span >> nth=2")
+        assert tab.locator("section.talking >> nth=0 >> .weighed span").count() == 12
+        tab.hover("section.talking >> nth=0 >> .weighed span >> nth=2")
         assert "likeliest" in tab.inner_text(".told >> nth=0")
         tab.click("text=As curl >> nth=0")
         tab.wait_for_selector(".copied >> nth=1")
-        curl, python = tab.locator("section >> nth=0 >> pre").all_inner_texts()
+        curl, python = tab.locator("section.talking >> nth=0 >> pre").all_inner_texts()
         answer = json.loads(subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True).stdout)
-        said = tab.locator("section >> nth=0 >> .weighed").inner_text()
+        said = tab.locator("section.talking >> nth=0 >> .weighed").inner_text()
         assert answer["choices"][0]["message"]["content"].split() == said.split()
         compile(python, "copied", "exec")
         assert "extra_body" not in python
@@ -426,6 +427,112 @@ def test_two_models_are_talked_to_and_their_answers_go_to_people(browser, tmp_pa
         looked.check(there)
 
 
+def slide(tab, name: str, value: float) -> None:
+    """Moves a slider."""
+    tab.eval_on_selector(f"#{name}", "(one, value) => { one.value = value; one.dispatchEvent(new Event('input', { bubbles: true })); }", value)
+
+
+WAYS = {
+    "drawn": ({"temperature": 1.2, "typical_p": 0.9, "no_repeat_ngram_size": "3", "no_repeat_sentences": None, "dola_layers": "low"},
+              {"temperature": 1.2, "typical_p": 0.9, "no_repeat_ngram_size": 3, "no_repeat_sentences": True, "dola_layers": "low", "seed": 0}),
+    "likeliest": ({"repetition_penalty": 1.3, "dola_layers": "some", "layers_named": "0, 1", "dola_relative_top": 0.2},
+                  {"temperature": 0, "repetition_penalty": 1.3, "dola_layers": [0, 1], "dola_relative_top": 0.2}),
+    "beams": ({"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.5, "length_penalty": 2, "early_stopping": "true"},
+              {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.5, "length_penalty": 2, "early_stopping": True}),
+    "drawn beams": ({"do_sample": None, "num_beams": 2, "top_p": 0.8, "early_stopping": "never"},
+                    {"do_sample": True, "num_beams": 2, "top_p": 0.8, "early_stopping": "never", "temperature": 0.7, "seed": 0}),
+    "contrastive": ({"penalty_alpha": 0.4, "tried": 3, "stops": "zz | \\n\\n", "biases": '{"7": -100}'},
+                    {"penalty_alpha": 0.4, "top_k": 3, "stop": ["zz", "\n\n"], "logit_bias": {"7": -100}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.slow] * (way != "drawn beams")) for way in WAYS])
+def test_what_is_set_is_what_is_asked_and_the_server_does_it(looked, address, way):
+    chosen, body = WAYS[way]
+    tab = looked.open(address, "chat")
+    tab.select_option("#way", way.removeprefix("drawn ") if way != "drawn" else way)
+    tab.click("text=All controls")
+    for name, value in chosen.items():
+        kind = tab.eval_on_selector(f"#{name}", "(one) => one.type")
+        if kind == "checkbox":
+            tab.check(f"#{name}")
+        elif kind == "range":
+            assert tab.is_enabled(f"#{name}")
+            slide(tab, name, value)
+        else:
+            (tab.select_option if kind == "select-one" else tab.fill)(f"#{name}", value)
+    tab.fill("#max_tokens", "6")
+    tab.fill("#say", "one and one?")
+    with tab.expect_request("**/chat/completions") as asked:
+        tab.keyboard.press("Enter")
+    tab.wait_for_selector("text=/[1-6] tokens/", timeout=60_000)
+    sent = asked.value.post_data_json
+    assert {name: sent[name] for name in sent if name not in (
+        "model", "messages", "max_tokens", "stream", "stream_options", "logprobs", "top_logprobs",
+    )} == body  # fmt: skip
+    tab.click("text=As curl >> nth=0")
+    tab.wait_for_selector(".copied >> nth=1")
+    curl, python = tab.locator("section.talking >> nth=0 >> pre").all_inner_texts()
+    assert all(f'"{name}"' in curl for name in body)
+    assert compile(python, "copied", "exec")
+    assert ("extra_body" in python) == bool(body.keys() - {"temperature", "seed", "stop", "logit_bias"})
+    looked.check(address)
+
+
+def test_a_control_that_does_not_apply_is_disabled_and_says_why(looked, address):
+    tab = looked.open(address, "chat")
+    tab.click("text=All controls")
+    for way, on, off in (
+        ("drawn", ("temperature", "seed", "top_k", "dola_layers", "draft"), ("num_beams", "diversity_penalty", "tried", "dola_relative_top")),
+        ("likeliest", ("dola_layers", "draft", "repetition_penalty"), ("temperature", "seed", "top_k", "do_sample")),
+        ("beams", ("num_beams", "do_sample", "num_beam_groups", "dola_layers"), ("temperature", "typical_p", "diversity_penalty", "draft")),
+        ("contrastive", ("penalty_alpha", "tried", "held"), ("temperature", "top_k", "num_beams", "dola_layers", "draft")),
+    ):  # fmt: skip
+        tab.select_option("#way", way)
+        assert [name for name in on if not tab.is_enabled(f"#{name}")] == []
+        for name in off:
+            assert tab.is_disabled(f"#{name}"), name
+            why = tab.get_attribute(f"#{name}", "title")
+            assert why in tab.inner_text(f"#{tab.get_attribute(f'#{name}', 'aria-describedby')}")
+    assert tab.evaluate(LAYOUT) == []
+    assert serious(tab) == []
+    tab.select_option("#way", "beams")
+    tab.check("#do_sample")
+    assert tab.is_enabled("#temperature")
+    assert tab.is_disabled("#num_beam_groups")
+    tab.select_option("#mode", "text")
+    assert tab.is_disabled("#system")
+    assert "· 1 in use" in tab.inner_text("summary >> nth=0")
+    looked.check(address)
+
+
+@pytest.mark.slow
+def test_guesses_that_stood_and_models_that_do_not_fit_are_told(browser, tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    talkers(store)
+    with visiting(browser, store) as (looked, there):
+        tab = looked.open(there, "#/chat/Train%2Fone-1")
+        tab.click("text=All controls")
+        tab.select_option("#draft", "Train/small-3")
+        tab.fill("#max_tokens", "12")
+        tab.fill("#say", "one?")
+        tab.keyboard.press("Enter")
+        tab.wait_for_selector("text=/% of \\d+ guesses stood/", timeout=60_000)
+        tab.click("text=As curl >> nth=0")
+        tab.wait_for_selector(".copied >> nth=1")
+        curl, python = tab.locator("section.talking >> nth=0 >> pre").all_inner_texts()
+        assert "?draft=Train%2Fsmall-3'" in curl
+        assert 'default_query={"draft": "Train/small-3"}' in python
+        looked.check(there)
+        monkeypatch.setattr(speaking, "free_bytes", lambda device: 1000)
+        tab.select_option("#right", "Train/two-2")
+        tab.select_option("#draft", "")
+        tab.fill("#say", "two?")
+        tab.keyboard.press("Enter")
+        tab.wait_for_selector("text=there is no memory for that >> nth=1", timeout=60_000)
+        assert "bloomery serve Train/two-2 --rows 1" in tab.inner_text("main")
+
+
 def test_an_answer_that_is_stopped_ends_and_is_kept(looked, address):
     tab = looked.open(address, "chat")
     tab.route("**/chat/completions", lambda route: None)  # never answered
@@ -435,7 +542,6 @@ def test_an_answer_that_is_stopped_ends_and_is_kept(looked, address):
     tab.wait_for_selector("text=stopped")
     assert tab.is_enabled("text=Send >> nth=0")
     tab.unroute("**/chat/completions")
-    tab.click("text=How it writes")
     tab.fill("#max_tokens", "3")
     tab.select_option("#mode", "text")
     tab.fill("#say", "two and")

@@ -60,7 +60,10 @@ from bloomery.web.ui.speaking import Speakers, guesses_for, models_of, talks
 from bloomery.web.ui.strips import artifact_told, folder_of, locked, loose, status_of, strips
 
 COOKIE = "bloomery_key"
-SCRIPTS = ("app", "charts", "chat", "compare", "data", "evaluate", "home", "inside", "label", "parts", "plan", "run", "speech", "tokens")
+SCRIPTS = (
+    "app", "charts", "chat", "compare", "controls", "data", "evaluate", "home", "inside", "label",
+    "parts", "plan", "run", "speech", "tokens",
+)  # fmt: skip
 KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".LICENSE": "text/plain"}
 BODY_BYTES = 1 << 20
 HEADERS = {

@@ -1,14 +1,8 @@
 // Chat: one or two models beside each other; each token with its probability, a look inside, the request to copy, answers to be judged.
+import { settings } from "./controls.js";
 import { inside, weighed } from "./inside.js";
-import { ask, el, field, link, number, post, select, slider } from "./parts.js";
+import { ask, el, number, percent, post, select } from "./parts.js";
 import { asCurl, asPython, stream } from "./speech.js";
-
-const SLIDERS = [  // name, what it is called, least, most, step, where it does nothing, where it begins
-  ["temperature", "Temperature; 0 takes the likeliest", 0, 2, 0.05, 1, 0.7], ["top_p", "Top p: share of probability that is kept", 0.05, 1, 0.05, 1, 1],
-  ["min_p", "Min p: how likely beside the likeliest", 0, 0.5, 0.01, 0, 0], ["repetition_penalty", "Repetition: what was said is divided by", 1, 2, 0.05, 1, 1],
-  ["presence_penalty", "Presence: taken off what was said", -2, 2, 0.1, 0, 0], ["frequency_penalty", "Frequency: taken off each time", -2, 2, 0.1, 0, 0],
-];
-const HELD = [["", "nothing"], ["guided_choice", "one of these lines"], ["guided_regex", "a regular expression"], ["guided_json", "a JSON schema"]];
 
 export async function chat({ box, onleave }, chosen) {
   const models = await ask("/api/models");
@@ -16,7 +10,7 @@ export async function chat({ box, onleave }, chosen) {
   if (!models.length) { box.append(el("p", { text: "No model has been made in this store yet." })); return; }
   const handed = JSON.parse(sessionStorage.getItem("chat") ?? "null");
   sessionStorage.removeItem("chat");
-  const controls = settings(), first = handed?.model ?? (chosen || models[0].reference);
+  const controls = settings(models), first = handed?.model ?? (chosen || models[0].reference);
   const text = el("textarea", { id: "say", rows: 3, placeholder: "Ask something. Enter sends, Shift+Enter begins a line." });
   const state = el("p", { class: "dim", role: "status" }), place = el("div");
   const columns = [column("left", first), column("right", "")];
@@ -44,7 +38,8 @@ export async function chat({ box, onleave }, chosen) {
       if (!how.open) return;
       const keyed = models[0].keyed, talk = controls.talk(), said = text.value.trim();
       const body = said || !own.last ? requested(own, said || "…", side) : own.last.body;  // what was asked last, or is about to be
-      how.replaceChildren(how.firstChild, ...[asCurl, asPython].map((as) => copied(as(who.value, talk, body, keyed))));
+      const draft = said || !own.last ? controls.draft(who.value) : own.last.draft;
+      how.replaceChildren(how.firstChild, ...[asCurl, asPython].map((as) => copied(as(who.value, talk, body, keyed, draft))));
     });
     const alone = () => { look.hidden = how.hidden = !who.value; };
     who.addEventListener("change", () => { own.begin([]); how.open = false; alone(); judge(); });
@@ -69,7 +64,7 @@ export async function chat({ box, onleave }, chosen) {
     try { bodies = asked.map((one) => requested(one, said, one === columns[0] ? "left" : "right")); } catch (error) { state.textContent = error.message; return; }
     if (controls.talk()) text.value = "";
     Object.assign(send, { disabled: true }); stop.disabled = false;
-    state.textContent = "Writing …";
+    state.textContent = controls.searches() ? "Searching …; what is found comes in one piece." : "Writing …";
     const ends = await Promise.all(asked.map((one, i) => write(one, bodies[i], said)));
     state.textContent = ends.filter(Boolean).join(" ");
     if (ends.every(Boolean)) text.value = said;
@@ -79,25 +74,26 @@ export async function chat({ box, onleave }, chosen) {
   }
 
   async function write(own, body, said) {
-    const talk = controls.talk(), tokens = weighed("Answer"), line = el("p", { class: "dim", text: "…" });
+    const talk = controls.talk(), draft = controls.draft(body.model), tokens = weighed("Answer"), line = el("p", { class: "dim", text: "…" });
     own.under = new AbortController();
     own.log.append(turn("you", el("p", { class: "text", text: said })), turn("model", tokens.box, line));
-    let answer = "", ended = "", fault = "", began = 0;
+    let answer = "", ended = "", fault = "", began = controls.searches() ? performance.now() : 0, used = null;
     try {
-      for await (const piece of stream(body.model, talk, body, own.under.signal)) {
+      for await (const piece of stream(body.model, talk, body, own.under.signal, draft)) {
         began ||= performance.now();
         answer += piece.text;
         tokens.add(piece.tokens);
         ended = piece.ended ?? ended;
+        used = piece.used ?? used;
         own.log.scrollTop = own.log.scrollHeight;
       }
     } catch (error) { if (error.name === "AbortError") ended = "stopped"; else fault = error.message; }
     own.under = null;
     const spent = (performance.now() - began) / 1000, pace = tokens.count() > 1 && spent > 0 ? `, ${number(tokens.count() / spent)} a second` : "";
-    line.textContent = fault || `${number(tokens.count())} tokens${pace}${{ length: "; its longest", stopped: "; stopped" }[ended] ?? ""}`;
+    line.textContent = fault || `${number(tokens.count())} tokens${pace}${{ length: "; its longest", stopped: "; stopped" }[ended] ?? ""}${stood(used)}`;
     line.className = fault ? "bad" : "dim";
     const read = talk ? { messages: [...body.messages, ...(answer ? [{ role: "assistant", content: answer }] : [])] } : { text: said + answer };
-    own.last = { model: body.model, body, prompt: talk ? body.messages : [{ role: "user", content: said }], answer, read };
+    own.last = { model: body.model, body, draft, prompt: talk ? body.messages : [{ role: "user", content: said }], answer, read };
     if (talk && answer) own.messages = [...own.messages, { role: "user", content: said }, { role: "assistant", content: answer }];
     return fault;
   }
@@ -118,6 +114,11 @@ export async function chat({ box, onleave }, chosen) {
   }
 }
 
+function stood(used) {  // how many guesses were right, where there were some
+  const { accepted_prediction_tokens: right, rejected_prediction_tokens: wrong } = used?.completion_tokens_details ?? {};
+  return right === undefined ? "" : `; ${percent(right / (right + wrong), 0)} of ${number(right + wrong)} guesses stood`;
+}
+
 function turn(who, ...parts) {
   return el("div", { class: "turn" }, el("p", { class: "who dim", text: who }), parts);
 }
@@ -125,32 +126,4 @@ function turn(who, ...parts) {
 function copied(text) {
   const button = el("button", { type: "button", text: "Copy", onclick: async () => { await navigator.clipboard.writeText(text); button.textContent = "Copied"; } });
   return el("div", { class: "copied" }, el("pre", { tabindex: "0", text }), button);
-}
-
-function settings() {
-  const sliders = SLIDERS.map(([name, label, min, max, step, idle, value]) => ({ name, label, idle, ...slider(name, min, max, step, value, (x) => x, (x) => String(+x.toFixed(2))) }));
-  const whole = (id, value, least) => el("input", { id, type: "number", value, min: least, step: 1, size: 6 });
-  const top = whole("top_k", "", 1), most = whole("max_tokens", 128, 1), seed = whole("seed", 0, 0);
-  const mode = select("mode", [["talk", "a conversation"], ["text", "a text to go on with"]], "talk");
-  const system = el("input", { id: "system", class: "grow", placeholder: "none" }), stops = el("input", { id: "stops", class: "grow", placeholder: "none; several: a | b; \\n is a new line" });
-  const biases = el("input", { id: "biases", class: "grow", placeholder: '{"token id": −100 … 100}' });
-  const held = select("held", HELD, ""), to = el("textarea", { id: "to", rows: 2, "aria-label": "What it is held to", hidden: true });
-  held.addEventListener("change", () => { to.hidden = !held.value; });
-  const box = el("details", { class: "card" }, el("summary", { text: "How it writes" }), el("div", { class: "side" },
-    field("mode", "What you write is", mode), sliders.map((one) => field(one.name, one.label, one.input, one.output)), field("top_k", "Top k: tokens that are kept", top),
-    field("max_tokens", "Tokens at most", most), field("seed", "Seed", seed), field("system", "System message", system), field("stops", "Ends at", stops),
-    field("biases", "Added to scores", biases), field("held", "Held to", held, to)));
-  function body() {
-    const found = {};
-    for (const one of sliders) if (one.value() !== one.idle) found[one.name] = one.value();
-    if (top.value) found.top_k = Number(top.value);
-    found.max_tokens = Number(most.value) || 128;
-    if (seed.value !== "") found.seed = Number(seed.value);
-    const ends = stops.value.split("|").map((one) => one.trim().replaceAll("\\n", "\n")).filter(Boolean);
-    if (ends.length) found.stop = ends;
-    if (biases.value.trim()) found.logit_bias = JSON.parse(biases.value);
-    if (held.value) found[held.value] = { guided_choice: (t) => t.split("\n").filter(Boolean), guided_regex: (t) => t, guided_json: JSON.parse }[held.value](to.value);
-    return found;
-  }
-  return { box, body, talk: () => mode.value === "talk", system: () => system.value.trim() };
 }

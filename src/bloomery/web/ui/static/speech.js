@@ -2,15 +2,17 @@
 
 export const TOLD = 5;  // of the likeliest tokens, with each
 
-export function address(model, talk) {
-  return `${location.origin}/model/${model.split("/").map(encodeURIComponent).join("/")}/v1/${talk ? "chat/completions" : "completions"}`;
+export function address(model, talk, draft = "") {
+  const guessed = draft ? `?draft=${encodeURIComponent(draft)}` : "";
+  return `${location.origin}/model/${model.split("/").map(encodeURIComponent).join("/")}/v1/${talk ? "chat/completions" : "completions"}${guessed}`;
 }
 
-// Each token of an answer as it comes: {text, p, likely: [[text, p], …]}; what could not be done is thrown.
-export async function* stream(model, talk, body, signal) {
+// Each token of an answer as it comes: {text, p, likely: [[text, p], …]}, and in the end what it took; what could not be done is thrown.
+export async function* stream(model, talk, body, signal, draft = "") {
   const told = talk ? { logprobs: true, top_logprobs: TOLD } : { logprobs: TOLD };
-  const response = await fetch(address(model, talk), {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...body, ...told, stream: true }), signal,
+  const response = await fetch(address(model, talk, draft), {
+    method: "POST", headers: { "Content-Type": "application/json" }, signal,
+    body: JSON.stringify({ ...body, ...told, stream: true, stream_options: { include_usage: true } }),
   });
   if (!response.ok) throw new Error((await response.json()).error.message);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader(), letters = new TextDecoder();
@@ -23,6 +25,7 @@ export async function* stream(model, talk, body, signal) {
       if (!event.startsWith("data: ") || event === "data: [DONE]") continue;
       const said = JSON.parse(event.slice(6)), choice = said.choices?.[0];
       if (said.error) throw new Error(said.error.message);
+      if (said.usage) yield { text: "", tokens: [], used: said.usage };
       if (!choice) continue;
       const tokens = (talk ? chatTokens : textTokens)(choice.logprobs).map(({ bytes, ...one }) => ({ ...one, text: letters.decode(bytes, { stream: true }) }));
       yield { text: (talk ? choice.delta.content : choice.text) ?? "", tokens, ended: choice.finish_reason };
@@ -47,19 +50,19 @@ function bytesOf(name) {  // a token that is part of a character is named by its
   return name.startsWith("bytes:\\x") ? Uint8Array.from(name.slice(6).match(/[0-9a-f]{2}/g), (two) => parseInt(two, 16)) : new TextEncoder().encode(name);
 }
 
-export function asCurl(model, talk, body, keyed) {
+export function asCurl(model, talk, body, keyed, draft = "") {
   const quoted = JSON.stringify(body, null, 1).replaceAll("'", "'\\''");
   const key = keyed ? " \\\n  -H 'Authorization: Bearer KEY'" : "";
-  return `curl ${address(model, talk)} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d '${quoted}'`;
+  return `curl '${address(model, talk, draft)}' \\\n  -H 'Content-Type: application/json'${key} \\\n  -d '${quoted}'`;
 }
 
-const EXTRA = ["top_k", "min_p", "repetition_penalty", "guided_choice", "guided_regex", "guided_json"];  // that the client knows no names for
-export function asPython(model, talk, body, keyed) {
-  const own = Object.entries(body).filter(([name]) => !EXTRA.includes(name)), more = Object.entries(body).filter(([name]) => EXTRA.includes(name));
+const KNOWN = ["model", "messages", "prompt", "temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "stop", "max_tokens", "seed"];
+export function asPython(model, talk, body, keyed, draft = "") {  // what the client knows no names for goes beside
+  const own = Object.entries(body).filter(([name]) => KNOWN.includes(name)), more = Object.entries(body).filter(([name]) => !KNOWN.includes(name));
   const lines = own.map(([name, value]) => `    ${name}=${python(value)},`);
   if (more.length) lines.push(`    extra_body=${python(Object.fromEntries(more))},`);
   const base = address(model, talk).replace(/\/(chat\/)?completions$/, "");
-  return `from openai import OpenAI\n\nclient = OpenAI(base_url=${python(base)}, api_key=${python(keyed ? "KEY" : "none")})\n`
+  return `from openai import OpenAI\n\nclient = OpenAI(base_url=${python(base)}, api_key=${python(keyed ? "KEY" : "none")}${draft ? `, default_query=${python({ draft })}` : ""})\n`
     + `answer = client.${talk ? "chat.completions" : "completions"}.create(\n${lines.join("\n")}\n)\nprint(answer.choices[0].${talk ? "message.content" : "text"})`;
 }
 
