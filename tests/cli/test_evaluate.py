@@ -82,6 +82,16 @@ def test_options_change_what_is_asked(place):
     assert (name, long["of"]) == ("long", plain["of"])
 
 
+def test_what_rounding_costs_is_told_beside_the_model_itself(place):
+    asked = ("Train/small", str(place / "colours.py:both"), "--data", str(place / "rows.jsonl"), "--against", "Train/small", "--json")
+    cost = {}
+    for weights in ("bfloat16", "int4"):
+        found = json.loads(run(place, *asked, "--weights", weights).stdout)
+        assert found["models"] == [f"small {weights}", "small"]
+        cost[weights] = abs(found["tasks"]["texts"]["prompts"]["text"]["difference"]["bits_per_byte"]["value"])
+    assert 0 < cost["bfloat16"] < cost["int4"]
+
+
 @pytest.mark.parametrize(("arguments", "said"), [
     (("colours.py", "--dta", "x"), "did you mean"), (("colours.py",), "needs data"), (("none.py",), "there is no task file"),
     (("colours.py:nothing",), "returns int"), (("--data", "x"), "there is no task to put"),

@@ -23,7 +23,8 @@ TELL_EVERY_S = 2.0
     epilog="""\b
 Example: bloomery eval Train/chat recipes/tasks/tales.py
          bloomery eval Train/chat recipes/tasks/arc.py --data arc_val.jsonl --shown arc_train.jsonl --shots 5 --variants all
-         bloomery eval Train/chat recipes/tasks/boolq.py --data boolq.jsonl --against Train/base --output boolq/""",
+         bloomery eval Train/chat recipes/tasks/boolq.py --data boolq.jsonl --against Train/base --output boolq/
+         bloomery eval Train/chat recipes/tasks/tales.py --weights int4 --against Train/chat        what rounding costs""",
 )
 @click.argument("model")
 @click.argument("tasks", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -31,6 +32,8 @@ Example: bloomery eval Train/chat recipes/tasks/tales.py
 @click.option("--variants", default="first", show_default=True, metavar="first|all|NAME", help="Wordings of the task: its first one, which "
               "counts, all, with how far they are apart, or that of a name.")  # fmt: skip
 @click.option("--against", metavar="MODEL", help="Another model that is asked the same; differences are told question by question.")
+@click.option("--weights", type=click.Choice(["bfloat16", "int8", "int4", "nf4"]), help="Ask MODEL with its matrices in fewer bits, on a CPU, "
+              "as `bloomery serve` keeps them; --against itself that says what it costs.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), help="Rows asked at most, drawn by the seed.")
 @click.option("--seed", type=int, help="Which rows and which examples are drawn; as the task has it if not given.")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for the page, on which every wrong answer can be "
@@ -39,7 +42,8 @@ Example: bloomery eval Train/chat recipes/tasks/tales.py
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="What to compute on.")
 @store_option
 def evaluate(
-    model: str, tasks: tuple[str, ...], against: str | None, output: Path | None, form: str, device: str, store_path: Path, **options: Any
+    model: str, tasks: tuple[str, ...], against: str | None, weights: str | None, output: Path | None, form: str, device: str, store_path: Path,
+    **options: Any,
 ) -> None:
     """Put TASKS to MODEL: figures with standard errors and intervals, and every answer.
 
@@ -48,15 +52,19 @@ def evaluate(
     from bloomery.stages.assess import respondent
     from bloomery.stages.assessment import Assessment
     from bloomery.stages.trained import verified
+    from bloomery.stages.writing import WEIGHTS
 
     chosen = [_as_asked(task, **options) for task in tasks_of(tasks)]
     found = [verified(artifact_of(one, store_path)) for one in (model, against) if one is not None]
     names = [one.manifest.name for one in found]
+    names[0] = names[0] if weights is None else f"{names[0]} {weights}"
     if len(set(names)) < len(names):
         names = [one.reference for one in found]
     if len(set(names)) < len(names):
         raise ConfigError(f"--against {against} is the model itself, {names[0]}; name another")
     respondents = [respondent(one, name, device_of(device)) for one, name in zip(found, names, strict=True)]
+    if weights is not None:
+        WEIGHTS[weights].applied(respondents[0].model)
     title, last = f"{' and '.join(names)}: {', '.join(dict.fromkeys(task.name for task in chosen))}", [0.0]
 
     def tell(line: str) -> None:
