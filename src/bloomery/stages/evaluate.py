@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from pydantic import Field
 
 from bloomery.core.units import Tokens, human_seconds
 from bloomery.evals import ExactMatch, questions_of
+from bloomery.evals.likelihood import Pair, fitted, told_tokens
 from bloomery.generate import complete
-from bloomery.models import causal
+from bloomery.models import Model, causal
 from bloomery.stages.prepare import Prepare, documents
 from bloomery.stages.stage import Inputs, RunContext, Stage
 from bloomery.stages.trained import Trained, opened, tokenizer_of
@@ -26,7 +28,8 @@ class Evaluate(Stage):
     reads what was said before as its passage.
 
     The artifact holds `results.json` (the share of exact answers, in all and by kind) and `answers.jsonl` (each question with what was
-    expected and what came, so that every wrong answer can be read).
+    expected and what came, so that every wrong answer can be read; and of a decoder log p of both, with their ends, in nats, behind what of
+    the conversation it can read).
     """
 
     model: Trained
@@ -45,19 +48,24 @@ class Evaluate(Stage):
         template = ChatTemplate()
         prompts = [template.render(q.messages, tokenizer, add_generation_prompt=True).ids for q in task.samples()]
         started = workspace.seconds
-        answers: list[str] = []
+        answers, written = list[str](), list[list[int]]()
         for i in range(0, len(prompts), ASKED_AT_ONCE):
             asked = prompts[i : i + ASKED_AT_ONCE]
             read, begun = (asked, [[tokenizer.begin]] * len(asked)) if model.config.reads_passage else (None, asked)
             part = complete(model, begun, {tokenizer.end}, self.max_new_tokens, vocab_size=tokenizer.vocab_size, passages=read)
+            written += part
             answers += [tokenizer.decode(ids) for ids in part]
             context.progress(f"{self.reference}: {len(answers)} of {len(prompts)} questions answered")
         score = task.score(answers)
+        weighed = [{}] * len(prompts) if model.config.reads_passage else _weighed(model, prompts, {
+            "log_p_expected": [(*tokenizer.encode(q.expected), tokenizer.end) for q in task.samples()],
+            "log_p_said": [(*ids, tokenizer.end)[: self.max_new_tokens] for ids in written],
+        })  # fmt: skip
         kinds = {kind: {"exact": s.share, "asked": s.asked} for kind, s in task.by_kind(answers).items()}
         lines = [
             {"id": j.question.id, "kind": j.question.kind, "right": j.right, "expected": j.question.expected, "answer": j.answer,
-             "question": j.question.messages[-1]["content"]}
-            for j in task.judge(answers)
+             "question": j.question.messages[-1]["content"], **more}
+            for j, more in zip(task.judge(answers), weighed, strict=True)
         ]  # fmt: skip
         write_text(workspace.path / "answers.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         workspace.count("answers.jsonl", rows=len(lines))
@@ -65,6 +73,21 @@ class Evaluate(Stage):
         write_json(workspace.path / "results.json", results | {"kinds": kinds})
         context.say(f"{self.reference}: {score} answered exactly, in {human_seconds(workspace.seconds - started)}")
         return results
+
+
+def _weighed(model: Model, prompts: Sequence[Sequence[int]], texts: Mapping[str, Sequence[Sequence[int]]]) -> list[dict[str, Any]]:
+    """How likely a decoder finds each of several texts behind each prompt, by the name of the text."""
+    numbers: list[dict[str, float]] = [{} for _ in prompts]
+    for name, of_each in texts.items():
+        pairs = [fitted(Pair(tuple(before), tuple(after)), model.config.max_seq_len) for before, after in zip(prompts, of_each, strict=True)]
+        for first in range(0, len(pairs), ASKED_AT_ONCE):
+            part = pairs[first : first + ASKED_AT_ONCE]
+            rows = [((*pair.before, *pair.after), [False] * len(pair.before) + [True] * len(pair.after)) for pair in part]
+            told = told_tokens(model, rows, str(model.device))
+            totals = torch.zeros(len(part), dtype=torch.float64).index_add_(0, told.rows.cpu(), told.logprobs.double().cpu())
+            for own, total in zip(numbers[first:], totals.tolist(), strict=False):
+                own[name] = round(total, 4)
+    return [{"numbers": own} for own in numbers]
 
 
 def conversations(corpus: Artifact) -> Iterator[tuple[str, list[dict[str, str]], list[str]]]:
