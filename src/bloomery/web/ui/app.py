@@ -56,6 +56,7 @@ from bloomery.web.ui.examining import answers, compared, evaluation, evaluations
 from bloomery.web.ui.labelling import Labelling
 from bloomery.web.ui.pieces import loaded, rows_of_step, talk_in_pieces, text_in_pieces, tokenizers_of
 from bloomery.web.ui.planning import choices, planned
+from bloomery.web.ui.remembered import Remembered
 from bloomery.web.ui.speaking import Speakers, guesses_for, models_of, talks
 from bloomery.web.ui.strips import artifact_told, folder_of, locked, loose, status_of, strips
 
@@ -94,6 +95,7 @@ class Pages:
     """
 
     def __init__(self, store: Store, keys: Sequence[str] = (), local: bool = True) -> None:
+        store = Remembered(store.root)
         self.store, self.admission, self.curves, self.labelling = store, Admission(keys, local, COOKIE), Known(), Labelling(store)
         self.corpora, self.speakers = Corpora(store), Speakers(store, self.admission)
         root = files("bloomery.web.ui") / "static"
