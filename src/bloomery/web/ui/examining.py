@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from bloomery.evals import questions_of
 from bloomery.evals.estimates import Measure
@@ -13,6 +16,7 @@ from bloomery.evals.task import Score
 from bloomery.stages.alignment.page import Judged, Page
 from bloomery.stages.alignment.probe import Figure, Finding
 from bloomery.stages.evaluate import conversations
+from bloomery.stages.prepare import documents
 from bloomery.store import Artifact, Store, read_json
 from bloomery.web.admission import RefusedError
 from bloomery.web.ui.strips import finished
@@ -50,15 +54,15 @@ def answers(store: Store, asked: Mapping[str, str]) -> dict[str, Any]:
         asked: ref, only ("wrong", "right", ""), group, search, start.
     """
     only, group, words, start = (asked.get(name, "") for name in ("only", "group", "search", "start"))
-    found, first, shown = 0, int(start) if start.isdecimal() else 0, []
-    for line in _answers(_found(store, asked)):
+    found, first, shown, artifact = 0, int(start) if start.isdecimal() else 0, [], _found(store, asked)
+    for line in _answers(artifact):
         fits = only not in ("wrong", "right") or line["right"] is (only == "right")
         if not fits or (group and line["group"] != group) or (words and words.casefold() not in _words(line)):
             continue
         if first <= found < first + AT_ONCE:
             shown.append(_cut(line))
         found += 1
-    return {"total": found, "start": first, "answers": shown}
+    return {"total": found, "start": first, "answers": _with_rows(store, artifact, shown)}
 
 
 def question(store: Store, asked: Mapping[str, str]) -> dict[str, Any]:
@@ -199,9 +203,33 @@ def _answers(artifact: Artifact) -> Iterator[dict[str, Any]]:
                                   "said": line.get("said", "")}  # fmt: skip
                 case _:
                     expected, said = line.get("expected"), line.get("predicted", line.get("written"))
+                    choices = [{"text": str(i + 1), "probability": p} for i, p in enumerate(_softmax(line.get("scores", [])))]
                     yield told | {"group": "", "right": None if isinstance(expected, float) else expected == said, "asked": "",
-                                  "expected": [str(expected)], "said": str(said),
-                                  "numbers": {f"score {i}": score for i, score in enumerate(line.get("scores", []))}}  # fmt: skip
+                                  "expected": [str(expected)], "said": str(said), "choices": choices}  # fmt: skip
+
+
+def _softmax(scores: Sequence[float]) -> list[float]:
+    highest = max(scores, default=0.0)
+    parts = [math.exp(score - highest) for score in scores]
+    return [part / sum(parts) for part in parts]
+
+
+def _with_rows(store: Store, artifact: Artifact, shown: list[Any]) -> list[Any]:
+    """Answers of an `Examine` with the rows that were read and the names of classes, as far as both are still in the store."""
+    rows = store.find(artifact.manifest.inputs.get("rows", ""))
+    corpus = None if rows is None else store.find(rows.manifest.inputs.get("corpus", ""))
+    if artifact.manifest.stage != "Examine" or rows is None or corpus is None:
+        return shown
+    classes, split = rows.manifest.fields["encoding"].get("classes", ()), rows.manifest.fields.get("split", "train")
+    wanted, texts = pa.array({one["id"] for one in shown}, pa.string()), dict[str, str]()
+    for batch in documents(corpus, "held_out" if split == "held_out" else "documents", ("id", "text")):
+        met = batch.filter(pc.is_in(batch["id"], value_set=wanted))
+        texts |= zip(met["id"].to_pylist(), met["text"].to_pylist(), strict=True)
+    for one in shown:
+        one["asked"] = _cut(texts.get(one["id"], ""))
+        if len(classes) == len(one["choices"]):
+            one["choices"] = [choice | {"text": name} for choice, name in zip(one["choices"], classes, strict=True)]
+    return shown
 
 
 def _cut(told: Any) -> Any:
