@@ -2,12 +2,16 @@
 import { el, number, seconds } from "./parts.js";
 
 export function charts(box, groups) {
-  const log = new Set();
+  const log = new Set(), seen = new Set();  // of which figures the scale is logarithmic, and which were there before
   let plots = [], axis = "step";
   function draw(by = axis) {
     axis = by;
     plots.forEach((plot) => plot.destroy());
     plots = [];
+    for (const { title, curves } of groups) {
+      if (!seen.has(title) && steep(curves)) log.add(title);
+      seen.add(title);
+    }
     const dim = resolve("--dim"), line = resolve("--line");
     const figures = groups.map((group) => figure(group, log.has(group.title), () => { if (!log.delete(group.title)) log.add(group.title); draw(); }));
     box.replaceChildren(...figures.map((one) => one.figure));
@@ -54,6 +58,12 @@ function short(value) {
   if (size >= 1e6) return `${+(value / 1e6).toPrecision(3)}M`;
   if (size >= 1e4) return `${+(value / 1e3).toPrecision(3)}k`;
   return size && size < 1e-3 ? value.toExponential(0) : String(+value.toPrecision(4));
+}
+
+const STEEP = 20;
+function steep(curves) {  // most of what is to be seen would lie on the ground: the greatest value is far above where it is most of the time
+  const values = curves.flatMap((curve) => curve.value.filter((one) => one !== null)).sort((a, b) => a - b);
+  return values.length > 20 && values[0] > 0 && values.at(-1) > STEEP * values[values.length >> 1];
 }
 
 function clock(value) {  // seconds, on a scale

@@ -55,7 +55,7 @@ function stageButton(stage, detail, open) {
       for (const other of document.querySelectorAll(".strip button")) other.setAttribute("aria-expanded", String(other === made && !closes));
       if (closes) detail.hidden = true; else tell(stage, detail);
     },
-  }, el("span", { text: stage.label }), el("small", { text: about }));
+  }, el("span", {}, el("span", { text: stage.label.replace(/[^/]*$/, "") }), el("wbr"), el("span", { text: stage.label.split("/").at(-1) })), el("small", { text: about }));
   if (stage.status !== "done" && stage.of) made.append(el("span", { class: "bar" }, el("i", { style: `width: ${Math.min(100, (100 * (stage.step ?? 0)) / stage.of)}%` })));
   return made;
 }
