@@ -85,6 +85,10 @@ def test_an_adapter_goes_alone_and_is_put_onto_its_base_again(store, tmp_path):
     assert {path.name for path in (tmp_path / "low").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md",
     }  # fmt: skip
+    card = (tmp_path / "low" / "README.md").read_text()
+    assert 'library_name: "peft"' in card
+    assert "for Train/base-0, a LlamaConfig" in card
+    assert "bloomery import BASE --adapter . " in card
     run(store, "export", "Train/base", str(tmp_path / "base"))
     run(store, "import", str(tmp_path / "base"), "--adapter", str(tmp_path / "low"), "--name", "merged")
     (taken,) = store.root.glob("Import/merged-????????????")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +96,16 @@ def test_transformers_writes_the_same_text(exported, own_tokenizer):
     ours = list(stream(model, prompt, Greedy(), {own_tokenizer.end}, 12))
     assert len(ours) > 3
     assert [token for token in new if token != own_tokenizer.end] == ours
+
+
+def test_what_its_card_says_of_using_it_can_be_done(exported, own_tokenizer, monkeypatch, capsys):
+    pytest.importorskip("transformers", reason="parity needs the transformers library")
+    monkeypatch.chdir(exported.path)
+    names: dict[str, Any] = {}
+    exec(exported.file("README.md").read_text().split("```python\n")[1].split("\n```")[0], names)
+    prompt = ChatTemplate().render([{"role": "user", "content": "Hello!"}], own_tokenizer, add_generation_prompt=True).ids
+    assert names["ids"]["input_ids"].tolist() == [prompt]
+    assert len(capsys.readouterr().out) > 20
 
 
 def test_transformers_encodes_text_and_conversations_alike(exported, own_tokenizer):

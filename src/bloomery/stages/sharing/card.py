@@ -15,6 +15,7 @@ from bloomery.models import ModelConfig
 from bloomery.stages.markdown import fenced, plain, table, yaml_head
 from bloomery.store import Artifact, Lineage
 
+ADAPTER = "adapter_model.safetensors"  # is among the files where an adapter goes alone
 MEASURED = ("held_out/", "suites/", "suite/", "validation/")  # how figures of a training begin that tell how well it does
 NUMBERS = ("steps", "tokens", "batch_tokens", "max_seq_len", "precision", "seed")  # fields of a stage that a card tells
 VALUES = ("optimizer", "schedule", "objective", "adapter", "change")
@@ -51,6 +52,11 @@ class Told:
     licence: str = ""
 
     @property
+    def adapter(self) -> str:
+        """What kind of adapter it is, if it is one without its base; else empty."""
+        return self.artifact.manifest.fields.get("adapter", {}).get("kind", "adapter") if ADAPTER in self.files else ""
+
+    @property
     def made_by(self) -> list[Artifact]:
         """The artifacts that it came from, itself last."""
         return list(self.lineage.artifacts().values())
@@ -83,7 +89,7 @@ def pipeline(architecture: str) -> str:
 
 
 def _head(told: Told) -> str:
-    head: dict[str, Any] = {"library_name": "transformers"} if told.architecture else {}
+    head: dict[str, Any] = {"library_name": "peft" if told.adapter else "transformers"} if told.architecture or told.adapter else {}
     if word := pipeline(told.architecture):
         head["pipeline_tag"] = word
     if told.licence:
@@ -102,12 +108,21 @@ def _head(told: Told) -> str:
 def _sentence(told: Told) -> str:
     trained = [one for one in told.made_by if one.manifest.stage == "Train"]
     tokens = sum(one.manifest.summary.get("tokens", 0) for one in trained)
-    what = f"A {told.architecture or told.config.kind()} of {human_count(told.config.n_params)} parameters"
+    what = f"{told.architecture or told.config.kind()} of {human_count(told.config.n_params)} parameters"
+    if told.adapter:
+        what = f"{told.adapter} for {plain(told.artifact.manifest.inputs.get('init.base', 'its base'))}, a {what}"
     made = f", trained on {human_count(tokens)} tokens" if tokens else ""
-    return f"{what}{made}, by {len(trained)} training{'s' * (len(trained) != 1)}. Made with Bloomery."
+    return f"A {what}{made}, by {len(trained)} training{'s' * (len(trained) != 1)}. Made with Bloomery."
 
 
 def _use(told: Told) -> list[str]:
+    if told.adapter:
+        return [*fenced(
+            "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
+            'base, folder = "BASE", "."  # where its base lies, and this card; or their names on the hub\n'
+            "model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)",
+            "python",
+        ), "", *fenced("bloomery import BASE --adapter . && bloomery serve Import/main", "sh"), "", *_files(told), ""]  # fmt: skip
     lines = []
     if pipeline(told.architecture) == "text-generation":
         lines += fenced(
@@ -122,7 +137,11 @@ def _use(told: Told) -> list[str]:
         lines += [""]
     gguf = next((name for name in told.files if name.endswith(".gguf")), "")
     lines += fenced("bloomery import . && bloomery serve Import/main" + (f"\nllama-cli -m {gguf}" if gguf else ""), "sh")
-    return [*lines, "", *(f"- `{name}`: {what}" for name, what in told.files.items()), ""]
+    return [*lines, "", *_files(told), ""]
+
+
+def _files(told: Told) -> list[str]:
+    return [f"- `{name}`: {what}" for name, what in told.files.items()]
 
 
 def _sizes(config: ModelConfig) -> list[str]:

@@ -130,6 +130,7 @@ def _tokenizer_config(tokenizer: Tokenizer, max_seq_len: int, template: ChatTemp
     spelled = tokenizer.controls
     return {
         "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": max_seq_len, "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],  # version 4 of transformers adds token types unless told
         "bos_token": spelled[tokenizer.begin], "eos_token": spelled[tokenizer.end], "pad_token": spelled[tokenizer.pad],
         "chat_template": tokenizer.spell(template.jinja),
     }  # fmt: skip
