@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 POINTS = 2000  # of a curve, that a screen can tell apart
 KNOWN = 64  # files that are kept in memory
+NUMBERS, NONE = frozenset((int, float)), frozenset(("step", "tokens"))
 
 
 class Curves:
@@ -29,8 +30,8 @@ class Curves:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._read, self._inode = 0, 0
-        self._steps: dict[str, list[int]] = {}
-        self._values: dict[str, list[float]] = {}
+        self._curves: dict[str, tuple[list[int], list[float]]] = {}
+        self._spent: tuple[list[int], list[float]] = ([], [])  # seconds by step
         self.tokens: dict[int, int] = {}
         self.last: dict[str, Any] = {}
         self.events: list[dict[str, Any]] = []
@@ -47,11 +48,7 @@ class Curves:
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]  # the last line may be half written
         self._read += len(whole)
-        for line in whole.splitlines():
-            try:
-                told = json.loads(line)
-            except ValueError:
-                continue
+        for told in _parsed(whole.splitlines()):
             if isinstance(told, dict) and isinstance(told.get("step"), int):
                 self._take(told)
 
@@ -60,26 +57,33 @@ class Curves:
         if "tokens" in told:
             self.tokens[step] = told["tokens"]
             self.last = told
+            self._spend(step, told["tokens"], told.get("tokens_per_s", 0))
         self.events += told.get("healing", [])
         self.noticed += [told["noticed"]] if "noticed" in told else []
+        curves = self._curves  # what follows is done a million times for a long run
         for name, value in told.items():
-            if name in ("step", "tokens") or not isinstance(value, int | float):
+            if type(value) not in NUMBERS or name in NONE:
                 continue
-            steps, values = self._steps.setdefault(name, []), self._values.setdefault(name, [])
-            while steps and steps[-1] >= step:
-                steps.pop()
-                values.pop()
-            steps.append(step)
-            values.append(float(value))
+            if (curve := curves.get(name)) is None:
+                curve = curves[name] = ([], [])
+            _append(curve, step, value)
+
+    def _spend(self, step: int, tokens: int, speed: float) -> None:
+        """Adds what a step took: its tokens / its tokens a second; those of a step of unknown speed count with the next."""
+        if speed > 0:
+            _cut(self._spent, step)
+            steps, spent = self._spent
+            before, until = (self.tokens[steps[-1]], spent[-1]) if steps else (0, 0.0)
+            _append(self._spent, step, until + max(0, tokens - before) / speed)
 
     @property
     def names(self) -> list[str]:
         """Of all figures."""
-        return list(self._steps)
+        return list(self._curves)
 
     def all_of(self, name: str) -> list[tuple[int, float]]:
         """Every step and value of a figure; none where there is none of that name."""
-        return list(zip(self._steps.get(name, ()), self._values.get(name, ()), strict=True))
+        return list(zip(*self._curves.get(name, ((), ())), strict=True))
 
     def thinned(self, points: int = POINTS, after: int = -1) -> dict[str, dict[str, list[Any]]]:
         """Every figure as {"step": […], "tokens": […], "time": […], "value": […]}; times in seconds that were spent in steps until then.
@@ -88,28 +92,46 @@ class Curves:
             points: of a curve at most: in each stretch of it the least and the greatest stay, so that no spike is lost.
             after: steps up to this one are left out.
         """
-        found, clock = {}, self._clock()
-        for name, steps in self._steps.items():
-            x, y = np.array(steps), np.array(self._values[name])
+        found, (steps, spent) = {}, map(np.array, self._spent)
+        for name, curve in self._curves.items():
+            x, y = np.array(curve[0]), np.array(curve[1], dtype=float)
             x, y = x[x > after], y[x > after]
             if len(x):
                 keep = extremes(y, points)
                 shown = x[keep].tolist()
+                time = np.interp(shown, np.r_[0, steps], np.r_[0, spent]).round(3).tolist()
                 told = [None if not np.isfinite(value) else float(f"{value:.6g}") for value in y[keep].tolist()]
-                found[name] = {"step": shown, "tokens": self._tokens_at(shown), "time": clock(shown), "value": told}
+                found[name] = {"step": shown, "tokens": self._tokens_at(shown), "time": time, "value": told}
         return found
-
-    def _clock(self) -> Callable[[Sequence[int]], list[float]]:
-        """From steps to the seconds that all steps up to them took: Σ tokens of a step / its tokens a second."""
-        paced = [(step, speed, self.tokens.get(step, 0)) for step, speed in self.all_of("tokens_per_s") if speed > 0]
-        if not paced:
-            return lambda steps: [0.0] * len(steps)
-        steps, speeds, tokens = np.array(paced).T
-        spent = np.cumsum(np.diff(tokens, prepend=0).clip(min=0) / speeds)
-        return lambda at: np.interp(at, np.r_[0, steps], np.r_[0, spent]).round(3).tolist()
 
     def _tokens_at(self, steps: Sequence[int]) -> list[int | None]:
         return [0 if step == 0 else self.tokens.get(step) for step in steps]
+
+
+def _parsed(lines: Sequence[bytes]) -> Iterator[Any]:
+    """What lines of JSON say; those that are none are passed over."""
+    try:
+        yield from json.loads(b"[" + b",".join(lines) + b"]")  # many at once take half the time
+    except ValueError:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def _append(curve: tuple[list[int], list[float]], step: int, value: float) -> None:
+    if curve[0] and curve[0][-1] >= step:
+        _cut(curve, step)
+    curve[0].append(step)
+    curve[1].append(value)
+
+
+def _cut(curve: tuple[list[int], list[float]], step: int) -> None:
+    """Takes back what was told of a step, and of those behind it."""
+    while curve[0] and curve[0][-1] >= step:
+        curve[0].pop()
+        curve[1].pop()
 
 
 class Known:
