@@ -320,7 +320,7 @@ def test_searches_and_contrasts_are_what_they_would_be_alone_beside_others(draft
         assert (job.tokens, job.ended) == alone(decoding, PROMPTS[i], i)
 
 
-def test_others_go_on_between_two_steps_of_a_search_and_searches_take_turns(monkeypatch):
+def test_others_go_on_between_two_steps_of_a_search(monkeypatch):
     monkeypatch.setattr(apart_module, "PREFILL", 4)
     there = engine(rows=2, beams=8)
     searched = [job_by(Decoding(by=Beam(n_beams=n), max_new_tokens=12), TOKENIZER, PROMPTS[2]) for n in (4, 3, 8)]
@@ -335,11 +335,42 @@ def test_others_go_on_between_two_steps_of_a_search_and_searches_take_turns(monk
         steps += 1
     assert steps == 12
     assert all(job.ended is None for job in searched)
+    assert (there.live, there.waiting) == (2, 1)
     there.drop(searched[0])
     there.drop(searched[2])
+    assert (there.live, there.waiting) == (1, 0)
     finish(there, [searched[1]])
     assert (searched[1].tokens, searched[1].ended) == alone(Decoding(by=Beam(n_beams=3), max_new_tokens=12), PROMPTS[2], 0)
     assert there.live == there.waiting == 0
+
+
+def test_searches_take_turns():
+    there, endless = engine(beams=8), (LogitBias(biases={TOKENIZER.end: -100.0}),)
+    by = Beam(n_beams=2, ends="never", length_penalty=9.0)
+    jobs = [job_by(Decoding(by=by, rules=endless, max_new_tokens=n), TOKENIZER, PROMPTS[2]) for n in (10, 12)]
+    for job in jobs:
+        there.add(job)
+    ended: list[Job] = []
+    for step in range(40):
+        if done := there.step():
+            ended += done
+            assert step >= 18  # neither is done before the other has gone as far
+    assert ended == jobs
+
+
+@pytest.mark.parametrize(("beside", "steps"), [(0, 24), (3, 12), (5, 8)])
+def test_searches_read_about_as_many_rows_as_the_texts_beside_them(beside, steps):
+    there, endless = engine(rows=5, beams=6), (LogitBias(biases={TOKENIZER.end: -100.0}),)
+    written = [job_by(Decoding(rules=endless, max_new_tokens=40), TOKENIZER, PROMPTS[0]) for _ in range(beside)]
+    by = Beam(n_beams=2, ends="never", length_penalty=9.0)
+    searched = [job_by(Decoding(by=by, rules=endless, max_new_tokens=7), TOKENIZER, PROMPTS[1]) for _ in range(3)]
+    for job in (*written, *searched):
+        there.add(job)
+    count = 0
+    while any(job.ended is None for job in searched):
+        there.step()
+        count += 1
+    assert steps <= count <= steps + 4  # eight readings of each: one at a time, two, all three
 
 
 @pytest.mark.parametrize("echoes", [False, True])

@@ -6,10 +6,11 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from bloomery.generate import Decoding, Drafter, Ngram, Random, Writer
+from bloomery.generate import Beam, Decoding, DoLa, Drafter, Ngram, Random, Writer
 from bloomery.text.chat import ChatTemplate
 from bloomery.web.server import Limits
 from tests.web.house import MODEL, TOKENIZER, House, house, wait_until
@@ -50,12 +51,18 @@ def crowd(clients: int, seconds: float, pool: int | None = None, draft: Drafter 
     """Clients that ask, listen, and leave when they like; each answer that is heard to its end is what it would be alone. Seconds to each
     first piece."""
     messages = [[{"role": "user", "content": word * n}] for word in ("tell ", "a b ", "who? ") for n in (1, 3, 6)]
-    decoding = Decoding(by=Random(temperature=0.9), max_new_tokens=40)
-    writer, alone = Writer(MODEL, TOKENIZER, decoding), {}
-    cases = [(i, seed) for i in range(len(messages)) for seed in range(4)]
-    prompts = [ChatTemplate().render(messages[i], TOKENIZER, add_generation_prompt=True).ids for i, _ in cases]
-    for case, written in zip(cases, writer.write(prompts, [seed for _, seed in cases]), strict=True):
-        alone[case] = written.text
+    drawn = Decoding(by=Random(temperature=0.9), max_new_tokens=40)
+    ways: tuple[tuple[dict[str, Any], Decoding], ...] = (
+        ({"temperature": 0.9}, drawn), ({"extra_body": {"num_beams": 3}}, drawn.replace(by=Beam(n_beams=3))),
+        ({"temperature": 0.9, "extra_body": {"dola_layers": "low"}}, drawn.replace(contrast=DoLa(layers="low"))),
+        ({"temperature": 0.9}, drawn),
+    )  # fmt: skip
+    alone = {}
+    cases = [(i, seed) for i in range(len(messages)) for seed in range(len(ways))]
+    prompts = [ChatTemplate().render(talk, TOKENIZER, add_generation_prompt=True).ids for talk in messages]
+    for seed, (_, decoding) in enumerate(ways):
+        for i, written in enumerate(Writer(MODEL, TOKENIZER, decoding).write(prompts, [seed] * len(prompts))):
+            alone[i, seed] = written.text
     waited, wrong, heard, lock, until = [], [], [0, 0], threading.Lock(), time.monotonic() + seconds
 
     limits = Limits(rows=16, queued=2 * clients, pool=pool)
@@ -68,7 +75,7 @@ def crowd(clients: int, seconds: float, pool: int | None = None, draft: Drafter 
                 leaves = chance.random() < 0.3
                 began, text, left = time.monotonic(), "", False
                 with asks.chat.completions.create(
-                    model="small", messages=messages[case[0]], temperature=0.9, seed=case[1], max_tokens=40, stream=True,
+                    model="small", messages=messages[case[0]], seed=case[1], max_tokens=40, stream=True, **ways[case[1]][0],
                 ) as pieces:  # fmt: skip
                     for piece in pieces:
                         if not text:

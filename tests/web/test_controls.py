@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -81,6 +82,12 @@ def test_a_text_is_that_of_a_writer_with_the_same_decoding_and_seed(idle: House,
     told = [token for piece in pieces for token in piece["choices"][0]["logprobs"]["tokens"]]
     assert len(told) == len(written.tokens) + (written.ended == "end")
     assert isinstance(decoding.by, Sampler) or len(pieces) == 1  # a search is told in the end
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_fields_come_to_the_decoding_that_they_name(way):
+    asked, decoding = WAYS[way]
+    assert Controls(**asked).decoding(9, 16) == decoding.replace(max_new_tokens=9)
 
 
 def test_ways_differ():
@@ -184,8 +191,26 @@ def test_how_many_guesses_stood_is_told_where_there_are_some(idle: House):
         assert last["usage"]["completion_tokens_details"] == told
 
 
-def test_a_bad_bias_of_one_disturbs_no_other(narrow: House):
-    said = narrow.post(TEXT, prompt="x", logit_bias={"9999": 1}, stream=True)
-    assert said[0] == 400
-    assert "names a token that there is not" in said[1]["error"]["message"]
+def test_a_bad_bias_is_refused_before_anything_is_streamed(narrow: House):
+    status, said, _ = narrow.post(TEXT, prompt="x", logit_bias={"9999": 1}, stream=True)
+    assert status == 400
+    assert "names a token that there is not" in said["error"]["message"]
     assert LogitBias(biases={1: 1.0}).ready(TOKENIZER)
+
+
+@pytest.mark.parametrize("search", [{}, {"num_beams": 2}])
+def test_a_text_that_fails_on_its_way_is_told_and_takes_no_other_with_it(narrow: House, monkeypatch, search):
+    def fails(rule, scores, texts):
+        raise DataError("this rule has failed")
+
+    monkeypatch.setattr(NoRepeatNGram, "shape", fails)
+    body = {"max_tokens": 60, "logit_bias": {str(TOKENIZER.end): -100}}
+    with ThreadPoolExecutor(1) as beside:
+        other = beside.submit(narrow.post, TEXT, prompt="x", seed=1, **body)
+        for _ in range(5):
+            status, said, _ = narrow.post(TEXT, prompt="x", no_repeat_ngram_size=2, **search)
+            assert (status, said["error"]["message"]) == (400, "this rule has failed")
+        assert "this rule has failed" in str(narrow.post(TEXT, prompt="x", no_repeat_ngram_size=2, stream=True, **search)[1])
+        assert other.result()[1]["usage"]["completion_tokens"] == 60
+    worker = narrow.served.worker
+    wait_until(lambda: worker._taken == len(worker._tickets) == worker.engine.live == 0)

@@ -1,7 +1,7 @@
-"""`Apart`: texts that are searched for, each in rows of its own beside an engine's, by a step of one of them at a time.
+"""`Apart`: texts that are searched for, each in rows of its own beside an engine's, by a token at a time.
 
-A search does not stop the texts beside it: between two of its steps all others go on, so that what they wait for longer is a step of one
-search, whose rows are bounded, and whose prompt is read in pieces, too. Several take turns as far as their rows have room together.
+A search does not stop the texts beside it: between two of its steps all others go on. Searches take turns, and between two steps of an engine
+as many of them as read about as many rows as that does: so neither waits long for the other. A prompt is read in pieces, as ever.
 """
 
 from __future__ import annotations
@@ -57,23 +57,28 @@ class Apart:
         self._waiting = deque(one for one in self._waiting if one is not job)
         self._going = deque((one, steps) for one, steps in self._going if one is not job)
 
-    def step(self) -> list[Job]:
-        """Goes on with the search whose turn it is; returns its job if that is done."""
+    def step(self, rows: int) -> list[Job]:
+        """Goes on with the searches whose turn it is, each by a step, until they have read so many rows, and one at
+        least; returns the jobs that are done."""
         while self._waiting and sum(rows_of(job) for job, _ in self._going) + rows_of(self._waiting[0]) <= self.rows:
             job = self._waiting.popleft()
             self._going.append((job, self._steps(job)))
-        if not self._going:
-            return []
-        job, steps = self._going.popleft()
-        try:
-            next(steps)
-        except StopIteration:
-            return [job]
-        except Exception as error:  # whatever it is, the other texts have nothing to do with it
-            job.fault = error
-            return [job]
-        self._going.append((job, steps))
-        return []
+        read, done = 0, list[Job]()
+        for number in range(len(self._going)):
+            if number and read >= rows:
+                break
+            job, steps = self._going.popleft()
+            read += rows_of(job)
+            try:
+                next(steps)
+            except StopIteration:
+                done.append(job)
+            except Exception as error:  # whatever it is, the other texts have nothing to do with it
+                job.fault = error
+                done.append(job)
+            else:
+                self._going.append((job, steps))
+        return done
 
     def _steps(self, job: Job) -> Iterator[None]:
         """Searches for a text, and reads it once more where it is to be told."""

@@ -2,7 +2,7 @@
 
     every step   reads some of the prompts that wait, at most `PREFILL` tokens, so that the others do not wait long for theirs,
                  and goes on with every text that is under way: by one token, or by as many as a drafter has guessed right;
-                 and with one of those that are searched for (see `Apart`)
+                 and with some of those that are searched for (see `Apart`)
 
 A prompt is read by itself up to its last token, which is read beside those of all others. What was read of texts that are done is remembered
 as long as there is room: a prompt that begins like one of them, as the next turn of a conversation does, is read from there on. Where the
@@ -110,8 +110,9 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Job]:
-        """Goes on with all, of those that are searched for with one; returns the jobs of which there is more than before."""
-        return [*self._begin(), *self._write(), *self._apart.step()]
+        """Goes on with all, or some of those that are searched for; returns the jobs of which there is more than before."""
+        under_way = len(self._live)
+        return [*self._begin(), *self._write(), *self._apart.step(under_way)]
 
     def _begin(self) -> list[Job]:
         """Reads texts that wait; returns those of which no more is wanted."""
