@@ -358,9 +358,9 @@ def test_searches_take_turns():
     assert ended == jobs
 
 
-@pytest.mark.parametrize(("beside", "steps"), [(0, 24), (3, 12), (5, 8)])
+@pytest.mark.parametrize(("beside", "steps"), [(0, 24), (8, 24), (9, 12), (17, 8)])
 def test_searches_read_about_as_many_rows_as_the_texts_beside_them(beside, steps):
-    there, endless = engine(rows=5, beams=6), (LogitBias(biases={TOKENIZER.end: -100.0}),)
+    there, endless = engine(rows=17, beams=6), (LogitBias(biases={TOKENIZER.end: -100.0}),)
     written = [job_by(Decoding(rules=endless, max_new_tokens=40), TOKENIZER, PROMPTS[0]) for _ in range(beside)]
     by = Beam(n_beams=2, ends="never", length_penalty=9.0)
     searched = [job_by(Decoding(by=by, rules=endless, max_new_tokens=7), TOKENIZER, PROMPTS[1]) for _ in range(3)]

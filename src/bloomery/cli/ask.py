@@ -84,7 +84,8 @@ What a request may say of how a text is written; what is left out does nothing:
   stop  n  seed  max_tokens                         strings that end it; how many texts; what is drawn; its longest
 
 \b
-Searches (num_beams, penalty_alpha) take turns with the texts of others, a step each; one that is streamed comes as one piece, in the end.
+Searches (num_beams, penalty_alpha) take turns with the texts of others, which go on at about half their pace meanwhile; one that is
+streamed comes as one piece, in the end.
 
 \b
 Example: bloomery serve Train/chat

@@ -16,6 +16,8 @@ from bloomery.generate.reading import Reading
 from bloomery.generate.search import Terms
 from bloomery.models.model import CausalModel
 
+LEAST = 8  # rows that a step of a search counts as: to read fewer, and to copy what they have read, takes as long
+
 
 class Apart:
     """Writes the texts of jobs whose `pick` is a `Course`.
@@ -68,7 +70,7 @@ class Apart:
             if number and read >= rows:
                 break
             job, steps = self._going.popleft()
-            read += rows_of(job)
+            read += max(LEAST, rows_of(job))
             try:
                 next(steps)
             except StopIteration:
