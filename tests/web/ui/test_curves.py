@@ -49,6 +49,7 @@ def test_what_an_interrupted_run_tells_anew_takes_the_place_of_what_it_told(tmp_
     path.write_text(line(1) + line(2, 5.0) + line(3, 6.0) + line(2, 0.5) + json.dumps({"step": 2, "held_out/x/loss": 1.0}) + "\n")
     found = curves_of(path).thinned()
     assert (found["loss"]["step"], found["loss"]["value"]) == ([1, 2], [0.5, 0.5])
+    assert found["loss"]["time"] == [0.512, 1.024]
     assert found["held_out/x/loss"]["step"] == [2]
 
 
