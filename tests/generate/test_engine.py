@@ -199,7 +199,7 @@ def test_what_is_told_of_tokens_is_what_the_model_says_of_them(echoes):
         run(engine(), [job])
     whole = torch.tensor([[*prompt, *job.tokens]])
     with torch.no_grad():
-        logprobs = MODEL(whole, SequenceLayout.rows(*whole.shape))[0, :, : TOKENIZER.vocab_size].log_softmax(-1)
+        logprobs = MODEL(whole, SequenceLayout.rows(*whole.shape))[0].log_softmax(-1)
     told = job.told if echoes else [None] * len(prompt) + job.told
     assert len(told) == whole.shape[1] + (job.ended == "end")
     if echoes:
@@ -210,6 +210,18 @@ def test_what_is_told_of_tokens_is_what_the_model_says_of_them(echoes):
         assert told[place].logprob == pytest.approx(float(its[whole[0, place]]), abs=1e-5)
         assert [logprob for _, logprob in told[place].likeliest] == pytest.approx(its.topk(2).values.tolist(), abs=1e-5)
         assert told[place].likeliest[0][0] == int(its.argmax())
+
+
+def test_rows_that_no_token_has_take_their_share_of_what_is_told():
+    prompt, known = PROMPTS[3], MODEL.config.vocab_size - 9
+    job = job_by(Decoding(max_new_tokens=6), TOKENIZER, prompt, tells=3, echoes=True)
+    run(Engine(MODEL, {TOKENIZER.end}, known), [job])
+    whole = torch.tensor([[*prompt, *job.tokens]])
+    with torch.no_grad():
+        logprobs = MODEL(whole, SequenceLayout.rows(*whole.shape))[0].log_softmax(-1)
+    for place in range(1, whole.shape[1]):
+        assert job.told[place].logprob == pytest.approx(float(logprobs[place - 1, whole[0, place]]), abs=1e-5)
+        assert all(token < known for token, _ in job.told[place].likeliest)
 
 
 def test_a_prompt_can_be_read_alone():

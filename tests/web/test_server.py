@@ -91,13 +91,13 @@ def test_echo_tells_what_the_model_says_of_the_prompt(idle: House, max_tokens):
     assert said["text"].startswith(TOKENIZER.decode(ids))
     with torch.no_grad():
         whole = torch.tensor([[*ids, *written]])
-        logprobs = MODEL(whole, SequenceLayout.rows(*whole.shape))[0, :, : TOKENIZER.vocab_size].log_softmax(-1)
+        logprobs = MODEL(whole, SequenceLayout.rows(*whole.shape))[0].log_softmax(-1)
     assert told["token_logprobs"][0] is None
     assert told["top_logprobs"][0] is None
     expected = [float(logprobs[i - 1, token]) for i, token in enumerate([*ids, *written]) if i]
     assert told["token_logprobs"][1 : whole.shape[1]] == pytest.approx(expected, abs=1e-5)
     for place in range(1, whole.shape[1]):
-        assert max(told["top_logprobs"][place].values()) == pytest.approx(float(logprobs[place - 1].max()), abs=1e-5)
+        assert max(told["top_logprobs"][place].values()) == pytest.approx(float(logprobs[place - 1, : TOKENIZER.vocab_size].max()), abs=1e-5)
         assert told["token_logprobs"][place] in told["top_logprobs"][place].values()
     assert len(told["tokens"]) == len(told["text_offset"]) == len(told["token_logprobs"]) == len(told["top_logprobs"])
     assert said["text"][told["text_offset"][-1] :].startswith(told["tokens"][-1]) or len(told["tokens"]) > whole.shape[1]

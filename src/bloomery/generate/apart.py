@@ -115,9 +115,9 @@ class Apart:
             features = read_on(self._model, [piece], [start], cache)[0]
             skipped = max(0, first - 1 - start)
             if skipped < len(piece):
-                logits = self._model.unembed(features[skipped:])[:, : self._vocab_size]
+                logits = self._model.unembed(features[skipped:])
                 for token, its in zip(ids[start + skipped + 1 :], logits, strict=False):
-                    job.told.append(told(its, token, count))
+                    job.told.append(told(its, token, count, self._vocab_size))
             yield
 
 

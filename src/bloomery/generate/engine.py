@@ -166,7 +166,7 @@ class Engine:
         seen = None if all(job.contrast is None for job in jobs) else Seen()
         told = read_guesses(self.model, texts, guess.tokens, cache, seen)
         for row, job in reversed(list(enumerate(jobs))):  # a row that is freed gets the last one, which has gone on by then
-            guessed, logits = guess.tokens[row], told[row][:, : self._vocab_size]
+            guessed, logits = guess.tokens[row], told[row]
             try:
                 kept = job.check(self._contrast(job, told[row], row, seen), guessed, guess.by[row])
             except Exception as error:  # a rule that fails with one text is no matter of those beside it
@@ -175,14 +175,14 @@ class Engine:
                 continue
             job.guessed += len(guessed)
             for number, (token, its) in enumerate(zip(kept, logits, strict=False)):
-                job.take(token, its, self._ends)
+                job.take(token, its, self._ends, self._vocab_size)
                 job.stood += number < len(kept) - 1
                 if job.ended is not None:
                     self._free(row)
                     break
         return jobs
 
-    def _contrast(self, job: Job, logits: Float[Tensor, "time vocab"], row: int, seen: Seen | None) -> Float[Tensor, "time vocab"]:
+    def _contrast(self, job: Job, logits: Float[Tensor, "time vocab"], row: int, seen: Seen | None) -> Float[Tensor, "time words"]:
         """What a job is picked by, of the tokens that there are."""
         if job.contrast is not None and seen is not None:
             its = job.contrast.of(self.model)
@@ -232,4 +232,4 @@ class Engine:
     def _tell_prompt(self, job: Job, start: int, logits: Float[Tensor, "time vocab"], count: int) -> None:
         """What the model says of the prompt's tokens from those before them."""
         for token, its in zip(job.prompt[start + 1 :], logits, strict=False):
-            job.told.append(told(its[: self._vocab_size], token, count))
+            job.told.append(told(its, token, count, self._vocab_size))

@@ -95,10 +95,10 @@ class Job:
         assert not isinstance(self.pick, Course), "a search has no rows of an engine"
         return self.pick.check(logits, 0, guessed, by) if isinstance(self.pick, Picks) else [self.pick(logits)]
 
-    def take(self, token: int, logits: Float[Tensor, " vocab"], ends: frozenset[int]) -> None:
+    def take(self, token: int, logits: Float[Tensor, " vocab"], ends: frozenset[int], vocab_size: int | None) -> None:
         """Puts a token behind the text, unless it is one of those that end texts; and says what has ended, where something has."""
         if self.tells is not None:
-            self.told.append(told(logits, token, self.tells))
+            self.told.append(told(logits, token, self.tells, vocab_size))
         if token in ends:
             self.ended = "end"
             return
@@ -109,10 +109,13 @@ class Job:
             self.ended = "length"
 
 
-def told(logits: Float[Tensor, " vocab"], token: int, count: int) -> Told:
-    """What logits say of a token, and which are the likeliest."""
+def told(logits: Float[Tensor, " vocab"], token: int, count: int, vocab_size: int | None) -> Told:
+    """What logits say of a token, and which of the tokenizer's are the likeliest.
+
+    Rows of a table that no token has take their share of what is likely, as they do in the loss and in every measurement.
+    """
     logprobs = logits.float().log_softmax(-1)
-    best = logprobs.topk(min(count, len(logprobs)))
+    best = logprobs[:vocab_size].topk(min(count, len(logprobs[:vocab_size])))
     return Told(token, float(logprobs[token]), list(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
 
 
