@@ -42,9 +42,10 @@ STATEMENT = r"[A-Z][a-z ]+, .+ (was|stayed|had|kept|felt) .+\."  # who states no
 def preferences(
     *, methods: str = "rloo grpo ppo dpo ipo kto orpo simpo own_dpo own_orpo", stories: int = 8000, talks: int = 4000, pairs: int = 12_000,
     wrong: float = 0.5, base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, direct_beta: float = 1.0, own_prompts: int = 600,
-    paid_steps: int = 70, prompts: int = 8, toll: float = 0.02, rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64,
-    n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 450, judge_rate: float = 5e-4, judge_width: int = 128,
-    judge_layers: int = 4, shown: int = 1200, shown_steps: int = 200, judge_tuning: float = 0.1, judges: int = 3, seeds: int = 3, seed: int = 0,
+    paid_steps: int = 70, ppo_steps: int = 45, prompts: int = 8, toll: float = 0.02, rate: float = 1e-3, direct_rate: float = 3e-4,
+    d_model: int = 64, n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 450, judge_rate: float = 5e-4,
+    judge_width: int = 128, judge_layers: int = 4, shown: int = 1200, shown_steps: int = 200, judge_tuning: float = 0.1, judges: int = 3,
+    seeds: int = 3, seed: int = 0,
 ) -> Recipe:  # fmt: skip
     """A model learns to go on with tales from writers of whom `wrong` did not look. Of each pair of sentences the one that the tale's world
     makes true is preferred. A larger model, the judge, learns that, and then what of the tuned model's own texts to `shown` tales is preferred
@@ -53,8 +54,10 @@ def preferences(
     what all write.
 
     --methods names what is compared, of "rloo grpo ppo dpo rpo ipo kto orpo simpo" (rpo is dpo that holds the better side up); "own_dpo" and
-    the like learn from pairs of the tuned model's own texts, of which the judge picks the best and the worst of eight. `toll` is what a nat
-    away from the tuned model costs. Where there are fewer --judges than --seeds, they take turns.
+    the like learn from pairs of the tuned model's own texts, of which the judge picks the best and the worst of eight. Those that are paid
+    write `paid_steps` rounds of texts, PPO `ppo_steps`: it learns from each round twice, and to be paid for longer than it gains has a policy
+    look for what its judge overrates. `toll` is what a nat away from the tuned model costs. Where there are fewer --judges than --seeds, they
+    take turns.
     """
     read, unread = (Tales(seed=seed, domain="farm", size="tiny", split=split) for split in ("train", "held_out"))
     corpus = Prepare(name="stories", source=TaleStories(tales=read, count=stories))
@@ -130,7 +133,7 @@ def preferences(
         """What texts earn, by one of the judges."""
         return told_by(number % judges), Format(pattern=STATEMENT), TrueTale(weight=0.0)
 
-    def paid(name: str, number: int, credit: Credit, objective: Objective, **changes: Any) -> Train:
+    def paid(name: str, number: int, credit: Credit, objective: Objective, rounds: int = paid_steps, **changes: Any) -> Train:
         """The tuned model, paid by a judge."""
         init = changes.pop("init", Continue(base=chat))
         earns = Earns(rewards=paid_for(number), credit=credit, reference=chat, toll=Toll(beta=changes.pop("toll", toll)))
@@ -139,7 +142,7 @@ def preferences(
         return Train(
             name=f"{name}_{number}", tokenizer=tokenizer, init=init, sources=(Share(tokens=asked_tokens),), packing=Each(), rollout=rollout,
             objective=objective, optimizer=updates, schedule=Constant(warmup=5), max_seq_len=TIME, batch_tokens=prompts * SAMPLES * TIME,
-            steps=paid_steps * rollout.every, seed=seed + number, healing=None,
+            steps=rounds * rollout.every, seed=seed + number, healing=None,
         )  # fmt: skip
 
     def direct(
@@ -161,7 +164,7 @@ def preferences(
             case "ppo":
                 with_value = HeadsOn(init=Continue(base=chat), heads=(ValueConfig(),), language_head=True)
                 objective = PolicyGradient() + 0.1 * ValueLoss()
-                return paid(name, number, GAE(), objective, init=with_value, every=2, epochs=2, samples=4, rate=0.4 * rate)
+                return paid(name, number, GAE(), objective, ppo_steps, init=with_value, every=2, epochs=2, samples=4, rate=0.4 * rate)
             case "kto":
                 return direct(name, number, KTO(reference=chat, beta=1.0), learnt=verdict_tokens, task=Unpaired(), row=4 * TIME)
         kind = name.removeprefix("own_")
