@@ -7,10 +7,13 @@ import torch
 
 from bloomery.core.errors import ConfigError
 from bloomery.data import Each, Packed, TokenShards
+from bloomery.mesh import Layout
 from bloomery.models import read_model
 from bloomery.objectives import CausalLM, Distil, JensenShannon, Models
 from bloomery.optim import AdamW, WarmupCosine
+from bloomery.planning.machines import machine
 from bloomery.stages.init import Continue, Scratch
+from bloomery.stages.planner import planner_of
 from bloomery.stages.stage import RunContext
 from bloomery.stages.train import Train, Watch
 from bloomery.store import Store
@@ -92,3 +95,21 @@ def test_only_decoders_write_and_only_to_prompts():
         training(rollout=OWN.replace(max_new_tokens=60), packing=Each())
     with pytest.raises(ConfigError, match="nothing says where a prompt ends"):
         training(rollout=Rollout(max_new_tokens=4), packing=Each())
+
+
+@pytest.mark.parametrize("layout", [
+    Layout(shard=2), Layout(tensor=2), Layout(context=2), Layout(pipeline=2), Layout(shard=2, expert=2, zero=2),
+], ids=str)  # fmt: skip
+def test_ranks_that_hold_parts_of_a_model_are_refused_to_write(layout):
+    assert "Train.rollout has each rank write with the whole model" in refusal(writes(1), layout)
+    assert "Train.rollout" not in refusal(training(), layout)
+
+
+@pytest.mark.parametrize("layout", [Layout(replicate=2), Layout(shard=2, zero=2), Layout(shard=2, zero=1)], ids=str)
+def test_ranks_that_have_all_of_a_model_may_write(layout):
+    assert not refusal(writes(1), layout)
+
+
+def refusal(stage: Train, layout: Layout) -> str:
+    """Why a plan would not lay out a training like that."""
+    return planner_of(stage.planned(MODEL), machine("h100"), stage.rows).refusal(layout)

@@ -54,6 +54,7 @@ class Planned:
         device: whose habits it has, as torch calls it: losses work in larger chunks on a GPU.
         offload: what waits in the host's memory while the device does not need it.
         before: the model that it goes on from, where that is known: a loss may ask it, too.
+        writes: whether the model writes its rows itself.
     """
 
     config: ModelConfig
@@ -68,6 +69,7 @@ class Planned:
     device: Literal["cpu", "cuda"] = "cpu"
     offload: frozenset[Offloaded] = frozenset()
     before: Frozen | None = None
+    writes: bool = False
 
     def keeps(self, again: Recompute) -> Keeps:
         """What its blocks keep.

@@ -55,7 +55,7 @@ def planner_of(planned: Planned, machine: Machine, rows: int, utilisation: float
         work = replace(work, called=COMPILED)
     return Planner(
         work=work, machine=machine, anatomy=cache(partial(anatomy_of, planned)),
-        refusal=refusal_of(planned.config, rows, planned.time, planned.objective), utilisation=utilisation,
+        refusal=refusal_of(planned.config, rows, planned.time, planned.objective, planned.writes), utilisation=utilisation,
         keeps=planned.keeps(NOTHING_AGAIN),
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ def usual(planner: Planner, layout: Layout, micro_batch: int | None = None, agai
     return setting(planner, layout, min(chosen, rows), again)
 
 
-def refusal_of(config: ModelConfig, rows: int, time: int, objective: Objective) -> Callable[[Layout], str]:
+def refusal_of(config: ModelConfig, rows: int, time: int, objective: Objective, writes: bool) -> Callable[[Layout], str]:
     """Says why a training cannot be laid out in some way; empty where it can. Asks what will be asked when it runs."""
     with torch.device("meta"):
         model = config.skeleton()
@@ -170,7 +170,7 @@ def refusal_of(config: ModelConfig, rows: int, time: int, objective: Objective) 
     def refusal(layout: Layout) -> str:
         mesh = Mesh(layout)
         try:
-            check_course(layout, rows, time, objective)
+            check_course(layout, rows, time, objective, writes)
             check_layout(config, model, mesh)
             check(model, mesh)
         except ConfigError as error:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from rich.text import Text
 
-from bloomery.core.errors import ConfigError, StoppedError
+from bloomery.core.errors import StoppedError
 from bloomery.core.units import human_bytes, human_count, human_seconds
 from bloomery.data import Mixture, TokenShards
 from bloomery.models import AdaptedConfig, Model, read_model
@@ -133,10 +133,6 @@ class Run:
 
     def written(self, rollout: Rollout) -> Rollouts:
         """The rows that the policy writes itself, to the prompts of the source."""
-        layout = self.context.mesh.layout
-        if layout.world != layout.replicate * (layout.shard if layout.zero < 3 else 1):
-            raise ConfigError(f"Train.rollout has each rank write with the whole model, of which ranks of --layout {layout} hold parts; take "
-                              f"replicate={layout.world}, or shard={layout.world} with zero=2")  # fmt: skip
         return Rollouts(
             self.source, rollout, self.state, self.stage.batches, ends=self.tokenizer.end, pad=self.tokenizer.pad,
             vocab_size=self.tokenizer.vocab_size, seed=self.stage.seed, folder=self.folder / ROLLOUTS,

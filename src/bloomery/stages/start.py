@@ -30,7 +30,7 @@ def start(stage: Training, context: RunContext, inputs: Inputs, optimizer: Optim
         ConfigError: the layout does not go with the training.
     """
     config, fill = stage.load(inputs)
-    check_course(context.mesh.layout, stage.rows, stage.max_seq_len, stage.objective)
+    check_course(context.mesh.layout, stage.rows, stage.max_seq_len, stage.objective, stage.rollout is not None)
     spread = spread_model(config, context.mesh, fill, stage.trainable)
     live = {held.name: held.local for held in spread.holding.trainable()}
     average = Average(live, stage.ema) if stage.ema is not None else None

@@ -346,6 +346,7 @@ class Training(Trained):
             config=config, time=self.max_seq_len, objective=self.objective, optimizer=self.optimizer, task=self.task,
             precision=self.precision, decay=self.ema, guarded=self.healing is not None, trainable=self.trainable,
             device=device, offload=offload, before=self.init.goes_on_from or (self.init if isinstance(self.init, Frozen) else None),
+            writes=self.rollout is not None,
         )  # fmt: skip
 
     def memory(self, planned: Planned, micro_batch: int, layout: Layout, again: Recompute) -> Memory:

@@ -116,8 +116,9 @@ def check_adapter(config: AdaptedConfig, layout: Layout) -> None:
         check_adapter(config.base, layout)
 
 
-def check_course(layout: Layout, rows: int, time: int, objective: Objective) -> None:
-    """Refuses layouts that do not divide the rows of a step, or their time, evenly, or that part what a loss looks at as a whole."""
+def check_course(layout: Layout, rows: int, time: int, objective: Objective, writes: bool = False) -> None:
+    """Refuses layouts that do not divide the rows of a step, or their time, evenly; that part what a loss looks at as a whole; or the model
+    itself, where it `writes` its rows."""
     if rows % layout.readers:
         raise ConfigError(f"--layout {layout}: a step's {rows} rows (batch_tokens / max_seq_len) are not shared evenly by replicate · shard = "
                           f"{layout.readers} ranks; {rows // layout.readers * layout.readers or layout.readers} rows would be")  # fmt: skip
@@ -130,3 +131,6 @@ def check_course(layout: Layout, rows: int, time: int, objective: Objective) -> 
     if objective.looks_inside and layout.context * layout.tensor * layout.pipeline > 1:
         raise ConfigError(f"--layout {layout}: {objective.kind()} looks at the inner states of whole documents, which context, tensor and "
                           "pipeline ranks have parts of; take replicate and shard")  # fmt: skip
+    if writes and (layout.world != layout.readers or layout.expert > 1 or (layout.shard > 1 and layout.zero == 3)):
+        raise ConfigError(f"--layout {layout}: Train.rollout has each rank write with the whole model, of which these hold parts; take "
+                          f"replicate={layout.world}, or shard={layout.world} with zero=2")  # fmt: skip
