@@ -245,7 +245,12 @@ class Transformer(CausalModel):
     ) -> Float[Tensor, "batch time d_model"]:
         """The residual stream behind the last block and norm; the arguments are those of `features`."""
         if layout.alike and cache is None and self.reads_once and not torch.compiler.is_compiling():
-            return self._hidden_once(tokens, Once.of(tokens, layout), seen)
+            return self._read_once(tokens, Once.of(tokens, layout), seen)
+        return self._read(tokens, layout, cache, seen)
+
+    def _read(
+        self, tokens: Int[Tensor, "batch time"], layout: SequenceLayout, cache: Cache | None, seen: Seen | None
+    ) -> Float[Tensor, "batch time d_model"]:
         x = self.embed(tokens, layout)
         caches = cache.layers if isinstance(cache, LayeredCache) else [None] * len(self.blocks)
         for block, of_layer in zip(self.blocks, caches, strict=True):
@@ -258,10 +263,10 @@ class Transformer(CausalModel):
             seen.last = last
         return last
 
-    def _hidden_once(self, tokens: Int[Tensor, "batch time"], once: Once, seen: Seen | None) -> Float[Tensor, "batch time d_model"]:
-        """The same, of the distinct places of rows."""
+    def _read_once(self, tokens: Int[Tensor, "batch time"], once: Once, seen: Seen | None) -> Float[Tensor, "batch time d_model"]:
+        """The same, of the distinct places of rows. It reads past `hidden`, which virtual tokens stand before: they are in these rows already."""
         inner = None if seen is None else Seen()
-        last = once.spread(self.hidden(once.gather(tokens), once, seen=inner))
+        last = once.spread(self._read(once.gather(tokens), once, None, inner))
         if seen is not None and inner is not None:
             seen.take(inner, once.spread)
             seen.last = last

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.contracts.adapter_examples import LLAMA
@@ -48,6 +50,16 @@ def test_packed_documents_are_each_as_alone(adapter, base):
     for start, end in ((0, 7), (7, 17)):
         alone = model(IDS[:, start:end], SequenceLayout.rows(1, end - start, causal=causal))
         torch.testing.assert_close(packed[:, start:end], alone, atol=1e-5, rtol=1e-5)
+
+
+@EVERY
+def test_what_documents_share_is_read_once_and_comes_to_the_same(adapter):
+    model, tokens = adapted(adapter), IDS.repeat(3, 1)
+    tokens[1, 12:], tokens[2, 1:] = 7, 8
+    layout = SequenceLayout.packed(torch.tensor([[1] * 20, [1] * 17 + [0] * 3, [1] * 20]))
+    places = layout.segments > 0
+    once = model(tokens, replace(layout, alike=True))[places]
+    torch.testing.assert_close(once, model(tokens, layout)[places], atol=1e-5, rtol=1e-5)
 
 
 @EVERY
