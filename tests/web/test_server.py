@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -190,11 +192,24 @@ def test_keys_are_asked_for_where_there_are_some():
         assert there.call("GET", "/metrics")[0] == 401
 
 
-def test_more_than_can_wait_are_told_to_come_again():
-    with house(Limits(rows=1, queued=1)) as there:
-        status, said, response = there.post(TEXT, prompt="x", n=3)
+def test_more_than_can_wait_are_told_to_come_again(monkeypatch):
+    goes_on = threading.Event()
+    with house(Limits(rows=1, queued=1)) as there, ThreadPoolExecutor(1) as beside:
+        step = there.served.worker.engine.step
+        monkeypatch.setattr(there.served.worker.engine, "step", lambda: step() if goes_on.wait(30) else [])
+        first = beside.submit(there.post, TEXT, prompt="x", n=2)
+        wait_until(lambda: there.served.worker._taken == 2)
+        status, said, response = there.post(TEXT, prompt="x")
         assert (status, said["error"]["code"], response.getheader("Retry-After")) == (429, "busy", "1")
+        goes_on.set()
+        assert first.result()[0] == 200
         wait_until(lambda: there.post(TEXT, prompt="x", n=2)[0] == 200)  # what was refused takes no place
+
+
+def test_more_than_there_are_ever_places_for_are_refused_for_good():
+    with house(Limits(rows=1, queued=1)) as there:
+        status, said, _ = there.post(TEXT, prompt=["x", "y", "z"])
+        assert (status, "3 prompts of n=1 texts are 3, and there are never places for more than 2" in said["error"]["message"]) == (400, True)
 
 
 def test_what_takes_too_long_is_ended():

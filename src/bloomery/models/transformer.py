@@ -264,7 +264,7 @@ class Transformer(CausalModel):
         return last
 
     def _read_once(self, tokens: Int[Tensor, "batch time"], once: Once, seen: Seen | None) -> Float[Tensor, "batch time d_model"]:
-        """The same, of the distinct places of rows. It reads past `hidden`, which virtual tokens stand before: they are in these rows already."""
+        """The same, of the distinct places of rows. Not by `hidden`: virtual tokens, put in there, are in these rows already."""
         inner = None if seen is None else Seen()
         last = once.spread(self._read(once.gather(tokens), once, None, inner))
         if seen is not None and inner is not None:

@@ -206,8 +206,12 @@ class Served:
             except ConfigError as error:
                 raise DataError(f"dola_layers: {error}") from None
         tells, seed = body.tells, uuid.uuid4().int % (1 << 62) if body.seed is None else body.seed
+        prompts, most = body.prompts(self.tokenizer), self.limits.rows + self.limits.queued
+        if len(prompts) * body.n > most:
+            raise DataError(f"{len(prompts)} prompts of n={body.n} texts are {len(prompts) * body.n}, and there are never places for more than "
+                            f"{most}; ask for fewer at a time")  # fmt: skip
         found = []
-        for i, prompt in enumerate(body.prompts(self.tokenizer)):
+        for i, prompt in enumerate(prompts):
             for number in range(body.n):
                 own = seed if i == number == 0 else derive_seed(seed, "choice", i, number)
                 job = job_by(decoding, self.tokenizer, prompt, own, tells, echoes=echoes)
