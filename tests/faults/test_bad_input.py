@@ -108,7 +108,7 @@ def weights(store: Path) -> str:
 
 def the(folder: Path, pattern: str) -> Path:
     """The one path that fits."""
-    found = [path for path in folder.glob(pattern) if path.suffix != ".lease"]
+    found = [path for path in folder.glob(pattern) if path.suffix not in (".lease", ".failed")]
     assert len(found) == 1, found
     return found[0]
 
