@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from bloomery.core.errors import DataError
 from bloomery.generate.decode import PREFILL, random_numbers, read_on
-from bloomery.generate.jobs import Course, Job, Told, told
+from bloomery.generate.jobs import Course, Job, Told
 from bloomery.generate.reading import Reading
 from bloomery.generate.search import Terms
 from bloomery.models.model import CausalModel
@@ -98,11 +98,11 @@ class Apart:
         stopped = bool(tokens) and job.until is not None and job.until(tokens)
         ended = "stop" if stopped else "length" if len(tokens) >= job.limit else "end"
         if job.tells is not None:
-            yield from self._tell(job, [*job.prompt, *tokens, *(sorted(self._ends)[:1] if ended == "end" else [])], job.tells)
+            yield from self._tell(job, [*job.prompt, *tokens, *(sorted(self._ends)[:1] if ended == "end" else [])])
         job.tokens.extend(tokens)
         job.ended = ended
 
-    def _tell(self, job: Job, ids: list[int], count: int) -> Iterator[None]:
+    def _tell(self, job: Job, ids: list[int]) -> Iterator[None]:
         """What the model says of the tokens of a text, and of those of its prompt where that is asked for."""
         first = 1 if job.echoes else len(job.prompt)
         if job.echoes:
@@ -115,9 +115,7 @@ class Apart:
             features = read_on(self._model, [piece], [start], cache)[0]
             skipped = max(0, first - 1 - start)
             if skipped < len(piece):
-                logits = self._model.unembed(features[skipped:])
-                for token, its in zip(ids[start + skipped + 1 :], logits, strict=False):
-                    job.told.append(told(its, token, count, self._vocab_size))
+                job.tell(ids[start + skipped + 1 :], self._model.unembed(features[skipped:]), self._vocab_size)
             yield
 
 

@@ -25,7 +25,7 @@ from bloomery.core.errors import ConfigError, DataError
 from bloomery.generate.apart import Apart
 from bloomery.generate.decode import PREFILL, read_on
 from bloomery.generate.drafters import Drafter, Drawn, Guess
-from bloomery.generate.jobs import Course, Job, Told, told
+from bloomery.generate.jobs import Course, Job, Told
 from bloomery.generate.picks import Picks
 from bloomery.generate.prompts import room_behind
 from bloomery.generate.room import Pages, Room, Rows
@@ -124,7 +124,7 @@ class Engine:
             if start < end:
                 features = read_on(self.model, [ids[start:end]], [start], self.room.desk)
                 if job.echoes and job.tells is not None and len(job.told) == start + 1:  # what is read once more is told already
-                    self._tell_prompt(job, start, self.model.unembed(features[0]), job.tells)
+                    job.tell(ids[start + 1 : len(job.prompt)], self.model.unembed(features[0]), self._vocab_size)
             budget -= max(1, end - start)
             self._read = (job, end) if end < len(ids) - 1 else None
             if self._read is None:
@@ -228,8 +228,3 @@ class Engine:
             self._guesser.leave(row, last, length)
         self._live[row] = self._live[last]
         self._live.pop()
-
-    def _tell_prompt(self, job: Job, start: int, logits: Float[Tensor, "time vocab"], count: int) -> None:
-        """What the model says of the prompt's tokens from those before them."""
-        for token, its in zip(job.prompt[start + 1 :], logits, strict=False):
-            job.told.append(told(its, token, count, self._vocab_size))

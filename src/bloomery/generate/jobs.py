@@ -95,10 +95,14 @@ class Job:
         assert not isinstance(self.pick, Course), "a search has no rows of an engine"
         return self.pick.check(logits, 0, guessed, by) if isinstance(self.pick, Picks) else [self.pick(logits)]
 
+    def tell(self, tokens: Sequence[int], logits: Float[Tensor, "time vocab"], vocab_size: int | None) -> None:
+        """Notes what the model says of each of some tokens, where that is asked for. Logits go as far as tokens, or farther, or not as far."""
+        if self.tells is not None:
+            self.told += [told(its, token, self.tells, vocab_size) for token, its in zip(tokens, logits, strict=False)]
+
     def take(self, token: int, logits: Float[Tensor, " vocab"], ends: frozenset[int], vocab_size: int | None) -> None:
         """Puts a token behind the text, unless it is one of those that end texts; and says what has ended, where something has."""
-        if self.tells is not None:
-            self.told.append(told(logits, token, self.tells, vocab_size))
+        self.tell([token], logits[None], vocab_size)
         if token in ends:
             self.ended = "end"
             return
@@ -115,7 +119,8 @@ def told(logits: Float[Tensor, " vocab"], token: int, count: int, vocab_size: in
     Rows of a table that no token has take their share of what is likely, as they do in the loss and in every measurement.
     """
     logprobs = logits.float().log_softmax(-1)
-    best = logprobs[:vocab_size].topk(min(count, len(logprobs[:vocab_size])))
+    known = logprobs[:vocab_size]
+    best = known.topk(min(count, len(known)))
     return Told(token, float(logprobs[token]), list(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
 
 

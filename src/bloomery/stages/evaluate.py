@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from bloomery.core.units import Tokens, human_seconds
 from bloomery.evals import ExactMatch, questions_of
-from bloomery.evals.likelihood import Pair, fitted, told_tokens
+from bloomery.evals.likelihood import Pair, likelihoods
 from bloomery.generate import complete
 from bloomery.models import Model, causal
 from bloomery.stages.prepare import Prepare, documents
@@ -77,17 +76,11 @@ class Evaluate(Stage):
 
 def _weighed(model: Model, prompts: Sequence[Sequence[int]], texts: Mapping[str, Sequence[Sequence[int]]]) -> list[dict[str, Any]]:
     """How likely a decoder finds each of several texts behind each prompt, by the name of the text."""
-    numbers: list[dict[str, float]] = [{} for _ in prompts]
-    for name, of_each in texts.items():
-        pairs = [fitted(Pair(tuple(before), tuple(after)), model.config.max_seq_len) for before, after in zip(prompts, of_each, strict=True)]
-        for first in range(0, len(pairs), ASKED_AT_ONCE):
-            part = pairs[first : first + ASKED_AT_ONCE]
-            rows = [((*pair.before, *pair.after), [False] * len(pair.before) + [True] * len(pair.after)) for pair in part]
-            told = told_tokens(model, rows, str(model.device))
-            totals = torch.zeros(len(part), dtype=torch.float64).index_add_(0, told.rows.cpu(), told.logprobs.double().cpu())
-            for own, total in zip(numbers[first:], totals.tolist(), strict=False):
-                own[name] = round(total, 4)
-    return [{"numbers": own} for own in numbers]
+    found = {
+        name: likelihoods(model, [Pair(tuple(before), tuple(after)) for before, after in zip(prompts, of_each, strict=True)])
+        for name, of_each in texts.items()
+    }  # fmt: skip
+    return [{"numbers": {name: round(of_each[i].logprob, 4) for name, of_each in found.items()}} for i in range(len(prompts))]
 
 
 def conversations(corpus: Artifact) -> Iterator[tuple[str, list[dict[str, str]], list[str]]]:

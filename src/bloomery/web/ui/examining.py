@@ -89,7 +89,7 @@ def compared(store: Store, asked: Mapping[str, str]) -> list[dict[str, Any]]:
     wanted = asked.get("refs", "").split(",")
     rows: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for artifact in _measured(store):
-        models = {name.partition("/")[2].rpartition("-")[0]: name for name in _models(artifact) if name in wanted}
+        models = {_name(model): model for model in _models(artifact) if model in wanted}
         on = sorted({one for name, one in artifact.manifest.inputs.items() if not name.startswith(MODELS)})
         for one in _figures(artifact) if models else ():
             if (model := models.get(one["model"])) is not None:
@@ -126,9 +126,14 @@ def _models(artifact: Artifact) -> list[str]:
     return list(dict.fromkeys(one for name, one in artifact.manifest.inputs.items() if name.startswith(MODELS)))
 
 
+def _name(reference: str) -> str:
+    """Of an artifact, from its reference STAGE/NAME-KEY."""
+    return reference.partition("/")[2].rpartition("-")[0]
+
+
 def _figures(artifact: Artifact) -> list[dict[str, Any]]:
     """Each figure with its error, as far as that is known: {"what", "model": its name, "of": both, "figure", "value", "error", "n", "unit"}."""
-    results, own = read_json(artifact.file("results.json")), _models(artifact)[0].partition("/")[2].rpartition("-")[0]
+    results, own = read_json(artifact.file("results.json")), _name(_models(artifact)[0])
     match artifact.manifest.stage:
         case "Evaluate":
             kinds = {kind: Score(round(one["exact"] * one["asked"]), one["asked"]) for kind, one in results["kinds"].items() if kind}
@@ -211,14 +216,15 @@ def _answers(artifact: Artifact) -> Iterator[dict[str, Any]]:
 def _softmax(scores: Sequence[float]) -> list[float]:
     highest = max(scores, default=0.0)
     parts = [math.exp(score - highest) for score in scores]
-    return [part / sum(parts) for part in parts]
+    total = sum(parts)
+    return [part / total for part in parts]
 
 
 def _with_rows(store: Store, artifact: Artifact, shown: list[Any]) -> list[Any]:
     """Answers of an `Examine` with the rows that were read and the names of classes, as far as both are still in the store."""
-    rows = store.find(artifact.manifest.inputs.get("rows", ""))
-    corpus = None if rows is None else store.find(rows.manifest.inputs.get("corpus", ""))
-    if artifact.manifest.stage != "Examine" or rows is None or corpus is None:
+    if artifact.manifest.stage != "Examine" or (rows := store.find(artifact.manifest.inputs.get("rows", ""))) is None:
+        return shown
+    if (corpus := store.find(rows.manifest.inputs.get("corpus", ""))) is None:
         return shown
     classes, split = rows.manifest.fields["encoding"].get("classes", ()), rows.manifest.fields.get("split", "train")
     wanted, texts = pa.array({one["id"] for one in shown}, pa.string()), dict[str, str]()

@@ -64,7 +64,7 @@ class Speakers:
 
     def __init__(self, store: Store, admission: Admission) -> None:
         self.store, self.admission = store, admission
-        self._known: dict[str, Speaker] = {}  # the one that was asked last is the last
+        self._known: dict[tuple[str, str], Speaker] = {}  # the one that was asked last is the last
         self._loading = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,12 +94,12 @@ class Speakers:
             RefusedError: there is none of that name, or no memory for it.
             BloomeryError: it cannot write, or the other one not guess for it.
         """
-        name = f"{reference}?draft={draft}" if draft else reference
+        name = reference, draft
         async with self._loading:
             if (speaker := self._known.get(name)) is None:
                 artifact = await run_in_threadpool(self._found, reference)
                 guesses = await run_in_threadpool(self._found, draft) if draft not in ("", "Ngram") else None
-                while self._known and len(self._known) >= KEPT:
+                while len(self._known) >= KEPT:
                     await self._let_go_and_wait()
                 await self._make_room(artifact, guesses)
                 drafter = Ngram() if draft == "Ngram" else None if guesses is None else Draft(model=guesses.path)
@@ -112,16 +112,17 @@ class Speakers:
 
     async def at_hand(self, reference: str) -> Speaker:
         """A model, whatever guesses for it."""
-        draft = next((name.partition("?draft=")[2] for name in self._known if name.partition("?")[0] == reference), "")
+        draft = next((draft for known, draft in self._known if known == reference), "")
         return await self.of(reference, draft)
 
     async def _make_room(self, artifact: Artifact, guesses: Artifact | None) -> None:
         """Lets go of others, the one that was asked longest ago first, until there is memory for a model; raises `RefusedError` where all of
         them are not enough."""
         needed = [(one, await run_in_threadpool(taken, one, LIMITS)) for one in (artifact, guesses) if one is not None]
-        while (most := SPARE * free_bytes("cpu")) < sum(its.total for _, its in needed) and self._known:
+        total = sum(its.total for _, its in needed)
+        while (most := SPARE * free_bytes("cpu")) < total and self._known:
             await self._let_go_and_wait()
-        if most < sum(its.total for _, its in needed):
+        if most < total:
             least = await run_in_threadpool(taken, artifact, LEAST)
             told = "; ".join(f"{one.reference}: {its}" for one, its in needed)
             instead = f"bloomery serve {artifact.reference} --rows 1 --beams 1 --remembers 0 takes {human_bytes(least.total)}"
@@ -137,16 +138,16 @@ class Speakers:
     def tidy(self) -> None:
         """Lets go of the models that nobody has asked for a while."""
         now = time.monotonic()
-        for reference, speaker in list(self._known.items()):
+        for name, speaker in list(self._known.items()):
             if now - speaker.asked_s >= IDLE_S and not speaker.busy:
-                self._let_go(reference)
+                self._let_go(name)
 
     @property
     def loaded(self) -> list[str]:
         """Which are in memory."""
-        return [name.partition("?")[0] for name in self._known]
+        return [reference for reference, _ in self._known]
 
-    def _let_go(self, name: str) -> Worker:
+    def _let_go(self, name: tuple[str, str]) -> Worker:
         worker = self._known.pop(name).served.worker
         worker.close()  # what it is writing comes to its end
         return worker
