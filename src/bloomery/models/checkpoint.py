@@ -102,7 +102,7 @@ def read_model(folder: Path) -> tuple[ModelConfig, Model]:
         ArtifactError: a file is missing or torn, or its tensors don't fit the config.
     """
     config = read_config(folder)
-    model = config.build(seed=0)
+    model = config.blank()
     load_model(model, folder / WEIGHTS)
     return config, model
 

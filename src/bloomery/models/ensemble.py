@@ -99,6 +99,9 @@ class EnsembleConfig(ModelConfig):
     def build(self, seed: int) -> Any:
         return EnsembleModel(self, [member.build(seed) for member in self.members])
 
+    def blank(self) -> Any:
+        return EnsembleModel(self, [member.blank() for member in self.members])
+
     def flops_per_token(self, seq_len: int) -> float:
         return sum(member.flops_per_token(seq_len) for member in self.members)
 

@@ -77,12 +77,16 @@ class ModelConfig(Config, ABC):
         Args:
             seed: each parameter has its own stream, derived from it and the parameter's path.
         """
-        with torch.device("meta"):
-            model = self.skeleton()
-        model.to_empty(device="cpu")
+        model = self.blank()
         initialise(model, self.init, self.n_layers, seed)
         model.wire(self.init, seed)
         return model
+
+    def blank(self) -> Any:
+        """A model on the CPU, in float32, whose weights are whatever was there: to be filled with those of a file."""
+        with torch.device("meta"):
+            model = self.skeleton()
+        return model.to_empty(device="cpu")
 
     @cached_property
     def n_params(self) -> int:

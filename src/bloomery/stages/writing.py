@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from bloomery.core.errors import ConfigError
 from bloomery.core.units import human_bytes
 from bloomery.generate import (
     Bfloat16Weights,
@@ -20,8 +22,8 @@ from bloomery.generate import (
     Weights,
 )
 from bloomery.models.checkpoint import WEIGHTS as FILE
-from bloomery.models.checkpoint import read_config
-from bloomery.models.model import CausalModel, causal
+from bloomery.models.checkpoint import load_model, read_config
+from bloomery.models.model import CausalModel, ModelConfig, causal
 from bloomery.nn.head import TiedHead
 from bloomery.stages.trained import opened, verified
 from bloomery.store import Artifact
@@ -30,6 +32,7 @@ WEIGHTS: dict[str, Weights] = {
     "packed": PackedWeights(), "compiled": CompiledWeights(), "bfloat16": Bfloat16Weights(), "int8": Int8Weights(), "int4": Int4Weights(),
     "nf4": Nf4Weights(),
 }  # fmt: skip
+HEADER = 16 << 20  # bytes that names and shapes may take in a file of weights
 PASTS: dict[str, Past] = {
     "float32": FloatPast(precision="float32"), "bfloat16": FloatPast(precision="bfloat16"), "int8": Int8Past(),
 }  # fmt: skip
@@ -38,11 +41,48 @@ PASTS: dict[str, Past] = {
 def writing(artifact: Artifact, device: str, weights: str | None = None, past: str | None = None) -> CausalModel:
     """The model of an artifact, its matrices and its caches kept as `WEIGHTS` and `PASTS` name it; packed if it is not said and they can be,
     and as its own numbers."""
-    model = causal(opened(verified(artifact), device))
+    return kept(causal(opened(verified(artifact), device)), weights, past)
+
+
+def kept(model: CausalModel, weights: str | None = None, past: str | None = None) -> CausalModel:
+    """A model itself, changed, its matrices and its caches kept as `writing` says."""
     if weights is None:
         weights = "packed" if WEIGHTS["packed"].can(model) else "plain"
     model = model if weights == "plain" else WEIGHTS[weights].applied(model)
     return model if past is None else PASTS[past].applied(model)
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """How a served model is made anew with other weights.
+
+    Attributes:
+        config: of the model.
+        device: that it is on.
+        weights: see `writing`.
+        past: see `writing`.
+    """
+
+    config: ModelConfig
+    device: str
+    weights: str | None = None
+    past: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights == "compiled":
+            raise ConfigError("--weights compiled: its code would be written anew, for a minute, each time that weights come; leave it out")
+
+    @property
+    def most_bytes(self) -> int:
+        """Of a file of its weights, in float32, at most."""
+        with torch.device("meta"):
+            return 4 * sum(parameter.numel() for parameter in self.config.skeleton().parameters()) + HEADER
+
+    def model(self, path: Path) -> CausalModel:
+        """The model with the weights of a safetensors file; raises `ArtifactError` where they are another's."""
+        model = self.config.blank()
+        load_model(model, path)
+        return kept(causal(model.to(self.device).eval()), self.weights, self.past)
 
 
 @dataclass(frozen=True)
