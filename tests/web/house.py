@@ -17,6 +17,7 @@ import uvicorn
 from bloomery.generate import Drafter
 from bloomery.models import LlamaConfig
 from bloomery.nn import FanInInit
+from bloomery.stages.writing import Renewal
 from bloomery.text.tokenizer import Characters, Tokenizer
 from bloomery.web.server import Limits, Served
 
@@ -57,11 +58,23 @@ class House:
 
 
 @contextmanager
-def house(limits: Limits | None = None, keys: tuple[str, ...] = (), draft: Drafter | None = None) -> Iterator[House]:
-    """A server in a thread; it is gone afterwards."""
-    served = Served(model=MODEL, tokenizer=TOKENIZER, name="small", keys=keys, limits=limits or Limits(rows=8, queued=100), draft=draft)
+def house(
+    limits: Limits | None = None, keys: tuple[str, ...] = (), draft: Drafter | None = None, renewal: Renewal | None = None,
+    app: Callable[[Served], Any] = Served.app,
+) -> Iterator[House]:
+    """A server of the small model, as `running` has it."""
+    served = Served(
+        model=MODEL, tokenizer=TOKENIZER, name="small", keys=keys, limits=limits or Limits(rows=8, queued=100), draft=draft, renewal=renewal,
+    )  # fmt: skip
+    with running(served, app) as there:
+        yield there
+
+
+@contextmanager
+def running(served: Served, app: Callable[[Served], Any] = Served.app) -> Iterator[House]:
+    """A server in a thread; it is gone afterwards. `app` may put something before it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(served.app(), log_level="error", lifespan="off", timeout_graceful_shutdown=5))
+    server = uvicorn.Server(uvicorn.Config(app(served), log_level="error", lifespan="off", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     served.worker.start()
     thread.start()

@@ -28,7 +28,7 @@ FIELDS = (
     "stop", "stream", "stream_options", "logprobs", "top_logprobs", "echo", "presence_penalty", "frequency_penalty", "repetition_penalty",
     "logit_bias", "response_format", "guided_choice", "guided_regex", "guided_json", "typical_p", "do_sample", "num_beams", "use_beam_search",
     "length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty", "penalty_alpha", "dola_layers", "dola_relative_top",
-    "no_repeat_ngram_size", "no_repeat_sentences",
+    "no_repeat_ngram_size", "no_repeat_sentences", "return_token_ids", "logprobs_mode",
     "tools", "functions", "suffix", "best_of", "encoding_format", "nonsense",
 )  # fmt: skip
 

@@ -82,6 +82,8 @@ What a request may say of how a text is written; what is left out does nothing:
   dola_layers  dola_relative_top                    "low", "high" or numbers: what earlier layers would say is taken off
   guided_choice  guided_regex  guided_json          what the text is held to; so is response_format
   stop  n  seed  max_tokens                         strings that end it; how many texts; what is drawn; its longest
+  logprobs  top_logprobs  logprobs_mode             of each token, by the model, or by what is drawn from: "processed_logprobs"
+  return_token_ids                                  true: the ids of the prompt and the text, too
 
 \b
 Searches (num_beams, penalty_alpha) take turns with the texts of others, which go on at about half their pace meanwhile; one that is
@@ -111,6 +113,8 @@ Example: bloomery serve Train/chat
               help="Tokens of texts that are done with whose states are kept, for prompts that begin alike.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=600, show_default=True, help="That a request may take.")
 @click.option("--body-mib", type=click.FloatRange(min=0, min_open=True), default=4, show_default=True, help="Size of a request at most.")
+@click.option("--takes-weights", is_flag=True, help="Write with weights that a training sends, from its next round on, until others come: for "
+              "a rollout with engine=BloomeryEngine().")  # fmt: skip
 @click.option("--grace", type=click.FloatRange(min=0), default=30, show_default=True, help="Seconds for what is under way when it ends.")
 @store_option
 def serve(model: str, store_path: Path, device: str, draft: str | None, **options: Any) -> None:

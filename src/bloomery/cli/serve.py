@@ -13,8 +13,9 @@ import click
 
 from bloomery.core.errors import ConfigError, ResourceError
 from bloomery.generate import Drafter
+from bloomery.models.checkpoint import read_config
 from bloomery.stages.trained import tokenizer_of
-from bloomery.stages.writing import writing
+from bloomery.stages.writing import Renewal, writing
 from bloomery.store import Artifact
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -23,7 +24,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 def serve(
     artifact: Artifact, *, name: str | None, host: str, port: int, key_file: Path | None, device: str, seconds: float, rows: int, beams: int,
     queued: int, body_mib: float, capacity: int | None, pool: int | None, remembers: int, grace: float, weights: str | None,
-    past: str | None, draft: Drafter | None,
+    past: str | None, draft: Drafter | None, takes_weights: bool,
 ) -> None:
     """Answers requests until it is told to end, and then those that it has begun."""
     try:
@@ -38,9 +39,10 @@ def serve(
         remembers=remembers,
     )
     name = name or artifact.manifest.name
+    renewal = Renewal(read_config(artifact.path / "model"), device, weights, past) if takes_weights else None
     served = Served(
         model=writing(artifact, device, weights, past), tokenizer=tokenizer_of(artifact), name=name, keys=keys, limits=limits,
-        local=host in LOCAL, draft=draft,
+        local=host in LOCAL, draft=draft, renewal=renewal,
     )  # fmt: skip
     listener, address = listening(host, port)
     settings = uvicorn.Config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -13,6 +14,7 @@ from bloomery.core.errors import ConfigError
 from bloomery.generate.dola import DoLa
 from bloomery.generate.picks import Picks
 from bloomery.generate.rules import Shape, Text
+from bloomery.generate.samplers import Random
 from bloomery.generate.search import Search
 from bloomery.generate.stops import Stops
 from bloomery.generate.writer import Decoding
@@ -20,7 +22,7 @@ from bloomery.text.tokenizer import Tokenizer
 
 
 class Told(NamedTuple):
-    """What the model, before sampler and rules, says of a token.
+    """What the model, before sampler and rules, says of a token; or what the sampler makes of it (`Job.tells_by`).
 
     Attributes:
         token: its id.
@@ -59,6 +61,7 @@ class Job:
         limit: the most that are written; 0 only reads the prompt.
         until: whether new tokens end the text, the last of them being part of it; None never does.
         tells: how many of the likeliest tokens are told with each token; None tells none of it.
+        tells_by: the sampler, where what is told is what tokens are drawn by; None tells what the model says.
         echoes: whether the prompt is part of what is asked for, so that its tokens are told too.
         contrast: has an earlier layer's opinion taken off the last one's before it is picked by; None for what the model says.
         tokens: what is written, but the token that ends texts.
@@ -75,6 +78,7 @@ class Job:
     limit: int
     until: Callable[[Sequence[int]], bool] | None = None
     tells: int | None = None
+    tells_by: Random | None = None
     echoes: bool = False
     contrast: DoLa | None = None
     tokens: list[int] = field(default_factory=list)
@@ -97,8 +101,11 @@ class Job:
 
     def tell(self, tokens: Sequence[int], logits: Float[Tensor, "time vocab"], vocab_size: int | None) -> None:
         """Notes what the model says of each of some tokens, where that is asked for. Logits go as far as tokens, or farther, or not as far."""
-        if self.tells is not None:
-            self.told += [told(its, token, self.tells, vocab_size) for token, its in zip(tokens, logits, strict=False)]
+        if self.tells is None:
+            return
+        if self.tells_by is not None:
+            logits = self.tells_by.cut(logits[:, :vocab_size])
+        self.told += [told(its, token, self.tells, vocab_size) for token, its in zip(tokens, logits, strict=False)]
 
     def take(self, token: int, logits: Float[Tensor, " vocab"], ends: frozenset[int], vocab_size: int | None) -> None:
         """Puts a token behind the text, unless it is one of those that end texts; and says what has ended, where something has."""
@@ -121,11 +128,13 @@ def told(logits: Float[Tensor, " vocab"], token: int, count: int, vocab_size: in
     logprobs = logits.float().log_softmax(-1)
     known = logprobs[:vocab_size]
     best = known.topk(min(count, len(known)))
-    return Told(token, float(logprobs[token]), list(zip(best.indices.tolist(), best.values.tolist(), strict=True)))
+    likeliest = [(its, value) for its, value in zip(best.indices.tolist(), best.values.tolist(), strict=True) if value > -math.inf]
+    return Told(token, float(logprobs[token]), likeliest)
 
 
 def job_by(
-    decoding: Decoding, tokenizer: Tokenizer, prompt: Sequence[int], seed: int = 0, tells: int | None = None, echoes: bool = False
+    decoding: Decoding, tokenizer: Tokenizer, prompt: Sequence[int], seed: int = 0, tells: int | None = None, echoes: bool = False,
+    tells_by: Random | None = None,
 ) -> Job:
     """A text that is written as a `Writer` with this decoding writes it.
 
@@ -136,6 +145,7 @@ def job_by(
         seed: of what the sampler draws.
         tells: see `Job`.
         echoes: see `Job`.
+        tells_by: see `Job`.
 
     Raises:
         ConfigError: it asks for what is no matter of a text alone, or a rule cannot be followed.
@@ -145,4 +155,4 @@ def job_by(
     by, shapes = decoding.by, [rule.ready(tokenizer) for rule in decoding.rules]
     pick = Course(by, shapes, seed) if isinstance(by, Search) else Picks(by, shapes, [prompt], [seed], tokenizer.end)
     until = Stops(decoding.stops, tokenizer).ended_by if decoding.stops else None
-    return Job(prompt, pick, decoding.max_new_tokens, until, tells, echoes, decoding.contrast)
+    return Job(prompt, pick, decoding.max_new_tokens, until, tells, tells_by, echoes, decoding.contrast)

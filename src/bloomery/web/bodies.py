@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bloomery.core.errors import DataError
-from bloomery.generate import Json, Rule
+from bloomery.generate import Decoding, Json, Random, Rule
 from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.web.controls import Controls, Whole
@@ -42,6 +42,8 @@ class Asked(Controls):
     seed: Whole | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
+    return_token_ids: bool = False
+    logprobs_mode: Literal["raw_logprobs", "processed_logprobs"] = "raw_logprobs"
 
     @property
     def longest(self) -> int:
@@ -52,6 +54,22 @@ class Asked(Controls):
     def tells(self) -> int | None:
         """How many of the likeliest tokens are told with each; None tells none."""
         raise NotImplementedError
+
+    def tells_by(self, decoding: Decoding) -> Random | None:
+        """The sampler, where what is told is what tokens are drawn by; None tells what the model says.
+
+        Raises:
+            DataError: that cannot be told of such a text.
+        """
+        if self.logprobs_mode == "raw_logprobs":
+            return None
+        if not isinstance(decoding.by, Random) or decoding.contrast is not None:
+            raise DataError("logprobs_mode=processed_logprobs tells by what tokens are drawn, and here none are, or of what DoLa makes of the "
+                            "model; leave it out")  # fmt: skip
+        if decoding.rules:
+            raise DataError("logprobs_mode=processed_logprobs tells what the sampler makes of the model's scores, not rules too; leave out "
+                            "penalties, logit_bias and what holds texts to something")  # fmt: skip
+        return decoding.by
 
 
 class CompletionBody(Asked):
@@ -76,6 +94,8 @@ class CompletionBody(Asked):
         """Each of them as ids: texts are begun as documents are."""
         if self.best_of not in (None, 1, self.n):
             raise DataError("best_of is not done here; ask for n texts and choose among them")
+        if self.echo and self.logprobs_mode != "raw_logprobs":
+            raise DataError("echo has tokens that were not drawn, and logprobs_mode=processed_logprobs is of those that were; leave one out")
         if self.suffix:
             raise DataError("suffix is not done here: no model here fills in a middle; leave it out")
         return ids_of(self.prompt, "prompt", tokenizer)

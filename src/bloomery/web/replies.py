@@ -24,6 +24,7 @@ class Sheet:
         model: name of the model.
         tokenizer: its own.
         chat: whether it answers a conversation.
+        ids: whether tokens are given as ids, too.
         created: seconds since 1970.
     """
 
@@ -31,13 +32,14 @@ class Sheet:
     model: str
     tokenizer: Tokenizer
     chat: bool
+    ids: bool = False
     created: int = field(default_factory=lambda: int(time.time()))
 
     def whole(self, texts: Sequence[tuple[str, Job]]) -> dict[str, Any]:
         """An answer at once."""
         choices = [
             {"index": index, **({"message": {"role": "assistant", "content": text, "refusal": None}} if self.chat else {"text": text}),
-             "logprobs": self.logprobs(job, 0, len(job.told)), "finish_reason": FINISHED[job.ended or "length"]}
+             "logprobs": self.logprobs(job, 0, len(job.told)), "finish_reason": FINISHED[job.ended or "length"], **self._ids(job)}
             for index, (text, job) in enumerate(texts)
         ]  # fmt: skip
         return self._head("chat.completion" if self.chat else "text_completion") | {
@@ -72,6 +74,11 @@ class Sheet:
             "tokens": [self._name(one.token) for one in told], "token_logprobs": [one.logprob for one in told],
             "top_logprobs": [self._likeliest(one) for one in told], "text_offset": offsets[start:-1],
         }  # fmt: skip
+
+    def _ids(self, job: Job) -> dict[str, list[int]]:
+        """The prompt's, and the text's with the token that has ended it, as vLLM names them."""
+        ended = [self.tokenizer.end] if job.ended == "end" else []
+        return {"prompt_token_ids": list(job.prompt), "token_ids": [*job.tokens, *ended]} if self.ids else {}
 
     def _likeliest(self, one: Told) -> dict[str, float] | None:
         """By their spelling; of several that are spelt alike, the likeliest. The token itself is always among them."""

@@ -6,6 +6,11 @@
     GET  /v1/models  /health  /metrics
     GET  /                      a page to talk to it
 
+One that takes weights, as a training whose policy it writes for has it do, has two more:
+
+    PUT  /v1/weights/{version}  a safetensors file of the model's weights by our names, written with once the texts under way are done
+    GET  /v1/weights            which weights those are
+
 What is wrong with a request is told in one sentence, with a status from 400 on; nothing of a request can make the server fail. A client that
 leaves has its texts dropped.
 """
@@ -15,11 +20,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
+import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,12 +38,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from bloomery.core.errors import BloomeryError, ConfigError, DataError
+from bloomery.core.errors import ArtifactError, BloomeryError, ConfigError, DataError
 from bloomery.core.rng import derive_seed
 from bloomery.core.units import human_count
 from bloomery.generate import Drafter, Engine, Job, Spelling, Stops, job_by
 from bloomery.models.model import CausalModel
 from bloomery.stages.sharing.demo import demo_page
+from bloomery.stages.writing import Renewal
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.web.admission import Admission, RefusedError
 from bloomery.web.bodies import ChatBody, CompletionBody, EmbeddingBody, read_body
@@ -45,6 +54,7 @@ from bloomery.web.replies import Sheet, failure
 from bloomery.web.worker import BusyError, ClosingError, Ticket, Worker
 
 OPEN = ("/health", "/")  # what is told without a key
+VERSION = re.compile(r"[A-Za-z0-9]{8,128}")
 Answer = Callable[[Request], Awaitable[Response]]
 
 
@@ -92,6 +102,7 @@ class Served:
         limits: what is taken.
         local: whether it is to be reached from this machine only, so that a page in a browser must not speak for its visitor.
         draft: guesses how texts go on.
+        renewal: how the model is made anew with weights that are sent; None takes none.
     """
 
     model: CausalModel
@@ -101,14 +112,12 @@ class Served:
     limits: Limits = field(default_factory=Limits)
     local: bool = True
     draft: Drafter | None = None
+    renewal: Renewal | None = None
 
     def __post_init__(self) -> None:
         self.metrics = Metrics()
-        engine = Engine(
-            self.model, {self.tokenizer.end}, self.tokenizer.vocab_size, self.limits.rows, self.limits.capacity, self.limits.remembers,
-            self.limits.pool, self.draft, self.limits.beams,
-        )  # fmt: skip
-        self.worker = Worker(engine, self.limits.queued, self.metrics)
+        self.worker = Worker(self._engine(self.model), self.limits.queued, self.metrics)
+        self._renewing = asyncio.Lock()
         self._admission = Admission(self.keys, self.local)
         self._began_s = int(time.time())
 
@@ -124,7 +133,19 @@ class Served:
             Route("/metrics", self._answered(self._page), methods=["GET"]),
             Route("/", self._answered(self._demo), methods=["GET"]),
         ]
+        if self.renewal is not None:
+            routes += [
+                Route("/v1/weights", self._answered(self._weights), methods=["GET"]),
+                Route("/v1/weights/{version}", self._answered(partial(self._renew, self.renewal)), methods=["PUT"]),
+            ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
+
+    def _engine(self, model: CausalModel) -> Engine:
+        limits = self.limits
+        return Engine(
+            model, {self.tokenizer.end}, self.tokenizer.vocab_size, limits.rows, limits.capacity, limits.remembers, limits.pool, self.draft,
+            limits.beams,
+        )  # fmt: skip
 
     def _answered(self, answer: Answer) -> Answer:
         """An answer to whoever may ask, counted; and what is wrong with a request, told."""
@@ -178,9 +199,11 @@ class Served:
     async def _write(self, request: Request, kind: type[ChatBody | CompletionBody]) -> Response:
         body = read_body(kind, await self._body(request))
         self._check_model(body.model)
+        if body.stream and body.return_token_ids:
+            raise DataError("return_token_ids goes with whole answers; leave out stream")
         jobs = await run_in_threadpool(self._jobs, body)
         chat = isinstance(body, ChatBody)
-        sheet = Sheet(f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex[:24]}", self.name, self.tokenizer, chat)
+        sheet = Sheet(f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex[:24]}", self.name, self.tokenizer, chat, body.return_token_ids)
         loop, tickets = asyncio.get_running_loop(), list[Ticket]()
         try:
             for job in jobs:
@@ -205,7 +228,7 @@ class Served:
                 decoding.contrast.of(self.model)
             except ConfigError as error:
                 raise DataError(f"dola_layers: {error}") from None
-        tells, seed = body.tells, uuid.uuid4().int % (1 << 62) if body.seed is None else body.seed
+        tells, tells_by, seed = body.tells, body.tells_by(decoding), uuid.uuid4().int % (1 << 62) if body.seed is None else body.seed
         prompts, most = body.prompts(self.tokenizer), self.limits.rows + self.limits.queued
         if len(prompts) * body.n > most:
             raise DataError(f"{len(prompts)} prompts of n={body.n} texts are {len(prompts) * body.n}, and there are never places for more than "
@@ -214,7 +237,7 @@ class Served:
         for i, prompt in enumerate(prompts):
             for number in range(body.n):
                 own = seed if i == number == 0 else derive_seed(seed, "choice", i, number)
-                job = job_by(decoding, self.tokenizer, prompt, own, tells, echoes=echoes)
+                job = job_by(decoding, self.tokenizer, prompt, own, tells, echoes=echoes, tells_by=tells_by)
                 job.limit = min(job.limit, body.longest)
                 self.worker.engine.check(job)
                 found.append(job)
@@ -295,7 +318,7 @@ class Served:
         body = read_body(EmbeddingBody, await self._body(request))
         self._check_model(body.model)
         texts = await run_in_threadpool(body.texts, self.tokenizer)
-        vectors = await self.worker.ask(lambda: embedded(self.model, texts))
+        vectors = await self.worker.ask(lambda: embedded(self.worker.engine.model, texts))
         used = sum(map(len, texts))
         shown = (
             (base64.b64encode(vector.astype("<f4").tobytes()).decode() if body.encoding_format == "base64" else vector.tolist())
@@ -315,6 +338,31 @@ class Served:
             return JSONResponse({"object": "list", "data": [one]})
         self._check_model(name)
         return JSONResponse(one)
+
+    async def _weights(self, request: Request) -> Response:
+        return JSONResponse({"object": "weights", "version": self.worker.version})
+
+    async def _renew(self, renewal: Renewal, request: Request) -> Response:
+        """Takes weights: they are read, and the model is made of them, while texts are written by the old ones."""
+        version = request.path_params["version"]
+        if not VERSION.fullmatch(version):
+            raise DataError(f"weights are named by 8 to 128 letters and digits, not {version[:100]!r}; take their SHA-256")
+        async with self._renewing:
+            with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+                size = 0
+                async for piece in request.stream():
+                    if (size := size + len(piece)) > renewal.most_bytes:
+                        raise RefusedError(413, f"the weights are more than the {renewal.most_bytes} bytes that this model's can be")
+                    await run_in_threadpool(file.write, piece)
+                await run_in_threadpool(file.flush)
+                try:
+                    model = await run_in_threadpool(renewal.model, Path(file.name))
+                except ArtifactError as error:
+                    told = str(error).removeprefix(file.name).partition(";")[0].lstrip(": ")
+                    raise DataError(f"what was sent is not this model's weights: it {told}; send those of a model like it") from None
+            await self.worker.take(await run_in_threadpool(self._engine, model), version)
+            self.model = model
+        return await self._weights(request)
 
     async def _health(self, request: Request) -> Response:
         well = self.worker.is_alive()

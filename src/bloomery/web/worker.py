@@ -54,13 +54,18 @@ class Worker(threading.Thread):
         engine: asked by this thread only.
         queued: jobs that may wait for a row of the engine.
         metrics: where it notes what it does.
+
+    Attributes:
+        version: what the engine's weights are called, where others than it began with were sent.
     """
 
     def __init__(self, engine: Engine, queued: int, metrics: Metrics) -> None:
         super().__init__(name="model", daemon=True)
-        self.engine, self.queued, self.metrics = engine, queued, metrics
+        self.engine, self.queued, self.metrics, self.version = engine, queued, metrics, ""
         self._inbox: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._tickets: dict[Job, Ticket] = {}  # of this thread
+        self._held: list[Ticket] = []  # of this thread: they came while another engine waits for the texts under way
+        self._next: tuple[Engine, str, Callable[[], object]] | None = None  # that engine, its version, and who wants to know that it is there
         self._taken, self._closing, self._lock = 0, False, threading.Lock()
 
     def submit(self, job: Job, loop: asyncio.AbstractEventLoop) -> Ticket:
@@ -95,6 +100,18 @@ class Worker(threading.Thread):
         self._inbox.put(give)
         return await answer
 
+    async def take(self, engine: Engine, version: str) -> None:
+        """Has texts written by another engine from now on, whose weights have a name. Those under way are written to their end by the one that
+        began them; who asks meanwhile waits. Not to be called again before it is done."""
+        loop = asyncio.get_running_loop()
+        there: asyncio.Future[None] = loop.create_future()
+
+        def wait() -> None:
+            self._next = engine, version, lambda: loop.call_soon_threadsafe(_settle, there, None, None)
+
+        self._inbox.put(wait)
+        await there
+
     async def tokens(self, ticket: Ticket) -> AsyncIterator[tuple[int, bool]]:
         """How many tokens there are, and whether that is all, each time that there are more. One who stops listening has the job dropped."""
         try:
@@ -116,10 +133,10 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Until it is closed."""
         open_ = True
-        while open_ or self._tickets:
+        while open_ or self._tickets or self._held:
             while open_ or not self._inbox.empty():
                 try:
-                    call = self._inbox.get(block=open_ and not self._tickets)
+                    call = self._inbox.get(block=open_ and not self._tickets and self._next is None)
                 except queue.Empty:
                     break
                 if call is None:
@@ -128,9 +145,21 @@ class Worker(threading.Thread):
                     call()
             if self._tickets:
                 self._step()
+            elif self._next is not None:
+                self._change(*self._next)
             self.metrics.level(running=self.engine.live, waiting=self.engine.waiting)
 
+    def _change(self, engine: Engine, version: str, done: Callable[[], object]) -> None:
+        """From one engine to the next, between two texts."""
+        self.engine, self.version, self._next, held, self._held = engine, version, None, self._held, []
+        done()
+        for ticket in held:
+            self._add(ticket)
+
     def _add(self, ticket: Ticket) -> None:
+        if self._next is not None:
+            self._held.append(ticket)
+            return
         try:
             self.engine.add(ticket.job)
         except Exception as error:
@@ -141,6 +170,10 @@ class Worker(threading.Thread):
     def _drop(self, ticket: Ticket) -> None:
         if self._tickets.get(ticket.job) is ticket:
             self.engine.drop(ticket.job)
+            self.metrics.count("cancelled")
+            self._done(ticket, None)
+        elif ticket in self._held:
+            self._held.remove(ticket)
             self.metrics.count("cancelled")
             self._done(ticket, None)
 
