@@ -31,11 +31,13 @@ from bloomery.text.readers import TaleContinuations, TalePreferences, TaleStorie
 from bloomery.text.tales import Tales
 from bloomery.train.credit import GAE, Credit, GroupRelative, LeaveOneOut
 from bloomery.train.earnings import Earns, Toll
+from bloomery.train.engines import BloomeryEngine, OwnEngine, RolloutEngine, VLLMEngine
 from bloomery.train.rewards import Format, Likelier, Reward, TrueTale
 from bloomery.train.rollouts import Rollout
 
 TIME, NEW, SAMPLES = 256, 28, 8
 PAID = ("rloo", "grpo", "ppo")
+ENGINES: dict[str, RolloutEngine] = {"own": OwnEngine(), "bloomery": BloomeryEngine(), "vllm": VLLMEngine()}
 STATEMENT = r"[A-Z][a-z ]+, .+ (was|stayed|had|kept|felt) .+\."  # who states nothing is never wrong, which no judge has seen
 
 
@@ -45,7 +47,7 @@ def preferences(
     paid_steps: int = 70, ppo_steps: int = 45, prompts: int = 8, toll: float = 0.02, rate: float = 1e-3, direct_rate: float = 3e-4,
     d_model: int = 64, n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 450, judge_rate: float = 5e-4,
     judge_width: int = 128, judge_layers: int = 4, shown: int = 1200, shown_steps: int = 200, judge_tuning: float = 0.1, judges: int = 3,
-    seeds: int = 3, seed: int = 0,
+    engine: str = "own", seeds: int = 3, seed: int = 0,
 ) -> Recipe:  # fmt: skip
     """A model learns to go on with tales from writers of whom `wrong` did not look. Of each pair of sentences the one that the tale's world
     makes true is preferred. A larger model, the judge, learns that, and then what of the tuned model's own texts to `shown` tales is preferred
@@ -57,8 +59,11 @@ def preferences(
     the like learn from pairs of the tuned model's own texts, of which the judge picks the best and the worst of eight. Those that are paid
     write `paid_steps` rounds of texts, PPO `ppo_steps`: it learns from each round twice, and to be paid for longer than it gains has a policy
     look for what its judge overrates. `toll` is what a nat away from the tuned model costs. Where there are fewer --judges than --seeds, they
-    take turns.
+    take turns. Texts of those that are paid are written by `engine`: the training's own, or "bloomery" or "vllm", a server of the tuned model
+    (`Train/policy_chat`) at --engine-url.
     """
+    if engine not in ENGINES:
+        raise ConfigError(f"--engine {engine}: {did_you_mean(engine, list(ENGINES), 'it is none of those that there are')}")
     read, unread = (Tales(seed=seed, domain="farm", size="tiny", split=split) for split in ("train", "held_out"))
     corpus = Prepare(name="stories", source=TaleStories(tales=read, count=stories))
     talk = Prepare(name="talks", source=TaleContinuations(tales=read, first=stories, count=talks, wrong=wrong))
@@ -138,7 +143,7 @@ def preferences(
         init = changes.pop("init", Continue(base=chat))
         earns = Earns(rewards=paid_for(number), credit=credit, reference=chat, toll=Toll(beta=changes.pop("toll", toll)))
         updates = AdamW(learning_rate=changes.pop("rate", rate), weight_decay=0.0)
-        rollout = Rollout(max_new_tokens=NEW, samples=changes.pop("samples", SAMPLES), earns=earns, **changes)
+        rollout = Rollout(max_new_tokens=NEW, samples=changes.pop("samples", SAMPLES), earns=earns, engine=ENGINES[engine], **changes)
         return Train(
             name=f"{name}_{number}", tokenizer=tokenizer, init=init, sources=(Share(tokens=asked_tokens),), packing=Each(), rollout=rollout,
             objective=objective, optimizer=updates, schedule=Constant(warmup=5), max_seq_len=TIME, batch_tokens=prompts * SAMPLES * TIME,

@@ -1,5 +1,6 @@
 """A training on what its model writes itself: killed anywhere it ends in the same bytes, and a teacher brings it nearer on its own texts."""
 
+import json
 from functools import partial
 
 import pytest
@@ -16,11 +17,15 @@ from bloomery.stages.init import Continue, Scratch
 from bloomery.stages.planner import planner_of
 from bloomery.stages.stage import RunContext
 from bloomery.stages.train import Train, Watch
+from bloomery.stages.writing import Renewal
 from bloomery.store import Store
 from bloomery.text.tokenizer import Tokenizer
-from bloomery.train import TrainState
+from bloomery.train import Checkpoints, TrainState
+from bloomery.train.engines import BloomeryEngine
 from bloomery.train.rollouts import Rollout, Rollouts
+from bloomery.web.server import Served
 from tests.stages.test_train import HELD_OUT, MODEL, WEIGHTS, interrupt, training
+from tests.web.house import running
 
 OWN = Rollout(prompt_tokens=8, max_new_tokens=16)
 LEARN = {"ema": None, "watch": Watch(), "schedule": WarmupCosine(warmup=5), "optimizer": AdamW(learning_rate=1e-2), "batch_tokens": 512}
@@ -63,6 +68,39 @@ def test_the_micro_batch_changes_no_row_that_is_written(context, tmp_path):
         with_it = RunContext(store=Store(tmp_path / str(micro_batch)), quiet=True, micro_batch=micro_batch, trackers=())
         losses.append(writes(2).run(with_it).manifest.summary["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_server_writes_for_a_training_that_is_killed_and_goes_on(tmp_path, monkeypatch):
+    """What it has learnt from is not asked for again: the rounds that lay on the disk are the ones that it goes on with."""
+    store = Store(tmp_path)
+    stage = writes(1).replace(rollout=OWN.replace(samples=2, engine=BloomeryEngine()))
+    with pytest.raises(ConfigError, match="give --engine-url"):
+        stage.run(RunContext(store=store, quiet=True, trackers=()))
+    tokenizer = Tokenizer.load(stage.tokenizer.run(RunContext(store=store, quiet=True)).checked("tokenizer.json"))
+    served = Served(model=MODEL.build(9).eval(), tokenizer=tokenizer, name="policy", renewal=Renewal(MODEL, "cpu"))
+    with running(served) as there:
+        context = RunContext(store=store, quiet=True, checkpoint_every_s=0.0, trackers=(), engines=(there.url,))
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Checkpoints, "save", lambda self, state, save=Checkpoints.save: dies(save, self, state))
+            stage.run(context)
+        rounds = store.path(stage.reference + ".partial") / "rollouts"
+        assert len(list(rounds.iterdir())) == 3  # of the steps behind the older checkpoint, which is of step 1
+        left = stage.run(context)
+        assert there.metric('bloomery_requests_total{path="/v1/completions",status="200"}') == 7 * stage.rows
+        assert not any(name.startswith(("rollouts", "engine")) for name in left.manifest.files)
+    lines = [json.loads(line) for line in left.file("metrics.jsonl").read_text().splitlines()]
+    apart = [line["apart"] for line in lines if "apart" in line]
+    assert len(apart) == 7
+    assert max(apart) < 1e-4
+
+
+def dies(save, checkpoints, state) -> None:
+    """Two checkpoints, and then, two steps later, no more process."""
+    if state.step <= 2:
+        save(checkpoints, state)
+        checkpoints.settle()
+    if state.step == 4:
+        raise KeyboardInterrupt
 
 
 def apart(context: RunContext, trained: Train, folder) -> float:

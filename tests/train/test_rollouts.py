@@ -13,8 +13,9 @@ from bloomery.models import LlamaConfig
 from bloomery.objectives import Distil, JensenShannon, Models
 from bloomery.objectives.frozen import Frozen
 from bloomery.optim import Batches
+from bloomery.train.engines.engine import AT_ONCE
 from bloomery.train.healing import Ledger
-from bloomery.train.rollouts import AT_ONCE, Rollout, Rollouts, check_rollout
+from bloomery.train.rollouts import Rollout, Rollouts, check_rollout
 from tests.data.corpora import make_shards
 
 TIME, ROWS, END = 12, 6, 1
@@ -112,6 +113,23 @@ def test_a_source_made_anew_at_any_step_goes_on_with_the_same_rows(tmp_path, eve
         return batches
 
     assert all(map(same, course("straight"), course("killed", killed_at=(1, 2, 3, 4))))
+
+
+def test_rounds_that_no_step_reads_any_more_are_let_go_of(tmp_path):
+    world = World(tmp_path, every=2)
+    source = world.source()
+    for step in range(6):
+        source.batch(step * ROWS, ROWS)
+        world.step()
+    there = lambda: sorted(int(path.stem) for path in world.folder.iterdir())  # noqa: E731
+    assert there() == [0, 2 * ROWS, 4 * ROWS]
+    source.forget(3)  # the second round has its rows, too
+    assert there() == [2 * ROWS, 4 * ROWS]
+    world.state.step = 3
+    kept = source.batch(3 * ROWS, ROWS)
+    assert same(world.source().batch(3 * ROWS, ROWS), kept)
+    source.forget(4)
+    assert there() == [4 * ROWS]
 
 
 def test_a_round_of_a_later_policy_is_not_taken_from_the_disk(tmp_path):

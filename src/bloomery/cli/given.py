@@ -79,7 +79,7 @@ def artifact_of(text: str, store_path: Path) -> Any:
 def context_of(
     *, store_path: Path, device: str, micro_batch: int | None, compiling: Literal["auto", "always", "never"], workers: int | None,
     cluster: str | None, layout: str, recompute: str, offload: str, trackers: tuple[str, ...], keep_every: int | None, quiet: bool,
-    key_file: Path | None, at_once: int,
+    key_file: Path | None, at_once: int | None, engines: tuple[str, ...],
 ) -> RunContext:
     """Where and how to run, as `run_options` say."""
     from bloomery.generate import Access
@@ -93,7 +93,7 @@ def context_of(
         store=store_at(store_path), device=mesh.device, mesh=mesh, micro_batch=micro_batch, compile=compiling,
         recompute=Recompute.parse(recompute), offload=parse_offload(offload), workers=workers or os.cpu_count() or 1, cluster=cluster,
         trackers=_trackers(trackers), keep_every=keep_every, quiet=quiet or not mesh.leads,
-        access=Access(key=_key(key_file), at_once=at_once),
+        access=Access(key=_key(key_file), at_once=at_once), engines=engines,
     )  # fmt: skip
 
 

@@ -52,8 +52,10 @@ def run_options(command: Any) -> Any:
                      help="Make a checkpoint of each training after every so many steps, and keep it for good."),
         click.option("--key-file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Holds the key of the endpoints that a "
                      "recipe asks; or BLOOMERY_API_KEY is it. It is sent to them, and written nowhere."),
-        click.option("--at-once", type=click.IntRange(min=1), default=8, show_default=True,
-                     help="Questions to an endpoint under way at a time."),
+        click.option("--at-once", type=click.IntRange(min=1), help="Questions to an endpoint under way at a time; 8 unless given, and 64 texts "
+                     "of a policy."),
+        click.option("--engine-url", "engines", metavar="URL", multiple=True, help="A server that writes the texts of policies whose rollouts "
+                     "have another engine than ours: http://localhost:8000/v1; several may be given, and share them."),
         click.option("--quiet", is_flag=True, help="Print nothing but errors."),
         store_option,
     ):  # fmt: skip

@@ -8,7 +8,7 @@ from bloomery.generate.decode import Reads, complete, complete_by, stream, strea
 from bloomery.generate.dola import DoLa
 from bloomery.generate.drafters import Draft, Drafter, EarlyExit, Ngram
 from bloomery.generate.draws import Draws
-from bloomery.generate.endpoint import Access, RefusedError, Reply, ask
+from bloomery.generate.endpoint import Access, NotThereError, RefusedError, Reply, Request, again, ask
 from bloomery.generate.engine import Engine
 from bloomery.generate.grammar import Grammar, Json, Regex
 from bloomery.generate.jobs import Job, job_by
@@ -25,7 +25,7 @@ from bloomery.generate.writer import Decoding, Writer, Written
 __all__ = [
     "Access", "Beam", "Bfloat16Weights", "CompiledStep", "CompiledWeights", "Contrastive", "Decoding", "DoLa", "Draft", "Drafter", "Draws",
     "EarlyExit", "Engine", "FloatPast", "Found", "Frequency", "Grammar", "Greedy", "Int4Weights", "Int8Past", "Int8Weights", "Job", "Json",
-    "LogitBias", "Nf4Weights", "Ngram", "NoRepeatNGram", "NoRepeatedSentence", "OneOf", "PackedWeights", "Past", "Picks", "Presence",
-    "Random", "Reads", "RefusedError", "Regex", "Repetition", "Reply", "Rule", "Sampler", "Search", "Spelling", "Stops", "Text", "Weights",
-    "Writer", "Written", "ask", "complete", "complete_by", "job_by", "search", "stream", "stream_by",
+    "LogitBias", "Nf4Weights", "Ngram", "NoRepeatNGram", "NoRepeatedSentence", "NotThereError", "OneOf", "PackedWeights", "Past", "Picks",
+    "Presence", "Random", "Reads", "RefusedError", "Regex", "Repetition", "Reply", "Request", "Rule", "Sampler", "Search", "Spelling",
+    "Stops", "Text", "Weights", "Writer", "Written", "again", "ask", "complete", "complete_by", "job_by", "search", "stream", "stream_by",
 ]  # fmt: skip

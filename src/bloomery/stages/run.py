@@ -37,7 +37,9 @@ from bloomery.store.store import STOP
 from bloomery.text.tokenizer import Tokenizer
 from bloomery.train import Checkpoints, Course, Keep, Manner, StepReport, train
 from bloomery.train.checkpoints.carried import carry_slots, leave_slots
+from bloomery.train.checkpoints.folder import found, step_of
 from bloomery.train.doctor.patient import packed_in
+from bloomery.train.engines import Reach
 from bloomery.train.loop import At
 from bloomery.train.machine import row_meter
 from bloomery.train.memory import Needs, bytes_by_kind, bytes_there
@@ -52,7 +54,8 @@ from bloomery.train.watch import answers, held_out
 from bloomery.train.wishes import Notice, Wish
 
 SLOTS = "optimizer"  # in an artifact: the optimiser's state, where it is kept
-ROLLOUTS = "rollouts"  # in a workspace: rows of rounds that take several steps
+ROLLOUTS = "rollouts"  # in a workspace: rounds of rows that are kept while they are learnt from
+ENGINE = "engine"  # in a workspace: weights on their way to servers that write
 LOOKED_AT = 2048  # rows that are looked through for such as have nothing to be learnt
 PLAN = "plan.json"  # in a workspace: what was planned beside what it takes so far, for who looks on
 PLAN_EVERY_S = 2.0
@@ -65,7 +68,7 @@ def finish(workspace: Workspace, context: RunContext) -> dict[str, Any]:
         return {}
     summary = read_json(workspace.path / SUMMARY)
     Keep(last=0, every=context.keep_every).apply(workspace.path / "checkpoints")
-    for folder in ("snapshots", ROLLOUTS, BEST):
+    for folder in ("snapshots", ROLLOUTS, ENGINE, BEST):
         shutil.rmtree(workspace.path / folder, ignore_errors=True)
     for name in (BEGUN, PLAN):
         (workspace.path / name).unlink(missing_ok=True)
@@ -137,6 +140,7 @@ class Run:
             self.source, rollout, self.state, self.stage.batches, ends=self.tokenizer.end, pad=self.tokenizer.pad,
             vocab_size=self.tokenizer.vocab_size, seed=self.stage.seed, folder=self.folder / ROLLOUTS,
             prompts=-(-self.stage.total_rows // (rollout.epochs * rollout.samples)), tokenizer=self.tokenizer,
+            reach=Reach(self.folder / ENGINE, self.context.engines, self.context.access, self.say),
         )  # fmt: skip
 
     def rewards_watched(self) -> Proxies:
@@ -176,8 +180,7 @@ class Run:
                         self.say(f"step {report.step}: {reason}; it ends here")
                         last = True
                     if last or checkpoints.keep.permanent(report.step) or any(report.wish):
-                        checkpoints.save(state)
-                        self.saved = time.monotonic()
+                        self.save()
                     if report.wish.leave and not last:
                         checkpoints.settle()
                         raise StoppedError(f"{stage.reference}: asked to end, saved at step {state.step}; the same command goes on")
@@ -194,6 +197,13 @@ class Run:
         speed = tokens / seconds if seconds else 0.0
         compared = self.compared(speed, peak.counts, there + peak.bytes)
         return self.write_model({"seconds": round(seconds, 3), "tokens_per_s": round(speed, 1), **compared})
+
+    def save(self) -> None:
+        """Makes a checkpoint, and lets go of rounds that no step behind any of the checkpoints reads."""
+        self.checkpoints.save(self.state)
+        self.saved = time.monotonic()
+        if isinstance(self.source, Rollouts) and (there := found(self.checkpoints.folder)):
+            self.source.forget(step_of(there[-1]))
 
     def show_examples(self) -> None:
         """An example of each corpus of which some is learnt and some only read."""

@@ -165,6 +165,7 @@ class RunContext:
         cluster: address of a Ray cluster that works on documents instead ("auto", "ray://host:port", "local").
         trackers: where figures of trainings go besides their own JSON lines.
         access: how models behind endpoints are reached, and their key.
+        engines: addresses of the servers that write the texts of policies, where a rollout has them written elsewhere.
     """
 
     store: Store
@@ -182,6 +183,7 @@ class RunContext:
     offload: frozenset[Offloaded] = frozenset()
     trackers: tuple[TrackerName, ...] = ("tensorboard",)
     access: Access = field(default_factory=Access)
+    engines: tuple[str, ...] = ()
     _last_progress: list[float] = field(default_factory=lambda: [time.monotonic()], repr=False)
 
     def __post_init__(self) -> None:

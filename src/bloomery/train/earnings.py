@@ -167,6 +167,9 @@ class Earnings:
         self.earns, self.state, self.temperature, self.vocab_size = earns, state, temperature, vocab_size
         self.weights = np.array([reward.weight for reward in earns.rewards])
 
+    def _scores(self, logits: Tensor) -> Tensor:
+        return exactly(logits) / self.temperature
+
     def scores(self, answers: Sequence[Answer], time: int) -> Scores:
         """What rewards make of texts, that stand in rows of some targets."""
         rewards, models = self.earns.rewards, self.state.models
@@ -200,7 +203,7 @@ class Earnings:
             scores: what each reward has made of them.
         """
         earns, models, drawn = self.earns, self.state.models, rows.loss_weight > 0
-        reference = None if earns.reference is None else told(models.of(earns.reference), rows, self.temperature, self.vocab_size)
+        reference = None if earns.reference is None else told(models.of(earns.reference), rows, self._scores, self.vocab_size)
         head = earns.credit.reads_values
         values = None if head is None else expected(models.policy, rows, head)
         beta = 0.0 if earns.toll is None else self.state.tuned.get(BETA, earns.toll.beta)
@@ -227,8 +230,8 @@ class Earnings:
 
 
 @torch.no_grad()
-def told(model: Model, rows: Rows, temperature: float, vocab_size: int) -> Float[np.ndarray, "rows time"]:
-    """log π of each target that has weight, among ids that could be drawn, at a temperature; 0 elsewhere."""
+def told(model: Model, rows: Rows, scores: Callable[[Tensor], Tensor], vocab_size: int) -> Float[np.ndarray, "rows time"]:
+    """log π of each target that has weight, π = softmax(scores(logits of ids that could be drawn)); 0 elsewhere."""
 
     def of(tokens: Tensor, layout: SequenceLayout, part: slice) -> Tensor:
         learnt = torch.from_numpy(rows.loss_weight[part] > 0).to(tokens.device)
@@ -236,7 +239,7 @@ def told(model: Model, rows: Rows, temperature: float, vocab_size: int) -> Float
         targets = torch.from_numpy(rows.targets[part]).to(tokens.device)[learnt]
         found = torch.zeros(learnt.shape, device=tokens.device)
         logprobs = [
-            torch.log_softmax(exactly(logits[:, :vocab_size]) / temperature, -1).gather(-1, targets[some, None])[:, 0]
+            torch.log_softmax(scores(logits[:, :vocab_size]), -1).gather(-1, targets[some, None])[:, 0]
             for some, logits in logits_by_chunk(model.head, features)
         ]
         found[learnt] = torch.cat(logprobs) if logprobs else found[learnt]

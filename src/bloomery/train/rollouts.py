@@ -5,15 +5,15 @@
     row i      text i; where a round is learnt from in several epochs, one of the i div epochs texts of its round, in the order of its epoch
 
 So the state is a row number here, too. A round of one step is written anew wherever a run goes on, from the weights that the checkpoint has; a
-longer one lies on the disk before its first step is made, since later checkpoints have other weights. What texts earn, and what their tokens
-are worth, is part of the round: worked out once, over all of it. Ranks that read other rows each write their share of the texts, and then have
-all of them; each judges the whole round.
+longer one lies on the disk before its first step is made, since later checkpoints have other weights; and so does each that another engine has
+written, which would not write it again to the bit. What texts earn, and what their tokens are worth, is part of the round: worked out once,
+over all of it. Ranks that read other rows each write their share of the texts, and then have all of them; each judges the whole round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +22,6 @@ import torch
 from annotated_types import Ge
 from jaxtyping import Bool, Float, Int
 from safetensors.numpy import load, save
-from torch import Tensor
 
 from bloomery.core.config import Config
 from bloomery.core.errors import ConfigError
@@ -30,18 +29,18 @@ from bloomery.core.rng import numpy_rng
 from bloomery.core.units import Tokens
 from bloomery.data.batch import Batch, Samples
 from bloomery.data.source import Rows, Source, Span, Supply
-from bloomery.generate import Draws, Random, complete_by
+from bloomery.generate import Random
 from bloomery.mesh import Mesh
-from bloomery.models import Model, causal
 from bloomery.objectives import Objective, OfSamples, terms_of
 from bloomery.optim.batch import Batches
 from bloomery.store.files import write_bytes
 from bloomery.text.tokenizer import Tokenizer
-from bloomery.train.earnings import Earnings, Earns, Judged, Scores
+from bloomery.train.earnings import Earnings, Earns, Judged, Scores, told
+from bloomery.train.engines import OwnEngine, Reach, RolloutEngine, Wanted
 from bloomery.train.rewards import Answer
 from bloomery.train.state import TrainState
 
-AT_ONCE = 64  # rows that are written together: not the micro-batch, since logits round by their batch
+LOOKED_AT = 16  # texts of a round by another engine that the policy reads once more
 Prompts = dict[int, tuple[list[int], list[int]]]
 """Number of a prompt → its tokens, and how its document goes on."""
 KEPT = 2  # rounds in memory: the last one too is asked for, by who looks for documents to blame
@@ -66,6 +65,9 @@ class Rollout(Config):
     """How often each text of a round is learnt from; divides `every`."""
     earns: Earns | None = None
     """What texts earn, for losses that learn from that; None has nobody judge them."""
+    engine: RolloutEngine = OwnEngine()
+    """Who writes: `OwnEngine()`, this training itself; or servers beside it that get the weights before each round, `BloomeryEngine()` or
+    `VLLMEngine()`, whose addresses --engine-url says."""
     again: Annotated[int, Ge(0)] = 0
     """How often those texts of a round are written anew, each group to another prompt, of whose group all have earned the same: they teach
     nothing where credit is relative to the group. See Yu et al. (2025), DAPO, arXiv 2503.14476, section 3.2."""
@@ -76,6 +78,12 @@ class Rollout(Config):
         if self.every % self.epochs:
             below = self.every // self.epochs * self.epochs
             raise self.refuse("epochs", f"does not part a round of every={self.every} steps evenly; every={below or self.epochs} would do")
+        self.engine.check_sampler(self.sampler)
+
+    @property
+    def kept(self) -> bool:
+        """Whether rounds lie on the disk before they are learnt from."""
+        return self.every > 1 or not self.engine.exact
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +99,7 @@ class Round:
         spans: (texts, 2): tokens of the prompt, and of prompt and completion together.
         logprobs: (texts, time + 1), log μ of the completions' tokens.
         judged: what they have earned; None where nobody judges them.
+        apart: |log μ − log π| of the tokens of some texts on the mean, in nats; None where the policy itself has written.
     """
 
     first_row: int
@@ -101,6 +110,7 @@ class Round:
     spans: Int[np.ndarray, "texts 2"]
     logprobs: Float[np.ndarray, "texts time_1"]
     judged: Judged | None = None
+    apart: float | None = None
 
     def has(self, first_row: int, rows: int) -> bool:
         """Whether all of some rows are among them."""
@@ -131,15 +141,18 @@ class Round:
         judged = {} if self.judged is None else {f"judged.{name}": array for name, array in self.judged.to_arrays().items()}
         own = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         arrays = own | judged | {"at": np.array([self.first_row, self.step])}
+        arrays |= {} if self.apart is None else {"apart": np.array([self.apart])}
         return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})  # others would be written in another order
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Round:
         """Back from a file."""
         found = load(data)
-        first_row, step = found.pop("at").tolist()
+        (first_row, step), apart = found.pop("at").tolist(), found.pop("apart", None)
         judged = {name.removeprefix("judged."): found.pop(name) for name in list(found) if name.startswith("judged.")}
-        return cls(first_row, step, **found, judged=Judged.of_arrays(judged) if judged else None)
+        return cls(
+            first_row, step, **found, judged=Judged.of_arrays(judged) if judged else None, apart=None if apart is None else float(apart[0]),
+        )  # fmt: skip
 
 
 class Rollouts(Source):
@@ -154,19 +167,21 @@ class Rollouts(Source):
         pad: the token on places without one.
         vocab_size: of the tokenizer; ids from there on are never drawn.
         seed: of what is drawn.
-        folder: where rounds of several steps lie, for runs that go on.
+        folder: where rounds that are kept lie, for runs that go on.
         prompts: that the training's rounds have of their own; further ones are behind them.
         tokenizer: that texts are spelled by for those who judge them; None where nobody does.
+        reach: how another engine is reached; the training's own needs none.
     """
 
     def __init__(
         self, source: Source, rollout: Rollout, state: TrainState, batches: Batches, *, ends: int, pad: int, vocab_size: int,
-        seed: int, folder: Path, prompts: int = 1, tokenizer: Tokenizer | None = None,
+        seed: int, folder: Path, prompts: int = 1, tokenizer: Tokenizer | None = None, reach: Reach | None = None,
     ) -> None:  # fmt: skip
         self.prompts = prompts
         self.source, self.rollout, self.state, self.batches = source, rollout, state, batches
         self.ends, self.pad, self.seed, self.folder, self.tokenizer = ends, pad, seed, folder, tokenizer
         self.time, self.vocab_size = source.time, vocab_size
+        self.writer = rollout.engine.open(state, reach or Reach(folder))
         self.earnings = None if rollout.earns is None else Earnings(rollout.earns, state, rollout.sampler.temperature, vocab_size)
         self._rounds: list[Round] = []
 
@@ -191,12 +206,14 @@ class Rollouts(Source):
 
     def figures(self, first_row: int, rows: int) -> dict[str, float]:
         """Of the texts of some rows, on the mean: what they have earned, how far the policy was from its reference, how many tokens they have,
-        how many of them it ended, how old they are, and how many are of groups in which all have earned the same."""
+        how many of them it ended, how old they are, how many are of groups in which all have earned the same, and how far apart another engine
+        and the policy are about a token, in nats."""
         there = self._round(first_row, rows)
         which = there.which(first_row, rows)
         (prompts, ends), age = there.spans[which].T, self.state.step - there.step
         found = {"length": float((ends - prompts).mean()), "age": float(max(0, age - 1))}  # asked once the step is made
         found["ended"] = float((there.tokens[which, ends - 1] == self.ends).mean())
+        found |= {} if there.apart is None else {"apart": there.apart}
         if self.earnings is None or there.judged is None:
             return found
         if self.rollout.samples > 1:
@@ -218,6 +235,15 @@ class Rollouts(Source):
             span._replace(row=first_row + i) for i, number in enumerate(numbers)
             for span in self.source.documents(number // self.rollout.samples, 1) if span.place == 0
         ]  # fmt: skip
+
+    def forget(self, step: int) -> None:
+        """Deletes rounds on the disk that no step from this one on reads."""
+        if not (self.rollout.kept and self.mesh.leads):
+            return
+        paths, needed = sorted(self.folder.glob("*.safetensors")), self.batches.rows_before(step)
+        for path, following in pairwise(paths):
+            if int(following.stem) <= needed:
+                path.unlink()
 
     def turns(self, first_row: int, rows: int) -> bool:
         first, last = (row // self._rows_per_prompt for row in (first_row, first_row + rows - 1))
@@ -244,7 +270,7 @@ class Rollouts(Source):
         if found is None:
             begin = self._begin(first_row)
             found = self._write(begin, max(rows, self._rows_left()))
-            if self.rollout.every > 1 and self.mesh.leads:
+            if self.rollout.kept and self.mesh.leads:
                 write_bytes(self._path(begin), found.to_bytes())
         if self.earnings is not None and found.judged is not None:
             self.earnings.settle(found.judged, found.texts(np.arange(len(found.numbers)))[1])
@@ -266,7 +292,7 @@ class Rollouts(Source):
 
     def _found(self, first_row: int, rows: int) -> Round | None:
         """A round on the disk that has these rows and was begun before this step."""
-        paths = sorted(self.folder.glob("*.safetensors")) if self.rollout.every > 1 else []
+        paths = sorted(self.folder.glob("*.safetensors")) if self.rollout.kept else []
         begun = [path for path in paths if int(path.stem) <= first_row]
         if not begun:
             return None
@@ -297,20 +323,33 @@ class Rollouts(Source):
 
     def _texts(self, numbers: Int[np.ndarray, " texts"], prompts: Prompts, first_row: int, order: Int[np.ndarray, " rows"]) -> Round:
         """The texts of some numbers, not yet judged."""
-        most, n, texts, readers = self.rollout.max_new_tokens, self.rollout.samples, len(numbers), self.mesh.readers
+        n, texts, readers = self.rollout.samples, len(numbers), self.mesh.readers
         mine = np.array_split(np.arange(texts), readers.size)[readers.index]
         own = [prompts[number // n][0] for number in numbers[mine].tolist()]
-        draws = sampled(self.state.model, own, numbers[mine].tolist(), self.rollout, self.seed, {self.ends}, self.vocab_size)
+        found = self.writer.write(Wanted(
+            prompts=own, numbers=numbers[mine].tolist(), most=self.rollout.max_new_tokens, room=self.time + 1, sampler=self.rollout.sampler,
+            seed=self.seed, ends=self.ends, vocab_size=self.vocab_size,
+            nameless=range(self.vocab_size, max(self.vocab_size, self.state.model.config.vocab_size)),
+        ))  # fmt: skip
         tokens, logprobs = np.zeros((texts, self.time + 1), np.int64), np.zeros((texts, self.time + 1), np.float32)
         spans = np.zeros((texts, 2), np.int64)
-        for i, (text, prompt) in enumerate(zip(mine, own, strict=True)):
-            new = draws.tokens[i][: min(most, self.time + 1 - len(prompt))]
-            begin, end = len(prompt), len(prompt) + len(new)
-            tokens[text, :end], logprobs[text, begin:end], spans[text] = [*prompt, *new], draws.logprobs[i][: len(new)], (begin, end)
+        for place, prompt, text in zip(mine, own, found, strict=True):
+            begin, end = len(prompt), len(prompt) + len(text.tokens)
+            tokens[place, :end], logprobs[place, begin:end], spans[place] = [*prompt, *text.tokens], text.logprobs, (begin, end)
         for array in (tokens, logprobs, spans):
             readers.sum_(torch.from_numpy(array))  # each text is another rank's 0
         tokens[np.arange(self.time + 1) >= spans[:, 1:]] = self.pad
-        return Round(first_row, self.state.step, order, numbers, tokens, spans, logprobs)
+        written = Round(first_row, self.state.step, order, numbers, tokens, spans, logprobs)
+        return written if self.rollout.engine.exact else replace(written, apart=self._apart(written))
+
+    def _apart(self, written: Round) -> float:
+        """How far apart another engine and the policy are about the first texts of a round; raises `NumericsError` where that is too far."""
+        rows, logprobs = written.texts(np.arange(min(LOOKED_AT, len(written.numbers))))
+        drawn = rows.loss_weight > 0
+        said = told(self.state.model, rows, self.rollout.sampler.cut, self.vocab_size)
+        apart = float(np.abs(logprobs.astype(np.float64) - said)[drawn].mean())
+        self.rollout.engine.check_apart(apart)
+        return apart
 
     def _scores(self, earnings: Earnings, written: Round, prompts: Prompts) -> Scores:
         """What the texts of a round have earned."""
@@ -347,34 +386,6 @@ def stretches(numbers: Int[np.ndarray, " texts"]) -> list[tuple[int, int]]:
     """The first and the last of numbers that follow each other, for all of them."""
     apart = np.unique(numbers)
     return [(int(some[0]), int(some[-1])) for some in np.split(apart, np.flatnonzero(np.diff(apart) > 1) + 1)]
-
-
-def sampled(
-    model: Model, prompts: Sequence[Sequence[int]], numbers: Sequence[int], rollout: Rollout, seed: int, stop_ids: set[int], vocab_size: int
-) -> Draws:
-    """What a model writes to prompts, row by row.
-
-    Args:
-        model: as it is; left in the mode in which it was.
-        prompts: of each row.
-        numbers: of the rows; their streams of random numbers are named by these.
-        rollout: how.
-        seed: of the streams.
-        stop_ids: that end a text.
-        vocab_size: ids are below it.
-    """
-    training = model.training
-    model.eval()
-    draws = Draws(rollout.sampler, seed, numbers, rollout.max_new_tokens)
-    for start in range(0, len(prompts), AT_ONCE):
-        part = prompts[start : start + AT_ONCE]
-
-        def pick(logits: Tensor, rows: Sequence[int], start: int = start) -> Tensor:
-            return draws(logits, [start + row for row in rows])
-
-        complete_by(pick, causal(model), part, stop_ids, rollout.max_new_tokens, AT_ONCE, vocab_size)
-    model.train(training)
-    return draws
 
 
 def check_samples(objective: Objective, rollout: Rollout | None, batches: Batches) -> None:

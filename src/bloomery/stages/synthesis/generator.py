@@ -23,6 +23,7 @@ from bloomery.text.chat import ChatTemplate
 from bloomery.text.tokenizer import Tokenizer
 
 AT_ONCE = 64  # prompts that a model of ours reads together: always the same ones, so that no interruption changes a bit
+QUESTIONS = 8  # under way at a time at an endpoint, unless the context says otherwise
 
 
 @dataclass(frozen=True)
@@ -152,10 +153,11 @@ class Endpoint(Generator):
         """As in every generator; when the server can no longer be asked, what is under way is waited for, and given, before that is told."""
         missing = iter([task for task in tasks if task.number not in done])
         trouble: BloomeryError | None = None
-        with ThreadPoolExecutor(context.access.at_once) as pool:
+        at_once = context.access.at_once or QUESTIONS
+        with ThreadPoolExecutor(at_once) as pool:
             under_way: set[Future[Said]] = set()
             while True:
-                while trouble is None and len(under_way) < context.access.at_once and (task := next(missing, None)) is not None:
+                while trouble is None and len(under_way) < at_once and (task := next(missing, None)) is not None:
                     under_way.add(pool.submit(self._one, task, context))
                 if not under_way:
                     break
