@@ -36,12 +36,6 @@ def test_what_is_told_is_what_the_parts_take(tmp_path, tied):
     assert "tokens" in str(told)
 
 
-def test_while_weights_are_read_they_are_there_twice(tmp_path):
-    told = takes(left(tmp_path, CONFIG), 1)
-    assert told.total == 2 * told.weights
-    assert "twice while they are read" in str(told)
-
-
 def test_a_pool_has_room_for_what_it_has_room_for():
     assert Limits(rows=9, pool=100, beams=1).places(40) == 100 + 80
     assert Limits(rows=1, capacity=20, beams=1, remembers=7).places(40) == 40 + 7 + 40

@@ -103,15 +103,12 @@ class Takes:
 
     @property
     def total(self) -> int:
-        """At its worst: while its file is read into weights that are there already, or with all of its cache."""
-        return max(2 * self.weights, self.weights + self.again + self.place * self.places)
+        """With all of its cache. A file's pages are mapped, and let go of where memory is wanted, so that packing needs no more."""
+        return self.weights + self.again + self.place * self.places
 
     def __str__(self) -> str:
         weights, cache = human_bytes(self.weights + self.again), human_bytes(self.place * self.places)
-        told = f"weights {weights} + what it keeps of {self.places:,} tokens {cache}"
-        if self.total > self.weights + self.again + self.place * self.places:
-            return f"weights {human_bytes(self.weights)}, twice while they are read, = {human_bytes(self.total)}"
-        return f"{told} = {human_bytes(self.total)}"
+        return f"weights {weights} + what it keeps of {self.places:,} tokens {cache} = {human_bytes(self.total)}"
 
 
 def longest_of(artifact: Artifact) -> int:
