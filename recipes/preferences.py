@@ -13,7 +13,7 @@ from bloomery.models import LlamaConfig
 from bloomery.models.heads import ValueConfig
 from bloomery.nn import WiredInit
 from bloomery.objectives import DPO, IPO, KTO, ORPO, Objective, OverBudget, OverSequences, PolicyGradient, SimPO, ValueLoss
-from bloomery.optim import AdamW, Constant, WarmupCosine
+from bloomery.optim import AdamW, Constant, Everything, Heads, WarmupCosine
 from bloomery.recipe import Recipe
 from bloomery.recipe.tales import tale_optimizer
 from bloomery.stages.heads import HeadsOn
@@ -43,11 +43,11 @@ STATEMENT = r"[A-Z][a-z ]+, .+ (was|stayed|had|kept|felt) .+\."  # who states no
 
 def preferences(
     *, methods: str = "rloo grpo ppo dpo ipo kto orpo simpo own_dpo own_orpo", stories: int = 8000, talks: int = 4000, pairs: int = 12_000,
-    wrong: float = 0.5, base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, direct_beta: float = 1.0, own_prompts: int = 600,
-    paid_steps: int = 70, ppo_steps: int = 45, prompts: int = 8, toll: float = 0.02, rate: float = 1e-3, direct_rate: float = 3e-4,
-    d_model: int = 64, n_layers: int = 2, judge_base_steps: int = 800, judge_steps: int = 450, judge_rate: float = 5e-4,
-    judge_width: int = 128, judge_layers: int = 4, shown: int = 1200, shown_steps: int = 200, judge_tuning: float = 0.1, judges: int = 3,
-    engine: str = "own", seeds: int = 3, seed: int = 0,
+    wrong: float = 0.5, base_steps: int = 500, chat_steps: int = 250, direct_steps: int = 300, direct_beta: float = 1.0,
+    own_prompts: int = 600, paid_steps: int = 70, ppo_steps: int = 45, value_steps: int = 10, prompts: int = 8, toll: float = 0.02,
+    rate: float = 1e-3, direct_rate: float = 3e-4, d_model: int = 64, n_layers: int = 2, judge_base_steps: int = 800,
+    judge_steps: int = 450, judge_rate: float = 5e-4, judge_width: int = 128, judge_layers: int = 4, shown: int = 1200,
+    shown_steps: int = 200, judge_tuning: float = 0.1, judges: int = 3, engine: str = "own", seeds: int = 3, seed: int = 0,
 ) -> Recipe:  # fmt: skip
     """A model learns to go on with tales from writers of whom `wrong` did not look. Of each pair of sentences the one that the tale's world
     makes true is preferred. A larger model, the judge, learns that, and then what of the tuned model's own texts to `shown` tales is preferred
@@ -58,9 +58,10 @@ def preferences(
     --methods names what is compared, of "rloo grpo ppo dpo rpo ipo kto orpo simpo" (rpo is dpo that holds the better side up); "own_dpo" and
     the like learn from pairs of the tuned model's own texts, of which the judge picks the best and the worst of eight. Those that are paid
     write `paid_steps` rounds of texts, PPO `ppo_steps`: it learns from each round twice, and to be paid for longer than it gains has a policy
-    look for what its judge overrates. `toll` is what a nat away from the tuned model costs. Where there are fewer --judges than --seeds, they
-    take turns. Texts of those that are paid are written by `engine`: the training's own, or "bloomery" or "vllm", a server of the tuned model
-    (`Train/policy_chat`) at --engine-url.
+    look for what its judge overrates. Before that its head for values learns, alone, in `value_steps` rounds what the tuned model's texts are
+    worth: by a head that knows nothing, the first rounds are credited by chance, and a policy may go astray. `toll` is what a nat
+    away from the tuned model costs. Where there are fewer --judges than --seeds, they take turns. Texts of those that are paid are written by
+    `engine`: the training's own, or "bloomery" or "vllm", a server of the tuned model (`Train/policy_chat`) at --engine-url.
     """
     if engine not in ENGINES:
         raise ConfigError(f"--engine {engine}: {did_you_mean(engine, list(ENGINES), 'it is none of those that there are')}")
@@ -140,14 +141,14 @@ def preferences(
 
     def paid(name: str, number: int, credit: Credit, objective: Objective, rounds: int = paid_steps, **changes: Any) -> Train:
         """The tuned model, paid by a judge."""
-        init = changes.pop("init", Continue(base=chat))
+        init, trainable = changes.pop("init", Continue(base=chat)), changes.pop("trainable", Everything())
         earns = Earns(rewards=paid_for(number), credit=credit, reference=chat, toll=Toll(beta=changes.pop("toll", toll)))
         updates = AdamW(learning_rate=changes.pop("rate", rate), weight_decay=0.0)
         rollout = Rollout(max_new_tokens=NEW, samples=changes.pop("samples", SAMPLES), earns=earns, engine=ENGINES[engine], **changes)
         return Train(
             name=f"{name}_{number}", tokenizer=tokenizer, init=init, sources=(Share(tokens=asked_tokens),), packing=Each(), rollout=rollout,
             objective=objective, optimizer=updates, schedule=Constant(warmup=5), max_seq_len=TIME, batch_tokens=prompts * SAMPLES * TIME,
-            steps=rounds * rollout.every, seed=seed + number, healing=None,
+            steps=rounds * rollout.every, seed=seed + number, healing=None, trainable=trainable,
         )  # fmt: skip
 
     def direct(
@@ -168,8 +169,12 @@ def preferences(
                 return paid(name, number, GroupRelative(), PolicyGradient(over=OverSequences()))
             case "ppo":
                 with_value = HeadsOn(init=Continue(base=chat), heads=(ValueConfig(),), language_head=True)
-                objective = PolicyGradient() + 0.1 * ValueLoss()
-                return paid(name, number, GAE(), objective, ppo_steps, init=with_value, every=2, epochs=2, samples=4, rate=0.4 * rate)
+                value = paid(
+                    f"{name}_value", number, GAE(), 1.0 * ValueLoss(), value_steps, init=with_value, samples=4, rate=10 * rate,
+                    trainable=Heads(),
+                )  # fmt: skip
+                objective, go_on = PolicyGradient() + 0.1 * ValueLoss(), Continue(base=value)
+                return paid(name, number, GAE(), objective, ppo_steps, init=go_on, every=2, epochs=2, samples=4, rate=0.4 * rate)
             case "kto":
                 return direct(name, number, KTO(reference=chat, beta=1.0), learnt=verdict_tokens, task=Unpaired(), row=4 * TIME)
         kind = name.removeprefix("own_")
