@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bloomery.core.errors import ConfigError, DataError, NumericsError, ResourceError
+from bloomery.core.errors import ConfigError, DataError, ResourceError
 from bloomery.data import Each, Packed
 from bloomery.generate import Access, Random
 from bloomery.mesh import ALONE
@@ -173,7 +173,7 @@ def test_nothing_is_learnt_from_a_server_with_other_weights(tmp_path, server, mo
     monkeypatch.setattr(BloomeryEngine, "renew", lambda *_: None)
     monkeypatch.setattr(BloomeryEngine, "version", lambda *_: None)
     world = World(tmp_path, server)
-    with pytest.raises(NumericsError, match="it has other weights"):
+    with pytest.raises(DataError, match="it has other weights"):
         world.source().batch(0, ROWS)
     assert not list(tmp_path.glob("rollouts/*"))
     loose = World(tmp_path / "loose", server, engine=ENGINE.replace(apart=1e3)).source()

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bloomery.core.errors import NumericsError
+from bloomery.core.errors import DataError
 from bloomery.generate import Random
 from bloomery.models import LlamaConfig, save_hub
 from bloomery.nn import FanInInit
@@ -103,5 +103,5 @@ def test_vllm_that_does_not_take_the_weights_is_noticed(tmp_path, theirs, monkey
     server, engine, policy = theirs
     monkeypatch.setattr(VLLMEngine, "renew", lambda *_: None)
     monkeypatch.setattr(VLLMEngine, "version", lambda *_: None)
-    with pytest.raises(NumericsError, match="it has other weights"):
+    with pytest.raises(DataError, match="it has other weights"):
         World(tmp_path, server, engine=engine, policy=policy.replace(init=FanInInit(gain=3.0))).source().batch(0, ROWS)

@@ -40,6 +40,7 @@ from bloomery.train.engines import OwnEngine, Reach, RolloutEngine, Wanted
 from bloomery.train.rewards import Answer
 from bloomery.train.state import TrainState
 
+POSSIBLE = 0.95  # of the tokens that another engine has drawn, at least, for the policy
 LOOKED_AT = 16  # texts of a round by another engine that the policy reads once more
 Prompts = dict[int, tuple[list[int], list[int]]]
 """Number of a prompt → its tokens, and how its document goes on."""
@@ -343,11 +344,15 @@ class Rollouts(Source):
         return written if self.rollout.engine.exact else replace(written, apart=self._apart(written))
 
     def _apart(self, written: Round) -> float:
-        """How far apart another engine and the policy are about the first texts of a round; raises `NumericsError` where that is too far."""
+        """How far apart another engine and the policy are about the first texts of a round; raises `DataError` where that is too far.
+
+        What is at the edge of a cut may be left out by the one and not by the other; if that is more than a few tokens, they are far apart.
+        """
         rows, logprobs = written.texts(np.arange(min(LOOKED_AT, len(written.numbers))))
-        drawn = rows.loss_weight > 0
         said = told(self.state.model, rows, self.rollout.sampler.cut, self.vocab_size)
-        apart = float(np.abs(logprobs.astype(np.float64) - said)[drawn].mean())
+        found = np.abs(logprobs.astype(np.float64) - said)[rows.loss_weight > 0]
+        possible = np.isfinite(found)
+        apart = float(found[possible].mean()) if possible.mean() >= POSSIBLE else float("inf")
         self.rollout.engine.check_apart(apart)
         return apart
 

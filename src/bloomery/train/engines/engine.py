@@ -104,7 +104,7 @@ class RolloutEngine(Config, ABC):
         """Raises `ConfigError` where it cannot tell log μ of what is drawn like that."""
 
     def check_apart(self, apart: float) -> None:
-        """Raises `NumericsError` where what it says of its texts is not what the policy says.
+        """Raises `DataError` where what it says of its texts is not what the policy says.
 
         Args:
             apart: |log μ − log π| of their tokens on the mean, in nats.

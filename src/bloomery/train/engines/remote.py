@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Gt
 from pydantic import Field
 
-from bloomery.core.errors import BloomeryError, ConfigError, DataError, NumericsError, ResourceError
+from bloomery.core.errors import BloomeryError, ConfigError, DataError, ResourceError
 from bloomery.core.rng import derive_seed
 from bloomery.generate import Access, RefusedError, Request, again
 from bloomery.train.engines.engine import Reach, RolloutEngine, Text, TextWriter, Wanted
@@ -71,7 +71,7 @@ class RemoteEngine(RolloutEngine):
 
     def check_apart(self, apart: float) -> None:
         if not apart <= self.apart:  # nor NaN
-            raise NumericsError(f"Train.rollout.engine says of its texts what is {apart:.3g} nats a token from what the policy says, and "
+            raise DataError(f"Train.rollout.engine says of its texts what is {apart:.3g} nats a token from what the policy says, and "
                                 f"apart={self.apart:g}: it has other weights, draws by other rules, or computes in too few bits; look at the "
                                 "server's log, or raise apart if that is how it is to be")  # fmt: skip
 
