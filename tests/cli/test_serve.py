@@ -37,13 +37,15 @@ def here(tmp_path_factory) -> Path:
 
 def test_it_answers_until_it_is_told_to_end_and_finishes_what_it_has_begun(here: Path):
     server = subprocess.Popen(
-        [sys.executable, "-m", "bloomery.cli", "serve", "Train/small", "--port", "0", "--name", "tiny"], cwd=here,
-        env={**os.environ, **ENVIRONMENT}, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "bloomery.cli", "serve", "Train/small", "--port", "0", "--name", "tiny", "--takes-weights"],
+        cwd=here, env={**os.environ, **ENVIRONMENT}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         assert server.stderr is not None
         port = int(re.search(r"127\.0\.0\.1:(\d+)/v1", server.stderr.readline())[1])
         client = HTTPConnection("127.0.0.1", port, timeout=60)
+        client.request("GET", "/v1/weights")
+        assert json.load(client.getresponse()) == {"object": "weights", "version": ""}
         asked = {"model": "tiny", "prompt": "on", "max_tokens": 80, "stream": True, "logit_bias": {str(TOKENIZER.end): -100}}
         client.request("POST", "/v1/completions", json.dumps(asked))
         response = client.getresponse()
@@ -61,7 +63,7 @@ def test_it_answers_until_it_is_told_to_end_and_finishes_what_it_has_begun(here:
 
 @pytest.mark.parametrize(("arguments", "keys", "said"), [
     (("--host", "0.0.0.0"), None, "give --key-file FILE"), (("--key-file", "keys"), "# none\n", "has no key in it"),
-    (("--key-file", "keys"), "short\n", "can be guessed"),
+    (("--key-file", "keys"), "short\n", "can be guessed"), (("--takes-weights", "--weights", "compiled"), None, "leave it out"),
     (("--port", "1", "--host", "203.0.113.1", "--key-file", "keys"), "x" * 20, "listened at"),
 ])  # fmt: skip
 def test_what_would_be_open_to_all_or_cannot_be_is_refused(here: Path, arguments, keys, said):
