@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 
 import pytest
 import torch
@@ -53,17 +56,23 @@ def test_texts_are_written_with_the_weights_that_were_sent_last():
 
 def test_texts_under_way_come_to_their_end_and_those_that_come_meanwhile_wait():
     with house(Limits(rows=4, queued=100), renewal=RENEWAL) as there, ThreadPoolExecutor(40) as beside:
-        step, slow = there.served.worker.engine.step, []
-        there.served.worker.engine.step = lambda: (slow.append(0), wait_until(lambda: len(slow) > 3 or taking.done() or late), step())[-1]
-        late = []
-        taking = beside.submit(lambda: None)
+        worker, on, waited_for = there.served.worker, threading.Event(), threading.Event()
+        step, take = worker.engine.step, worker.take
+
+        async def told(*given):
+            taking = asyncio.ensure_future(take(*given))
+            await asyncio.sleep(0)  # by then the thread of the model has been told
+            waited_for.set()
+            await taking
+
+        worker.engine.step, worker.take = lambda: (on.wait(20), step())[-1], told
         first = [beside.submit(text, there, seed) for seed in range(6)]
-        wait_until(lambda: there.served.worker.engine.live == 4)
+        wait_until(lambda: worker._taken == 6)
         taking = beside.submit(send, there, weights())
-        wait_until(lambda: there.served.worker._next is not None or taking.done())
+        assert waited_for.wait(20)
         second = [beside.submit(text, there, seed) for seed in range(6)]
-        wait_until(lambda: len(there.served.worker._held) == 6 or taking.done())
-        late.append(True)
+        wait_until(lambda: worker._taken == 12)
+        on.set()
         assert [one.result()["token_ids"] for one in first] == [by(MODEL, seed) for seed in range(6)]
         assert [one.result()["token_ids"] for one in second] == [by(OTHER, seed) for seed in range(6)]
         assert taking.result()[0] == 200
@@ -76,9 +85,7 @@ def test_who_leaves_while_weights_come_is_forgotten():
         worker._step = lambda: None
         worker._change = lambda *_: None
         with ThreadPoolExecutor(1) as beside, pytest.raises(TimeoutError):
-            import http.client
-
-            connection = http.client.HTTPConnection("127.0.0.1", there.port, timeout=0.3)
+            connection = HTTPConnection("127.0.0.1", there.port, timeout=0.3)
             connection.request("POST", TEXT, '{"model": "small", "prompt": "x"}', {"Content-Type": "application/json"})
             beside.submit(wait_until, lambda: len(worker._held) == 1).result()
             connection.getresponse()
