@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -72,7 +73,7 @@ class Renewal:
         if self.weights == "compiled":
             raise ConfigError("--weights compiled: its code would be written anew, for a minute, each time that weights come; leave it out")
 
-    @property
+    @cached_property
     def most_bytes(self) -> int:
         """Of a file of its weights, in float32, at most."""
         with torch.device("meta"):

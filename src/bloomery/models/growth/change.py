@@ -112,9 +112,7 @@ def _told(value: Any) -> str:
 
 def fresh(config: ModelConfig, init: WeightInit, seed: int) -> Transformer:
     """A model on the CPU with weights drawn from an initialisation that need not be its config's; nothing is wired across layers."""
-    with torch.device("meta"):
-        model = config.skeleton()
-    model.to_empty(device="cpu")
+    model = config.blank()
     initialise(model, init, config.n_layers, derive_seed(seed, "change"))
     assert isinstance(model, Transformer)
     return model

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bloomery.core.errors import ConfigError
-from bloomery.generate import Access, NotThereError, RefusedError, Request, again
+from bloomery.generate import Access, NotThereError, Request, again
 from bloomery.models.tensor_file import in_order, kinds_of, write_tensors
 from bloomery.store.files import atomic_file
 from bloomery.train.engines.engine import Reach, Wanted
@@ -33,10 +33,7 @@ class BloomeryEngine(RemoteEngine):
 
     def renew(self, url: str, version: str, reach: Reach) -> None:
         request = Request("PUT", url, f"/weights/{version}", reach.folder / FILE)
-        try:
-            again(request, lambda plain: plain["version"], reach.access, address="--engine-url")
-        except RefusedError as error:
-            raise ConfigError(f"--engine-url {url} does not take the policy's weights: {error}") from None
+        again(request, lambda plain: plain["version"], reach.access, address="--engine-url")
 
     def version(self, url: str, access: Access) -> str | None:
         try:

@@ -47,7 +47,7 @@ class RemoteEngine(RolloutEngine):
 
     @abstractmethod
     def renew(self, url: str, version: str, reach: Reach) -> None:
-        """Has a server take the weights that were laid last, under their name."""
+        """Has a server take the weights that were laid last, under their name; raises `RefusedError` where it does not."""
 
     @abstractmethod
     def version(self, url: str, access: Access) -> str | None:
@@ -122,9 +122,14 @@ class _Asking(TextWriter):
         return self._engine.lay(self._state, self._reach)
 
     def _send(self, urls: Sequence[str], version: str) -> None:
+        def send(url: str) -> None:
+            try:
+                self._engine.renew(url, version, self._reach)
+            except RefusedError as error:
+                raise ConfigError(f"--engine-url {url} does not take the policy's weights: {error}") from None
+
         with ThreadPoolExecutor(len(self._reach.urls)) as pool:
-            for _ in pool.map(lambda url: self._engine.renew(url, version, self._reach), urls):
-                pass
+            list(pool.map(send, urls))
 
     def _version(self, url: str) -> str | None:
         return self._engine.version(url, self._reach.access)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 
 from bloomery.core.errors import ConfigError, ResourceError
-from bloomery.generate import Access, NotThereError, Random, RefusedError, Request, again
+from bloomery.generate import Access, NotThereError, Random, Request, again
 from bloomery.models import ExportableConfig, save_hub
 from bloomery.store.files import sha256_of
 from bloomery.train.engines.engine import Reach, Wanted
@@ -52,8 +52,6 @@ class VLLMEngine(RemoteEngine):
             emptied = self._developer("POST", url, "/reset_prefix_cache", None, reach.access)
         except NotThereError:
             raise ConfigError(f"--engine-url {url} is no vLLM server that takes weights; start it with VLLM_SERVER_DEV_MODE=1") from None
-        except RefusedError as error:
-            raise ConfigError(f"--engine-url {url} does not take the policy's weights: {error}") from None
         if not (isinstance(emptied, Mapping) and emptied.get("success")):
             raise ResourceError(f"--engine-url {url} keeps what it has read with older weights, as others have it write; have it alone")
         try:
